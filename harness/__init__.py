@@ -1,0 +1,1 @@
+"""When do the assumptions of SELU networks hold, when do they fail, and does it matter?"""
