@@ -70,6 +70,7 @@ class InitializerConfig:
     name: str = MISSING
     sigma_w2: Optional[float] = None
     sigma_b2: Optional[float] = None
+    bias: Optional[str] = None
 
 
 @dataclass
@@ -175,7 +176,7 @@ def seed_list(seeds: Any) -> list[int]:
 # Which options each name takes; an option that a name would ignore is a mistake, not a default.
 _OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "activation": {"elu": ("alpha",), "leaky_relu": ("negative_slope",)},
-    "initializer": {"gaussian": ("sigma_w2", "sigma_b2")},
+    "initializer": {"gaussian": ("sigma_w2", "sigma_b2"), "pytorch_default": ("bias",)},
     "dropout": {"standard": ("rate",), "alpha": ("rate",)},
     "optimizer": {"momentum": ("momentum",), "adam": ("beta1", "beta2", "epsilon"), "adamw": ("beta1", "beta2", "epsilon")},
     "schedule": {"cosine": ("final_share",), "warmup_cosine": ("warmup_share", "final_share")},
@@ -205,6 +206,8 @@ def validate(config: Config) -> None:
     _choice("precision", config.precision, PRECISIONS)
     _choice("repair", config.repair, REPAIRS)
     _choice("normalization.position", config.normalization.position, ("before", "after"))
+    if config.initializer.bias is not None:
+        _choice("initializer.bias", config.initializer.bias, ("zeros", "uniform"))
     _choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _choice("probe.statistics", config.probe.statistics, ("standard", "full"))
     _validate_architecture(config.architecture)

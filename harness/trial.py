@@ -129,7 +129,7 @@ _DEFAULTS: dict[tuple[str, str], Any] = {
     ("preprocessing", "shift"): 0.0, ("preprocessing", "scale"): 1.0, ("preprocessing", "epsilon"): 0.01,
     ("architecture", "kernel_size"): 3, ("architecture", "padding"): "zeros", ("architecture", "pool"): "none",
     ("architecture", "pool_every"): 2, ("architecture", "head"): "flatten",
-    ("activation", "alpha"): 1.0, ("activation", "negative_slope"): 0.01,
+    ("initializer", "bias"): "zeros", ("activation", "alpha"): 1.0, ("activation", "negative_slope"): 0.01,
     ("optimizer", "momentum"): 0.9, ("optimizer", "beta1"): 0.9, ("optimizer", "beta2"): 0.999, ("optimizer", "epsilon"): 1e-8,
     ("optimizer", "weight_decay"): 0.0, ("schedule", "warmup_share"): 0.1, ("schedule", "final_share"): 0.0,
     ("budget", "evaluations"): 10, ("budget", "probes"): 5,

@@ -1,0 +1,1 @@
+"""Networks as ordinary modules: activations, initializers, normalizations, dropouts and architectures."""

@@ -1,0 +1,1 @@
+"""Probes: what is measured at a network's taps on a fixed set of samples."""

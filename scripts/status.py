@@ -1,0 +1,34 @@
+#!/usr/bin/env python
+"""How far a sweep is: `python scripts/status.py [--runs DIR] [--json]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from harness.errors import RequestError
+from harness.store import progress
+from harness.store.trials import Store
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the counts, the failures and every cell's progress."""
+    parser = argparse.ArgumentParser(description="Counts of trials, failures with their last error line, progress by cell.")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds trials/ (default: runs)")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    options = parser.parse_args(arguments)
+    try:
+        if not options.runs.is_dir():
+            raise RequestError(f"there is no runs folder {options.runs}; give one with --runs")
+        state = progress.survey(Store(options.runs))
+    except RequestError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(state.as_dict(), indent=1) if options.json else "\n".join(state.lines()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
