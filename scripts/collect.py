@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Make the tidy tables of all trials: `python scripts/collect.py [--runs DIR]`."""
+"""Make the tidy tables of all trials: `python scripts/collect.py [--runs FOLDER]`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import RequestError
+from harness.schema import PROJECT_ROOT
 from harness.store.tables import collect
 from harness.store.trials import Store
 
@@ -15,15 +16,13 @@ from harness.store.trials import Store
 def main(arguments: list[str] | None = None) -> int:
     """Write runs/tables/{trials,curves,layers}.parquet."""
     parser = argparse.ArgumentParser(description="Write the tables of all trials, curves and layers to RUNS/tables as Parquet.")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds trials/ (default: runs)")
+    parser.add_argument("--runs", type=Path, default=PROJECT_ROOT / "runs", help="the folder that holds trials/ (default: the project's runs)")
     options = parser.parse_args(arguments)
     try:
-        if not options.runs.is_dir():
-            raise RequestError(f"there is no runs folder {options.runs}; give one with --runs")
-        tables = collect(Store(options.runs))
+        tables = collect(Store.existing(options.runs))
         paths = tables.write(options.runs / "tables")
     except RequestError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     for path, table in zip(paths, (tables.trials, tables.curves, tables.layers), strict=True):
         print(f"{path}: {len(table)} rows, {len(table.columns)} columns")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""How far a sweep is: `python scripts/status.py [--runs DIR] [--json]`."""
+"""How far a sweep is: `python scripts/status.py [--runs FOLDER] [--json]`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import RequestError
+from harness.schema import PROJECT_ROOT
 from harness.store import progress
 from harness.store.trials import Store
 
@@ -16,15 +17,13 @@ from harness.store.trials import Store
 def main(arguments: list[str] | None = None) -> int:
     """Print the counts, the failures and every cell's progress."""
     parser = argparse.ArgumentParser(description="Counts of trials, failures with their last error line, progress by cell.")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="the folder that holds trials/ (default: runs)")
+    parser.add_argument("--runs", type=Path, default=PROJECT_ROOT / "runs", help="the folder that holds trials/ (default: the project's runs)")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     options = parser.parse_args(arguments)
     try:
-        if not options.runs.is_dir():
-            raise RequestError(f"there is no runs folder {options.runs}; give one with --runs")
-        state = progress.survey(Store(options.runs))
+        state = progress.survey(Store.existing(options.runs))
     except RequestError as error:
-        print(error, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps(state.as_dict(), indent=1) if options.json else "\n".join(state.lines()))
     return 0

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import RequestError
-from harness.store.trials import FINISHED, STATUSES, Store
+from harness.store.records import FINISHED, STATUSES
+from harness.store.trials import Store
 
 
 @dataclass

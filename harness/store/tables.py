@@ -13,8 +13,10 @@ from typing import Any
 import pandas
 import pyarrow
 
+from harness.errors import RequestError
 from harness.store import writes
-from harness.store.trials import Record, Store
+from harness.store.records import Record
+from harness.store.trials import Store
 
 _TEXT = ("trial_id", "cell_id", "status", "error", "started", "ended")
 _ALWAYS_FLOAT = ("diverged_step",)
@@ -30,12 +32,17 @@ class Tables:
     layers: pandas.DataFrame
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `trials.parquet`, `curves.parquet` and `layers.parquet` into `folder`, each in one step."""
-        folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name in ("trials", "curves", "layers"):
-            paths.append(folder / f"{name}.parquet")
-            writes.write_parquet(paths[-1], getattr(self, name), sync=False)
+        """Write `trials.parquet`, `curves.parquet` and `layers.parquet` into `folder`, each in one step.
+
+        Raises RequestError where the folder cannot be written.
+        """
+        paths = [folder / f"{name}.parquet" for name in ("trials", "curves", "layers")]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for path in paths:
+                writes.write_parquet(path, getattr(self, path.stem), sync=False)
+        except OSError as error:
+            raise RequestError(f"cannot write the tables to {folder}: {error.strerror or error}") from None
         return paths
 
 
@@ -55,9 +62,9 @@ def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
     rows = list(records)
     parts = [
         _frame([_identity(record) for record in rows], whole=("seed",)),
-        _frame([record.axes for record in rows], whole=None),
+        _frame([dict(flat(record.axes)) for record in rows], whole=None),
         _frame([dict(flat(record.spec, "spec.")) for record in rows], whole=None),
-        _frame([record.summary for record in rows], whole=()),
+        _frame([dict(flat(record.summary)) for record in rows], whole=()),
     ]
     parts[3] = parts[3].drop(columns=[name for name in parts[3] if name in parts[0] or name in parts[1]])
     return pandas.concat(parts, axis="columns")

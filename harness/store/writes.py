@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,16 @@ def write_parquet(path: Path, table: pyarrow.Table | pandas.DataFrame, *, sync: 
         table = pyarrow.Table.from_pandas(table, preserve_index=False)
     pyarrow.parquet.write_table(table, buffer, compression="zstd")
     write_bytes(path, buffer.getvalue(), sync=sync)
+
+
+def sync_folder(folder: Path, names: Iterable[str]) -> None:
+    """Wait until the named files and the folder that lists them are on the disk."""
+    for path in [*(folder / name for name in names), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove_temporaries(folder: Path) -> None:
