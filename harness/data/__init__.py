@@ -1,0 +1,1 @@
+"""Data sets, preprocessing, batch order and the moments of inputs."""

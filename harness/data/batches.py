@@ -1,0 +1,165 @@
+"""Batches for many trials at once: whose order is a pure function of the seed, and where the images lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from harness.errors import RequestError
+
+# How much of a GPU's free memory `residency=auto` may fill with images; networks, gradients and taps need the rest.
+RESIDENT_SHARE = 0.5
+
+RESIDENCIES = ("auto", "resident", "streamed")
+
+_GAMMA = 0x9E3779B97F4A7C15
+
+
+def splitmix64(x: Tensor) -> Tensor:
+    """One output of SplitMix64 for every state `x` (int64, read as 64 bits without sign).
+
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), Figure 17 with Stafford's constants.
+    A bijection on 64-bit words. Integer arithmetic wraps, so the result is the same to the bit on every device.
+    """
+    z = x + _signed(_GAMMA)
+    z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
+    z = (z ^ _shifted(z, 27)) * _signed(0x94D049BB133111EB)
+    return z ^ _shifted(z, 31)
+
+
+def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
+    """The order in which each trial sees the samples in one epoch.
+
+    Row t depends on (seeds[t], epoch, samples) only: neither on the other rows nor on the device. Keys are a bijection of
+    distinct counters, so no two are equal and the order is unambiguous.
+
+    Args:
+        seeds: int64 (trials,).
+        epoch: counted from 0.
+        samples: how many samples there are.
+    Returns:
+        int64 (trials, samples); every row is a permutation of 0..samples-1.
+    """
+    distinct, row = torch.unique(seeds, return_inverse=True)
+    streams = splitmix64(splitmix64(distinct) ^ epoch)
+    counters = torch.arange(samples, dtype=torch.int64, device=seeds.device) * _signed(_GAMMA)
+    return splitmix64(streams[:, None] + counters).argsort(dim=1)[row]
+
+
+class Source(Protocol):
+    """Training images and labels by index, for the trials of one pack."""
+
+    index_device: torch.device
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (trials, batch, channels, height, width) float32 and labels (trials, batch) on the pack's device.
+
+        `indices` (trials, batch) int64 lie on `index_device`.
+        """
+
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """What `gather` returns for each of `indices`, in order; the next batch may be read ahead."""
+
+
+class Resident:
+    """All variants on the device."""
+
+    def __init__(self, variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor, device: torch.device) -> None:
+        self.index_device = device
+        self._rows = _Rows(variants, variant_of_trial, device)
+        self._labels = labels.to(device)
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self._rows(indices), self._labels[indices]
+
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        return map(self.gather, indices)
+
+
+class Streamed:
+    """All variants in host memory; a thread gathers the next batch, into pinned memory if the device is a GPU."""
+
+    def __init__(self, variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor, device: torch.device) -> None:
+        self.index_device = torch.device("cpu")
+        self._device = device
+        self._pinned = device.type == "cuda"
+        self._rows = _Rows(variants, variant_of_trial, self.index_device)
+        self._labels = labels.cpu()
+
+    def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        return self._send(self._read(indices))
+
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
+            ahead = None
+            for wanted in indices:
+                following = thread.submit(self._read, wanted)
+                if ahead is not None:
+                    yield self._send(ahead.result())
+                ahead = following
+            if ahead is not None:
+                yield self._send(ahead.result())
+
+    def _read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self._rows(indices, self._pinned), self._labels[indices]
+        return images, labels.pin_memory() if self._pinned else labels
+
+    def _send(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        # The allocator of pinned memory keeps a block until its copy is done, so nobody needs to wait for it here.
+        images, labels = batch
+        return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+
+
+def make_source(variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor, device: torch.device, residency: str = "auto") -> Source:
+    """A source over one set of training images in one or more preprocessings.
+
+    Args:
+        variants: float32 tensors (samples, channels, height, width), all of one shape.
+        labels: int64 (samples,).
+        variant_of_trial: int64 (trials,), which variant each trial reads.
+        residency: `resident` on the device, `streamed` from the host, or `auto`: resident on a CPU, and on a GPU when the
+            images fill no more than `RESIDENT_SHARE` of its free memory.
+    Raises:
+        RequestError: unknown residency, or `resident` and the images exceed the GPU's free memory.
+    """
+    if residency not in RESIDENCIES:
+        raise RequestError(f"dataset.residency={residency}: expected one of {', '.join(RESIDENCIES)}")
+    device = torch.device(device)
+    if residency == "streamed":
+        return Streamed(variants, labels, variant_of_trial, device)
+    if device.type == "cuda":
+        needed, free = sum(images.numel() * images.element_size() for images in variants), torch.cuda.mem_get_info(device)[0]
+        if residency == "auto" and needed > RESIDENT_SHARE * free:
+            return Streamed(variants, labels, variant_of_trial, device)
+        if needed > free:
+            raise RequestError(f"dataset.residency=resident: the images need {needed / 2**30:.1f} GiB and {device} has {free / 2**30:.1f} GiB free; use dataset.residency=streamed")
+    return Resident(variants, labels, variant_of_trial, device)
+
+
+class _Rows:
+    """The images of all variants as rows of one matrix, so that any pack's batch is one `index_select`."""
+
+    def __init__(self, variants: list[Tensor], variant_of_trial: Tensor, device: torch.device) -> None:
+        samples, *self._shape = variants[0].shape
+        moved = [images.to(device).flatten(1) for images in variants]
+        self._matrix = moved[0] if len(moved) == 1 else torch.cat(moved)
+        self._offsets = (variant_of_trial.to(device) * samples)[:, None] if len(moved) > 1 else None
+
+    def __call__(self, indices: Tensor, pinned: bool = False) -> Tensor:
+        rows = (indices if self._offsets is None else indices + self._offsets).flatten()
+        images = torch.empty(len(rows), self._matrix.shape[1], dtype=self._matrix.dtype, device=self._matrix.device, pin_memory=pinned)
+        torch.index_select(self._matrix, 0, rows, out=images)
+        return images.view(*indices.shape, *self._shape)
+
+
+def _signed(word: int) -> int:
+    return word - 2**64 if word >= 2**63 else word
+
+
+def _shifted(z: Tensor, bits: int) -> Tensor:
+    """A logical shift to the right; torch's own repeats the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

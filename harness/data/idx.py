@@ -1,0 +1,57 @@
+"""The IDX file format of the MNIST family: a header of big-endian 32-bit numbers, then one byte a pixel."""
+
+from __future__ import annotations
+
+import gzip
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import RequestError
+
+FILES = {
+    "training": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+_UNSIGNED_BYTE = 0x08
+
+
+def find(folders: list[Path]) -> dict[str, tuple[Path, Path]] | None:
+    """The images and labels of both splits in the first folder that has all four files, plain or as `.gz`; else None."""
+    for folder in folders:
+        found = {split: tuple(path for name in names for path in [_plain_or_packed(folder / name)] if path) for split, names in FILES.items()}
+        if all(len(paths) == 2 for paths in found.values()):
+            return found
+    return None
+
+
+def read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The array in `path`, which must have this shape.
+
+    Raises:
+        RequestError: the file cannot be read, is cut short, or holds something else.
+    """
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(path, f"cannot be read: {error}") from error
+    header = 4 + 4 * len(shape)
+    expected = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTE, len(shape), *shape)
+    if content[:header] != expected:
+        raise damaged(path, f"its header is not that of an IDX file of shape {'x'.join(map(str, shape))}")
+    if len(content) != header + int(np.prod(shape)):
+        raise damaged(path, f"{len(content)} bytes where {header + int(np.prod(shape))} are expected")
+    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+
+
+def damaged(path: Path, reason: str) -> RequestError:
+    """The error for a data file that is not what it should be, with the mend."""
+    return RequestError(f"{path} is damaged: {reason}; delete it and run again with dataset.download=true, or put a good copy in its place")
+
+
+def _plain_or_packed(path: Path) -> Path | None:
+    packed = path.with_name(path.name + ".gz")
+    return path if path.is_file() else packed if packed.is_file() else None
