@@ -42,12 +42,12 @@ class Fitted:
         return result
 
 
-def fit(config: PreprocessingConfig, training_images: Tensor, full_scale: float | None = 255.0) -> Fitted:
+def fit(config: PreprocessingConfig, training_images: Tensor, full_scale: float | None) -> Fitted:
     """Fit on training images (samples, channels, height, width) of any real dtype.
 
     Args:
-        full_scale: the value of full brightness, by which `none` divides and which `raw` stretches to 255. None where the
-            inputs are no brightnesses (the gaussian set): then `none` and `raw` both leave them as they are.
+        full_scale: the value of full brightness (`ImageSet.full_scale`), by which `none` divides and which `raw` stretches to
+            255. None where inputs are no brightnesses (the gaussian set): then `none` and `raw` leave them as they are.
     Raises:
         RequestError: unknown name, a value that is not finite, or zca with an epsilon that is not above 0.
     """
