@@ -1,0 +1,133 @@
+"""Two processes want one trial; a holder is killed."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness.store import claims
+from harness.store.trials import Store
+
+TRIAL_IDS = [f"{number:016x}" for number in range(40)]
+
+
+def _claim_all(runs, start, taken):
+    store = Store(runs)
+    start.wait()
+    for trial_id in TRIAL_IDS:
+        claim = store.claim(trial_id)
+        if claim is not None:
+            store.begin({"trial_id": trial_id, "cell_id": "c", "rules_version": 1, "seed": 0, "axes": {}, "spec": {}})
+            store.finish(trial_id, summary={}, curves={"step": [0]}, layers={"step": [0]})
+            taken.put(trial_id)
+            claim.release()
+
+
+def test_two_processes_train_every_trial_once(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    start, taken = spawn.Event(), spawn.Queue()
+    workers = [spawn.Process(target=_claim_all, args=(tmp_path, start, taken)) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    start.set()
+    trained = sorted(taken.get(timeout=60) for _ in TRIAL_IDS)
+    for worker in workers:
+        worker.join(timeout=60)
+        assert worker.exitcode == 0
+    assert trained == TRIAL_IDS
+    assert taken.empty()
+
+
+def test_a_claim_excludes_others_until_it_is_released(tmp_path):
+    store = Store(tmp_path)
+    claim = store.claim("a")
+    assert store.claim("a") is None
+    claim.release()
+    claim.release()
+    with store.claim("a"):
+        assert claims.is_locked(store.folder("a") / "lock")
+    assert not claims.is_locked(store.folder("a") / "lock")
+
+
+def test_a_look_at_a_claim_does_not_refuse_a_trainer(tmp_path):
+    """Surveys lock for an instant; a claim made in that instant is tried again."""
+    store = Store(tmp_path)
+    store.claim("a").release()
+    looking = subprocess.Popen(
+        [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom harness.store import claims\nprint('ready', flush=True)\nwhile True: claims.is_locked(Path(sys.argv[1]))", str(store.folder("a") / "lock")],
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert looking.stdout.readline() == b"ready\n"
+        refusals = 0
+        for _ in range(200):
+            claim = store.claim("a")
+            refusals += claim is None
+            if claim is not None:
+                claim.release()
+        assert refusals == 0
+    finally:
+        looking.kill()
+        looking.wait()
+
+
+@pytest.mark.parametrize("moment", ["claimed", "begun"])
+def test_a_killed_holder_blocks_nobody_and_leaves_an_interrupted_trial(tmp_path, moment):
+    code = """
+import sys, time
+from harness.store.trials import Store
+store = Store(sys.argv[1])
+claim = store.claim("a")
+if sys.argv[2] == "begun":
+    store.begin({"trial_id": "a", "cell_id": "c", "rules_version": 1, "seed": 0, "axes": {}, "spec": {}})
+print("ready", flush=True)
+time.sleep(600)
+"""
+    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), moment], stdout=subprocess.PIPE)
+    store = Store(tmp_path)
+    try:
+        assert holder.stdout.readline() == b"ready\n"
+        assert store.claim("a") is None
+        if moment == "begun":
+            assert store.read("a").status == "running"
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait()
+    assert store.trial_ids() == (["a"] if moment == "begun" else [])
+    if moment == "begun":
+        assert store.read("a").status == "interrupted"
+    with store.claim("a") as claim:
+        assert claim is not None
+
+
+def test_killed_in_the_middle_of_writes_a_trial_is_done_whole_or_not_at_all(tmp_path):
+    """A writer that finishes one trial after another is killed at arbitrary moments."""
+    code = """
+import itertools, sys
+from harness.store.trials import Store
+store = Store(sys.argv[1])
+print("ready", flush=True)
+for number in itertools.count(int(sys.argv[2])):
+    trial_id = f"{number:016x}"
+    with store.claim(trial_id):
+        store.begin({"trial_id": trial_id, "cell_id": "c", "rules_version": 1, "seed": 0, "axes": {}, "spec": {}})
+        store.finish(trial_id, summary={"x": 1.0}, curves={"step": range(3000)}, layers={"step": range(3000)})
+"""
+    store = Store(tmp_path)
+    for attempt in range(6):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(attempt * 1000)], stdout=subprocess.PIPE)
+        assert writer.stdout.readline() == b"ready\n"
+        time.sleep(0.05 + 0.013 * attempt)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+    records = list(store.records())
+    assert any(record.finished for record in records)
+    for record in records:
+        assert record.status in ("done", "interrupted")
+        if record.finished:
+            assert record.summary == {"x": 1.0}
+            assert len(record.curves()) == len(record.layers()) == 3000
