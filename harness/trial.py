@@ -45,9 +45,9 @@ class Trial:
         """16 hexadecimal digits for everything that can change a number."""
         return _hash(f"{self.text} seed={self.seed}")
 
-    def seed_for(self, purpose: str) -> int:
-        """A 63-bit seed for one purpose: `initialization`, `dropout`, ...; see `purpose_seed`."""
-        return purpose_seed(self.seed, purpose)
+    def with_spec(self, spec: dict[str, Any]) -> Trial:
+        """The same seed under another specification."""
+        return Trial(_text(spec), self.seed)
 
     @functools.cached_property
     def axes(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def purpose_seed(seed: int, purpose: str) -> int:
 
 def trials(config: Config, fingerprint: str | None = None) -> list[Trial]:
     """The trials of a validated cell, one per seed. `fingerprint` identifies the content of a user's own data."""
-    text = json.dumps(canonical(config, fingerprint), sort_keys=True, separators=(",", ":"))
+    text = _text(canonical(config, fingerprint))
     return [Trial(text, seed) for seed in seed_list(config.seeds)]
 
 
@@ -134,6 +134,10 @@ _DEFAULTS: dict[tuple[str, str], Any] = {
     ("optimizer", "weight_decay"): 0.0, ("schedule", "warmup_share"): 0.1, ("schedule", "final_share"): 0.0,
     ("budget", "evaluations"): 10, ("budget", "probes"): 5,
 }
+
+
+def _text(spec: dict[str, Any]) -> str:
+    return json.dumps(spec, sort_keys=True, separators=(",", ":"))
 
 
 def _hash(text: str) -> str:

@@ -27,7 +27,9 @@ class Pack:
     """
 
     def __init__(self, trials: Sequence[Trial], shape: tuple[int, int, int], classes: int, device: torch.device, program: str = "auto") -> None:
-        self.trials = sorted(trials, key=activation_key)
+        # Position of each trial of the pack among those given: trials of one activation stand together.
+        self.order = sorted(range(len(trials)), key=lambda index: activation_key(trials[index]))
+        self.trials = [trials[index] for index in self.order]
         self.device = device
         count = len(self.trials)
         self.groups = _groups(self.trials, shape, classes)
@@ -37,9 +39,9 @@ class Pack:
         self.parameters = torch.zeros(count, size, device=device)
         self.gradients = torch.zeros_like(self.parameters)
         self.state: State = {}
-        for name, (dims, start, stop) in self.spans.items():
-            values = self._view(self.parameters, name).detach().requires_grad_()
-            values.grad = self._view(self.gradients, name)
+        for name in self.spans:
+            values = self.of(self.parameters, name).detach().requires_grad_()
+            values.grad = self.of(self.gradients, name)
             self.state[name] = values
         self.buffers: State = {name: buffer.detach().to(device).expand(count, *buffer.shape).clone() for name, buffer in template.named_buffers()}
         for index, trial in enumerate(self.trials):
@@ -48,13 +50,19 @@ class Pack:
             self._set_rates(index, trial)
         self.program = self._choose(program)
 
-    def _view(self, matrix: Tensor, name: str) -> Tensor:
+    def of(self, matrix: Tensor, name: str) -> Tensor:
+        """One parameter's (trials, ...) in a copy of `parameters`."""
         dims, start, stop = self.spans[name]
         return matrix[:, start:stop].view(len(self.trials), *dims)
 
-    def update_of(self, name: str, before: Tensor) -> Tensor:
-        """The change of one parameter since `before`, an earlier copy of `parameters`: (trials, ...)."""
-        return self.state[name].detach() - self._view(before, name)
+    def part(self, start: int, stop: int) -> tuple[Program, State, State]:
+        """Program, parameters and buffers of trials `start:stop`, views without gradients."""
+        parameters = {name: tensor.detach()[start:stop] for name, tensor in self.state.items()}
+        return self.program.part(start, stop), parameters, {name: tensor[start:stop] for name, tensor in self.buffers.items()}
+
+    def parts(self, size: int) -> list[tuple[int, int]]:
+        """The pack cut into runs of at most `size` trials of one activation, as (start, stop)."""
+        return [(start, min(start + size, group.stop)) for group in self.groups for start in range(group.start, group.stop, size)]
 
     def set_step(self, step: int) -> None:
         """Tell dropout which step's noise to use."""

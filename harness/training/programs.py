@@ -38,11 +38,16 @@ TRAIN = Mode(batch_statistics=True, update_running=True, dropout=True)
 EVALUATE = Mode(batch_statistics=False, update_running=False, dropout=False)
 PROBE = Mode(batch_statistics=True, update_running=False, dropout=False)
 
-Record = Callable[[str, nn.Module, Tensor, Tensor], None]
+# Called for every `weights` and `activation` module as (name, module, input, output, entry): `entry` is a tensor of the
+# autograd graph with respect to which a gradient is the gradient with respect to the input.
+Record = Callable[[str, nn.Module, Tensor, Tensor, Tensor], None]
 
 
 class Program(Protocol):
     """Runs a pack forward; returns logits (trials, samples, classes)."""
+
+    def part(self, start: int, stop: int) -> Program:
+        """The same program for trials `start:stop` alone, given their parameters, buffers and images."""
 
     def __call__(self, parameters: State, buffers: State, images: Tensor, mode: Mode, record: Record | None = None) -> Tensor: ...
 
@@ -65,6 +70,10 @@ class Batched:
         self.groups = groups
         self.alternatives = [dict(group.network.named_modules()) for group in groups]
 
+    def part(self, start: int, stop: int) -> Batched:
+        within = [Group(max(group.start, start) - start, min(group.stop, stop) - start, group.network) for group in self.groups]
+        return Batched([group for group in within if group.start < group.stop])
+
     def __call__(self, parameters: State, buffers: State, images: Tensor, mode: Mode, record: Record | None = None) -> Tensor:
         x = images
         for (name, module), rule in zip(self.leaves, self.rules):
@@ -74,8 +83,8 @@ class Batched:
                 y = module(x)
             else:
                 y = torch.cat([own[name](x[group.start : group.stop]) for group, own in zip(self.groups, self.alternatives)])
-            if record is not None:
-                record(name, module, x, y)
+            if record is not None and _tapped(name):
+                record(name, module, x, y, x)
             x = y
         return x
 
@@ -86,29 +95,48 @@ class Stacked:
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
+    def part(self, start: int, stop: int) -> Stacked:
+        return self
+
     def __call__(self, parameters: State, buffers: State, images: Tensor, mode: Mode, record: Record | None = None) -> Tensor:
         self.network.train(mode.batch_statistics)
         for module in self.network.modules():
             if isinstance(module, StandardDropout):
                 module.train(mode.dropout)
         kept = buffers if mode.update_running else {name: tensor.clone() for name, tensor in buffers.items()}
-        names = [name for name, _ in _leaves(self.network)] if record is not None else []
+        if record is None:
+            return torch.vmap(lambda own, moving, x: functional_call(self.network, (own, moving), (x,)))(parameters, kept, images)
+        with torch.no_grad():
+            _, taps = self._tapped_call(parameters, kept, images, {})
+        # vmap may hand out copies of what flows through; zeros added at each tap receive the gradients instead.
+        entries = {name: torch.zeros_like(x).requires_grad_() for name, (x, _) in taps.items()}
+        logits, taps = self._tapped_call(parameters, kept, images, entries)
+        modules = dict(self.network.named_modules())
+        for name, (x, y) in taps.items():
+            record(name, modules[name], x, y, entries[name])
+        return logits
 
-        def run(parameters: State, buffers: State, images: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    def _tapped_call(self, parameters: State, buffers: State, images: Tensor, entries: State) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        def run(parameters: State, buffers: State, images: Tensor, entries: State) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
             seen: dict[str, tuple[Tensor, Tensor]] = {}
-            modules = dict(self.network.named_modules())
-            handles = [modules[name].register_forward_hook(lambda _, inputs, y, name=name: seen.__setitem__(name, (inputs[0], y))) for name in names]
+            handles = []
+            for name, module in self.network.named_modules():
+                if not _tapped(name):
+                    continue
+                if name in entries:
+                    handles.append(module.register_forward_pre_hook(lambda _, inputs, name=name: (inputs[0] + entries[name],)))
+                handles.append(module.register_forward_hook(lambda _, inputs, y, name=name: seen.__setitem__(name, (inputs[0], y))))
             try:
-                logits = functional_call(self.network, (parameters, buffers), (images,))
+                return functional_call(self.network, (parameters, buffers), (images,)), seen
             finally:
                 for handle in handles:
                     handle.remove()
-            return logits, [seen[name] for name in names]
 
-        logits, taps = torch.vmap(run)(parameters, kept, images)
-        for name, (x, y) in zip(names, taps):
-            record(name, dict(self.network.named_modules())[name], x, y)
-        return logits
+        return torch.vmap(run)(parameters, buffers, images, entries)
+
+
+def _tapped(name: str) -> bool:
+    return name.rpartition(".")[2] in ("weights", "activation")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from harness.registry import Registry
 
@@ -46,3 +47,23 @@ def probe_steps(steps: int, count: int) -> list[int]:
         return [0] * min(count, 1)
     between = {round(steps ** (index / (count - 2))) for index in range(count - 2)} if count > 2 else set()
     return sorted({0, steps} | between)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a trial steps, is evaluated and is probed. `steps` updates of `batch_size` samples, `steps_per_epoch` in an epoch."""
+
+    steps: int
+    batch_size: int
+    steps_per_epoch: int
+    evaluations: frozenset[int]
+    probes: frozenset[int]
+
+
+def plan(spec: dict, training_samples: int) -> Plan:
+    """The plan of a trial's specification for a training split. A last, partial batch of an epoch is left out."""
+    budget = spec["budget"]
+    batch_size = min(budget["batch_size"], training_samples)
+    steps_per_epoch = training_samples // batch_size
+    steps = budget["steps"] if "steps" in budget else max(1, round(budget["epochs"] * steps_per_epoch))
+    return Plan(steps, batch_size, steps_per_epoch, frozenset(evaluation_steps(steps, budget["evaluations"])), frozenset(probe_steps(steps, budget["probes"])))

@@ -1,0 +1,75 @@
+"""Cells and their trials on the way to training: checked, deduplicated, and grouped by program. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.data import catalog
+from harness.networks.layout import check_layout
+from harness.schema import Config, validate, writable_folder
+from harness.trial import Trial, trials
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trial on its way: `config` says where its data and device are, which its id does not."""
+
+    trial: Trial
+    config: Config
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One validated request and its trials."""
+
+    config: Config
+    facts: catalog.Facts
+    members: list[Member]
+
+    @property
+    def runs(self) -> Path:
+        """Where results go."""
+        return Path(self.config.runs).expanduser().resolve()
+
+
+def cell(config: Config) -> Cell:
+    """Check a request as far as that needs no pixels.
+
+    Raises:
+        RequestError: one line on what is wrong.
+    """
+    validate(config)
+    writable_folder(config.runs)
+    facts = catalog.facts(config.dataset)
+    members = [Member(trial, config) for trial in trials(config, catalog.fingerprint(config.dataset))]
+    check_layout(members[0].trial.spec, facts.shape, facts.classes)
+    return Cell(config, facts, members)
+
+
+def unique(cells: Iterable[Cell]) -> list[tuple[Member, catalog.Facts]]:
+    """The members of all cells, every trial once, in order."""
+    found: dict[str, tuple[Member, catalog.Facts]] = {}
+    for one in cells:
+        for member in one.members:
+            found.setdefault(member.trial.trial_id, (member, one.facts))
+    return list(found.values())
+
+
+def program_key(member: Member, trained_as: Trial, mixed_activations: bool) -> str:
+    """Members with equal keys can run as one program: what is left out may differ within a pack.
+
+    `trained_as` is the member's trial with its repair applied; `mixed_activations` says whether activations may differ.
+    """
+    spec = dict(trained_as.spec)
+    spec["optimizer"] = {key: value for key, value in spec["optimizer"].items() if key not in ("learning_rate", "weight_decay")}
+    spec["dropout"] = spec["dropout"]["name"]
+    for group in ("initializer", "preprocessing", "repair") + ("activation",) * mixed_activations:
+        spec.pop(group, None)
+    config = member.config
+    place: dict[str, Any] = {"device": config.device, "root": config.dataset.root, "residency": config.dataset.residency}
+    return json.dumps([spec, place], sort_keys=True)
+

@@ -1,0 +1,63 @@
+"""The live line of a sweep: trials done of all, steps per second, time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+_LIVE_SECONDS = 0.2
+_PLAIN_SECONDS = 10.0
+
+
+class Progress:
+    """Counts trial-steps (one step of one trial). In a terminal one line is rewritten; elsewhere a line every ten seconds."""
+
+    def __init__(self, trials: int, trial_steps: int, stream: TextIO | None = None) -> None:
+        self.trials, self.trial_steps = trials, max(trial_steps, 1)
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.finished = 0
+        self.steps_done = 0
+        self.started = self.shown = time.monotonic()
+
+    def stepped(self, trial_steps: int) -> None:
+        """`trial_steps` more are done."""
+        self.steps_done += trial_steps
+        now = time.monotonic()
+        if now - self.shown >= (_LIVE_SECONDS if self.live else _PLAIN_SECONDS):
+            self.shown = now
+            self._show(now)
+
+    def trials_finished(self, count: int) -> None:
+        """`count` more trials have an outcome."""
+        self.finished += count
+
+    def close(self) -> None:
+        """Show the end, unless there was nothing to do."""
+        if self.trials:
+            self._show(time.monotonic())
+            if self.live:
+                self.stream.write("\n")
+                self.stream.flush()
+
+    def line(self, now: float) -> str:
+        """What is shown at a time of the monotonic clock."""
+        seconds = max(now - self.started, 1e-9)
+        rate = self.steps_done / seconds
+        left = (self.trial_steps - self.steps_done) / rate if rate else float("inf")
+        remaining = f"{_clock(left)} left" if self.finished < self.trials else f"took {_clock(seconds)}"
+        return f"{self.finished}/{self.trials} trials  {rate:,.0f} trial-steps/s  {remaining}"
+
+    def _show(self, now: float) -> None:
+        text = self.line(now)
+        self.stream.write(f"\r\033[K{text}" if self.live else f"{text}\n")
+        self.stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    if seconds == float("inf"):
+        return "unknown time"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

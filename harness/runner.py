@@ -1,0 +1,62 @@
+"""Run one pack from its members to their results: data, initial weights, training, tables. Knows no store and no tracker."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+
+from harness.cells import Member
+from harness.data.catalog import Facts
+from harness.inputs import View, pack_data
+from harness.results import Result, results
+from harness.training import devices, repairs
+from harness.training.events import Event, Stepped
+from harness.training.loop import train
+from harness.training.packs import Pack
+from harness.training.schedules import plan
+from harness.trial import Trial
+
+
+def trained_as(member: Member) -> Trial:
+    """The trial with its repair applied as far as that changes the specification; equal to the trial when there is none."""
+    return member.trial.with_spec(repairs.transform_spec(member.trial.spec))
+
+
+def view_of(member: Member) -> View:
+    """The images a member sees, its repair included."""
+    return View.of(member.config.dataset, trained_as(member).spec["preprocessing"])
+
+
+def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Callable[[int], None]) -> list[Result]:
+    """Train members side by side; `on_steps` hears of every few trial-steps done. Results are in the members' order."""
+    started = time.perf_counter()
+    config = members[0].config
+    device = devices.resolve(config.device, config.precision)
+    devices.prepare(device, config.precision)
+    pack = Pack([trained_as(member) for member in members], facts.shape, facts.classes, device, program)
+    members = [members[index] for index in pack.order]
+    views = [view_of(member) for member in members]
+    data = pack_data(views, config.probe.samples, device)
+    repairs.apply(pack, [member.trial.spec.get("repair", "none") for member in members], data.training)
+    schedule = plan(pack.trials[0].spec, data.source.samples)
+    events: list[Event] = []
+    reported = 0
+    for event in train(pack, data, schedule):
+        if isinstance(event, Stepped):
+            on_steps((event.step - reported) * len(members))
+            reported = event.step
+        else:
+            events.append(event)
+    on_steps((schedule.steps - reported) * len(members))
+    outcome = results(events, pack.trials, schedule)
+    shared = {
+        "seconds": (time.perf_counter() - started) / len(members),
+        "pack_id": uuid.uuid4().hex[:8],
+        "pack_size": len(members),
+        "device": devices.describe(device),
+        "parameters": pack.parameter_count(),
+    }
+    for result, view in zip(outcome, views):
+        result.summary.update(shared | view.prepared.report)
+    return [outcome[pack.order.index(index)] for index in range(len(members))]

@@ -1,0 +1,48 @@
+"""Which device a trial runs on, and what has to be set there once."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.errors import RequestError
+
+
+def resolve(device: str, precision: str = "float32") -> torch.device:
+    """The device that `device=auto|cpu|cuda|cuda:N` names; auto is the first GPU where there is one.
+
+    Raises:
+        RequestError: a device that is not there, or a precision that it does not offer.
+    """
+    try:
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    except RuntimeError:
+        raise RequestError(f"device={device}: expected auto, cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda":
+        there = torch.cuda.device_count()
+        if (chosen.index or 0) >= there:
+            raise RequestError(f"device={device} is not there: this machine has {there} CUDA device(s); use device=auto or device=cpu")
+    elif precision != "float32":
+        raise RequestError(f"precision={precision} needs a CUDA device, and this runs on {chosen}; use precision=float32")
+    return chosen
+
+
+def prepare(device: torch.device, precision: str) -> None:
+    """Set the process-wide switches for numbers: no denormals on a CPU, where they cost a hundredfold, and tf32 only by choice."""
+    torch.set_flush_denormal(True)
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a pack may hope for: free memory of a GPU, or available memory of the host."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with open("/proc/meminfo") as lines:
+        fields = dict(line.split(":", 1) for line in lines)
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def describe(device: torch.device) -> str:
+    """A device in words, for results."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
