@@ -19,7 +19,6 @@ Columns = dict[str, Any]
 class Result:
     """One trial's outcome; `curves` and `layers` are columns of equal length. `diverged_step` is None for a trial that ended well."""
 
-    status: str
     diverged_step: int | None
     summary: dict[str, Any]
     curves: Columns
@@ -65,8 +64,7 @@ def _result(trial: Trial, plan: Plan, last: int, diverged: int, evaluations: lis
     if diverged >= 0:
         summary |= dict.fromkeys(("validation_loss", "validation_accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"), float("nan"))
     summary |= {"steps": last, "epochs": last / plan.steps_per_epoch}
-    status = "diverged" if diverged >= 0 else "done"
-    return Result(status, diverged if diverged >= 0 else None, summary, curves, _layers(plan, diverged, probes, layers))
+    return Result(diverged if diverged >= 0 else None, summary, curves, _layers(plan, diverged, probes, layers))
 
 
 def _layers(plan: Plan, diverged: int, probes: list[Probed], columns: Columns) -> Columns:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from harness.data.batches import permutation
 from harness.training.events import Evaluated, Event, Finished, PackData, Samples, Stepped
-from harness.training.optimizers import optimizers
+from harness.training.optimizers import PackOptimizer
 from harness.training.packs import Pack
 from harness.training.probing import probe
 from harness.training.programs import EVALUATE, TRAIN
@@ -83,7 +83,7 @@ class Stepper:
         self.pack, self.data, self.plan = pack, data, plan
         spec = pack.trials[0].spec
         self.schedule = spec["schedule"]
-        self.optimizer = optimizers[spec["optimizer"]["name"]](pack)
+        self.optimizer = PackOptimizer(pack)
         self.watch = Divergence(len(pack.trials), pack.device)
         self.loss_sum = torch.zeros(len(pack.trials), device=pack.device)
         self.losses = 0
@@ -97,11 +97,10 @@ class Stepper:
         """Update number `step`, from 1; `keep_before` keeps a copy of the parameters for the update ratio."""
         images, labels = next(self.batches)
         self.pack.set_step(step)
-        self.pack.gradients.zero_()
         with self.autocast:
             logits = self.pack.program(self.pack.state, self.pack.buffers, images, TRAIN)
         loss = mean_loss(logits, labels)
-        loss.sum().backward()
+        self.pack.set_gradients(torch.autograd.grad(loss.sum(), list(self.pack.state.values())))
         loss = loss.detach()
         self.watch.note(loss, step)
         self.loss_sum += loss

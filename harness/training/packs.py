@@ -22,8 +22,8 @@ PROGRAMS = ("auto", "batched", "stacked")
 class Pack:
     """The state of `trials` networks of one shape.
 
-    `parameters` and `gradients` are (trials, numbers); `state` and the gradients of its tensors are views into them, so
-    that an optimizer is a few operations on two matrices whatever the depth.
+    `parameters` and `gradients` are (trials, numbers); the tensors of `state`, by parameter name, are views into the
+    former, so that an optimizer is one operation on two matrices whatever the depth.
     """
 
     def __init__(self, trials: Sequence[Trial], shape: tuple[int, int, int], classes: int, device: torch.device, program: str = "auto") -> None:
@@ -38,11 +38,7 @@ class Pack:
         size = max((stop for _, _, stop in self.spans.values()), default=0)
         self.parameters = torch.zeros(count, size, device=device)
         self.gradients = torch.zeros_like(self.parameters)
-        self.state: State = {}
-        for name in self.spans:
-            values = self.of(self.parameters, name).detach().requires_grad_()
-            values.grad = self.of(self.gradients, name)
-            self.state[name] = values
+        self.state: State = {name: self.of(self.parameters, name).detach().requires_grad_() for name in self.spans}
         self.buffers: State = {name: buffer.detach().to(device).expand(count, *buffer.shape).clone() for name, buffer in template.named_buffers()}
         for index, trial in enumerate(self.trials):
             everything = self.state | self.buffers
@@ -63,6 +59,11 @@ class Pack:
     def parts(self, size: int) -> list[tuple[int, int]]:
         """The pack cut into runs of at most `size` trials of one activation, as (start, stop)."""
         return [(start, min(start + size, group.stop)) for group in self.groups for start in range(group.start, group.stop, size)]
+
+    def set_gradients(self, gradients: Sequence[Tensor]) -> None:
+        """Take the gradients of `state`'s tensors, in order."""
+        for name, gradient in zip(self.state, gradients):
+            self.of(self.gradients, name).copy_(gradient)
 
     def set_step(self, step: int) -> None:
         """Tell dropout which step's noise to use."""
