@@ -1,0 +1,43 @@
+"""Fixtures that several folders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from harness.schema import CONF_DIR, Config
+from harness.trial import Trial, trials
+
+_DEFAULTS = {
+    "dataset": "digits", "preprocessing": "global", "architecture": "mlp", "activation": "selu", "initializer": "lecun_normal", "normalization": "none",
+    "dropout": "none", "optimizer": "momentum", "schedule": "constant", "budget": "short", "probe": "standard", "tracking": "none",
+}  # fmt: skip
+
+
+@pytest.fixture
+def make_config(tmp_path) -> Callable[..., Config]:
+    """A request from the files in conf: `make_config(activation="relu", depth=4, **{"budget.steps": 3})`."""
+
+    def make(**choices: Any) -> Config:
+        values: dict[str, Any] = {"runs": str(tmp_path / "runs")}
+        request = OmegaConf.structured(Config)
+        for group, default in _DEFAULTS.items():
+            request[group] = OmegaConf.merge(request[group], OmegaConf.load(CONF_DIR / group / f"{choices.pop(group, default)}.yaml"))
+        for key, value in (values | choices).items():
+            OmegaConf.update(request, key, value)
+        return OmegaConf.to_object(request)
+
+    return make
+
+
+@pytest.fixture
+def make_trial(make_config) -> Callable[..., Trial]:
+    """One trial of such a request: `make_trial(seed=3, activation="relu")`."""
+
+    def make(seed: int = 0, **choices: Any) -> Trial:
+        return trials(make_config(**choices, seeds=[seed]))[0]
+
+    return make
