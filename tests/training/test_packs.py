@@ -1,0 +1,165 @@
+"""A trial in a pack is the trial alone: weights, batches and noise to the bit, results to rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from harness.data.batches import make_source
+from harness.networks.architectures import build_network
+from harness.networks.initialization import initialize
+from harness.networks.normalizations import normalizations
+from harness.training.events import Evaluated, Finished, PackData, Probed, Samples
+from harness.training.loop import Stepper, train
+from harness.training.optimizers import optimizers
+from harness.training.packs import Pack
+from harness.training.schedules import multiplier, plan
+from harness.schema import known_names
+from harness.trial import Trial
+
+CPU = torch.device("cpu")
+SHAPE, CLASSES = (1, 8, 8), 10
+
+
+@pytest.fixture(scope="module")
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(CLASSES, (200,), generator=generator)
+    prototypes = torch.randn(CLASSES, *SHAPE, generator=generator)
+    return prototypes[labels] + 0.5 * torch.randn(200, *SHAPE, generator=generator), labels
+
+
+def data_for(images: tuple[torch.Tensor, torch.Tensor], trials: int) -> PackData:
+    pixels, labels = images
+    variant = torch.zeros(trials, dtype=torch.int64)
+    samples = Samples(pixels[None, 130:], labels[130:], variant)
+    return PackData(make_source([pixels[:130]], labels[:130], variant, CPU), samples, samples, samples, samples)
+
+
+def run(images, trials: list[Trial], program: str = "auto") -> tuple[Pack, list]:
+    pack = Pack(trials, SHAPE, CLASSES, CPU, program)
+    data = data_for(images, len(trials))
+    return pack, list(train(pack, data, plan(trials[0].spec, 130)))
+
+
+BUDGET = {"budget.epochs": None, "budget.steps": 5, "budget.batch_size": 32, "budget.evaluations": 2, "budget.probes": 3, "depth": 3, "width": 12}
+SMALL_CNN = {"architecture": "cnn", "width": 6, "architecture.pool": "max"}
+CASES = {
+    **{f"{architecture} {normalization}": {"architecture": architecture, "normalization": normalization} for architecture in ("mlp", "cnn") for normalization in normalizations.names()},
+    **{f"after {normalization}": {"normalization": normalization, "normalization.position": "after"} for normalization in ("batch", "layer", "rms")},
+    **{f"{architecture} {dropout}": {"architecture": architecture, "dropout": dropout, "dropout.rate": 0.3} for architecture in ("mlp", "cnn") for dropout in ("alpha", "standard")},
+    **{optimizer: {"optimizer": optimizer} for optimizer in ("sgd", "adam", "adamw")},
+    "pooled": SMALL_CNN, "average head": SMALL_CNN | {"architecture.pool": "average", "architecture.head": "average"}, "circular": SMALL_CNN | {"architecture.padding": "circular"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_alone_equals_together_in_both_programs(images, make_trial: Callable[..., Trial], case: str):
+    changes = BUDGET | CASES[case]
+    trials = [make_trial(seed=seed, **changes) for seed in range(3)]
+    _, together = run(images, trials)
+    alone_pack, alone = run(images, trials[1:2])
+    _, stacked = run(images, trials, "stacked")
+    for event, lonely, general in zip(together, alone, stacked, strict=True):
+        for key, value, expected, other in columns(event, lonely, general):
+            # float32 sums in another order; five steps do not amplify them beyond this.
+            torch.testing.assert_close(value[1:2], expected, atol=2e-5, rtol=2e-3, equal_nan=True, msg=lambda text: f"{key}: {text}")
+            torch.testing.assert_close(value, other, atol=2e-5, rtol=2e-3, equal_nan=True, msg=lambda text: f"{key} stacked: {text}")
+
+
+def columns(*events) -> list[tuple]:
+    if isinstance(events[0], Evaluated):
+        return [(key, *(getattr(event, key) for event in events)) for key in ("train_loss", "validation_loss")]
+    if isinstance(events[0], Probed):
+        return [
+            (f"{layer.name} {key}", layer.columns[key], *(event.layers[number].columns[key] for event in events[1:]))
+            for number, layer in enumerate(events[0].layers)
+            for key in layer.columns
+            if not key.endswith(("_share", "_q05", "_q50", "_q95"))  # counts and order statistics jump
+        ]
+    if isinstance(events[0], Finished):
+        return [(key, *(event.scores[key] for event in events)) for key in ("train_loss", "test_loss")]
+    return []
+
+
+@pytest.mark.parametrize("optimizer", optimizers.names())
+def test_training_is_torchs_own(images, make_trial, optimizer):
+    """The same trial written as anyone would: a module, torch.optim, a loop."""
+    trial = make_trial(seed=2, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.weight_decay": 0.02})
+    _, events = run(images, [make_trial(seed=1, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.learning_rate": 0.3}), trial])
+    spec = trial.spec["optimizer"]
+    network = build_network(trial.spec, SHAPE, CLASSES)
+    initialize(network, trial.spec["initializer"], trial.seed)
+    common = {"lr": spec["learning_rate"], "weight_decay": spec["weight_decay"]}
+    own = {
+        "sgd": lambda p: torch.optim.SGD(p, **common), "momentum": lambda p: torch.optim.SGD(p, momentum=spec["momentum"], **common),
+        "adam": lambda p: torch.optim.Adam(p, **common), "adamw": lambda p: torch.optim.AdamW(p, **common),
+    }[optimizer](network.parameters())  # fmt: skip
+    data = data_for(images, 1)
+    stepper = Stepper(Pack([trial], SHAPE, CLASSES, CPU), data, plan(trial.spec, 130))
+    for step in range(1, 6):
+        x, labels = (part[0] for part in next(stepper.batches))
+        own.param_groups[0]["lr"] = spec["learning_rate"] * multiplier(trial.spec["schedule"], step, 5)
+        own.zero_grad()
+        nn.functional.cross_entropy(network(x), labels).backward()
+        own.step()
+    with torch.no_grad():
+        loss = nn.functional.cross_entropy(network(data.validation.images[0]), data.validation.labels)
+    evaluated = [event for event in events if isinstance(event, Evaluated)][-1]
+    assert float(evaluated.validation_loss[1]) == pytest.approx(float(loss), rel=1e-4)
+
+
+def test_initial_weights_and_batches_are_equal_to_the_bit(images, make_trial):
+    trials = [make_trial(seed=seed, initializer=initializer, **BUDGET) for seed in (0, 5) for initializer in ("lecun_normal", "orthogonal")]
+    together = Pack(trials, SHAPE, CLASSES, CPU)
+    batches = Stepper(together, data_for(images, 4), plan(trials[0].spec, 130)).batches
+    drawn = [next(batches) for _ in range(5)]
+    for index, trial in enumerate(trials):
+        alone = Pack([trial], SHAPE, CLASSES, CPU)
+        assert torch.equal(alone.parameters[0], together.parameters[index])
+        own = Stepper(alone, data_for(images, 1), plan(trial.spec, 130)).batches
+        for x, labels in drawn:
+            own_x, own_labels = next(own)
+            assert torch.equal(own_x[0], x[index]) and torch.equal(own_labels[0], labels[index])
+
+
+def test_a_diverging_companion_changes_nothing_to_the_bit(images, make_trial):
+    calm = [make_trial(seed=seed, **BUDGET) for seed in (0, 1)]
+    wild = make_trial(seed=2, **BUDGET, **{"optimizer.learning_rate": 1e30})
+    tame = make_trial(seed=2, **BUDGET)
+    _, with_wild = run(images, [calm[0], wild, calm[1]])
+    _, with_tame = run(images, [calm[0], tame, calm[1]])
+    finished, reference = with_wild[-1], with_tame[-1]
+    assert finished.diverged_step.tolist()[0::2] == [-1, -1] and finished.diverged_step[1] >= 1
+    assert torch.isnan(finished.scores["test_accuracy"][1])
+    for key, value in finished.scores.items():
+        assert torch.equal(value[0::2], reference.scores[key][0::2]), key
+
+
+def test_a_pack_that_diverged_stops(images, make_trial):
+    wild = make_trial(**{**BUDGET, "budget.steps": 200}, **{"optimizer.learning_rate": 1e30})
+    _, events = run(images, [wild])
+    assert events[-1].step <= 100 and 1 <= int(events[-1].diverged_step[0]) <= events[-1].step
+
+
+def test_activations_and_learning_rates_may_differ_within_a_pack(images, make_trial):
+    choices = [("relu", 0.1), ("selu", 0.01), ("tanh", 0.02), ("selu", 0.05)]
+    trials = [make_trial(activation=name, **BUDGET, **{"optimizer.learning_rate": rate}) for name, rate in choices]
+    pack, events = run(images, trials)
+    for position, given in enumerate(pack.order):
+        _, alone = run(images, [trials[given]])
+        torch.testing.assert_close(events[-1].scores["test_loss"][position : position + 1], alone[-1].scores["test_loss"], rtol=1e-4, atol=1e-6)
+        for together, own in zip(events, alone):
+            if isinstance(together, Probed):
+                layer, expected = together.layers[1].columns["activation_variance"], own.layers[1].columns["activation_variance"]
+                torch.testing.assert_close(layer[position : position + 1], expected, rtol=1e-4, atol=1e-8)
+
+
+def test_conf_and_registries_name_the_same_optimizers_and_schedules():
+    from harness.training.schedules import schedules
+
+    assert known_names("optimizer") == optimizers.names()
+    assert known_names("schedule") == schedules.names()
