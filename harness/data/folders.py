@@ -6,17 +6,21 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import RequestError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 SPLIT_FOLDERS = {"training": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test",)}
 
 # Modes in which a pixel is one brightness; all else is read as red, green and blue.
-_GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "I;16L", "F")
+_GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L")
 
 
@@ -90,7 +94,7 @@ def digest(listing: Listing) -> str:
 
 def is_deep(listing: Listing) -> bool:
     """Whether any image is finer than 8 bits a pixel."""
-    return any(mode == "F" or mode in _DEEP_MODES for mode, _, _ in _headers(tuple(listing.files)))
+    return any(_finer(mode) for mode, _, _ in _headers(tuple(listing.files)))
 
 
 def read_images(files: tuple[ImageFile, ...], shape: tuple[int, int, int], resize: bool, deep: bool) -> NDArray[np.uint8] | NDArray[np.float32]:
@@ -114,7 +118,10 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise RequestError(f"dataset.root: {folder} cannot be read: {error.strerror}") from error
 
 
 def _images(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFile, ...]:
@@ -124,7 +131,7 @@ def _images(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFile, ...]:
         raise RequestError(f"dataset.root: {folder} has a class folder {strange[0]!r} that the training folder lacks; its classes: {', '.join(classes[:10])}")
     files: list[ImageFile] = []
     for name in found:
-        members = sorted(path for path in (folder / name).rglob("*") if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file())
+        members = sorted(path for path in (folder / name).rglob("*") if _is_image(path.relative_to(folder)) and path.is_file())
         if not members:
             raise RequestError(f"dataset.root: {folder / name} holds no images; expected files that end in {', '.join(EXTENSIONS)}")
         for path in members:
@@ -133,6 +140,10 @@ def _images(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFile, ...]:
     if not files:
         raise RequestError(f"dataset.root: {folder} is empty; expected one sub-folder of images per class")
     return tuple(files)
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
 
 
 @functools.cache
@@ -156,31 +167,28 @@ def _pixels(path: Path, shape: tuple[int, int, int], resize: bool) -> NDArray[np
     channels, height, width = shape
     try:
         with Image.open(path) as image:
-            plain = image.convert(_read_mode(image.mode, channels))
-            if plain.mode == "F":
-                _check_floats(path, np.asarray(plain), image.mode)
+            plain = Image.fromarray(_unit_floats(path, image)) if _finer(image.mode) else image.convert("L" if channels == 1 else "RGB")
             if resize:
                 plain = ImageOps.fit(plain, (width, height), method=Image.Resampling.BILINEAR)
-            pixels = np.asarray(plain)
-            factor = {"F": 255.0}.get(image.mode, 1 / 257 if image.mode in _DEEP_MODES else 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
-    pixels = pixels if factor == 1 else (pixels * np.float32(factor))
-    return pixels[None] if pixels.ndim == 2 and channels == 1 else np.moveaxis(np.atleast_3d(pixels), 2, 0)
+    pixels = np.asarray(plain) if plain.mode != "F" else np.asarray(plain) * np.float32(255)
+    return np.moveaxis(np.atleast_3d(pixels), 2, 0)
 
 
-def _read_mode(mode: str, channels: int) -> str:
-    if mode == "F" or mode in _DEEP_MODES:
-        return "F"
-    return "L" if channels == 1 else "RGB"
-
-
-def _check_floats(path: Path, pixels: NDArray[np.float32], mode: str) -> None:
+def _unit_floats(path: Path, image: Image.Image) -> NDArray[np.float32]:
+    """The one channel of an image that is finer than 8 bits, from 0 to 1."""
+    top = 1 if image.mode == "F" else 65535
+    pixels = np.asarray(image, dtype=np.float32)
     if not np.isfinite(pixels).all():
         raise RequestError(f"{path}: a pixel is not a finite number (NaN or infinite); mend or remove the image")
-    top = 1.0 if mode == "F" else 65535.0
     if pixels.min() < 0 or pixels.max() > top:
-        raise RequestError(f"{path}: pixels from {pixels.min():g} to {pixels.max():g}; expected 0 to {top:g} for mode {mode}")
+        raise RequestError(f"{path}: pixels from {pixels.min():g} to {pixels.max():g}; expected 0 to {top} for an image of mode {image.mode}")
+    return pixels / np.float32(top)
+
+
+def _finer(mode: str) -> bool:
+    return mode == "F" or mode in _DEEP_MODES
 
 
 @functools.cache

@@ -45,7 +45,7 @@ def spectrum(size: int, participation_ratio: float) -> NDArray[np.float64]:
             low = exponent
         else:
             high = exponent
-    return _power_law(size, low if participation_ratio == size else high)
+    return _power_law(size, high)
 
 
 def _power_law(size: int, exponent: float) -> NDArray[np.float64]:

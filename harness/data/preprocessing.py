@@ -21,6 +21,7 @@ Transform = Callable[[Tensor], Tensor]
 
 preprocessings: Registry = Registry("preprocessing")
 
+_SMALLEST_DEVIATION = 1e-30  # its inverse, times a pixel, is still a float32
 _CHUNK = 4096  # samples held in float64, or as an intermediate, at a time
 
 
@@ -68,12 +69,12 @@ def report(images: Tensor) -> dict[str, int]:
 
 @preprocessings.register("none")
 def _none(config: PreprocessingConfig, images: Tensor, full_scale: float | None) -> Transform:
-    return _times(1.0 if full_scale is None else 1.0 / full_scale)
+    return (lambda x: x) if full_scale is None else (lambda x: x / full_scale)
 
 
 @preprocessings.register("raw")
 def _raw(config: PreprocessingConfig, images: Tensor, full_scale: float | None) -> Transform:
-    return _times(1.0 if full_scale is None else 255.0 / full_scale)
+    return (lambda x: x) if full_scale is None else (lambda x: x * (255.0 / full_scale))
 
 
 @preprocessings.register("global")
@@ -113,8 +114,7 @@ def _zca(config: PreprocessingConfig, images: Tensor, full_scale: float | None) 
     if config.epsilon is None or not config.epsilon > 0:
         raise RequestError(f"preprocessing.epsilon={config.epsilon}: expected a number above 0 for preprocessing=zca")
     mean, _ = _moments(images, (0,))
-    constant = images.amin(0) == images.amax(0)
-    kept = (~constant).flatten().to(torch.float64)
+    kept = (images.amin(0) != images.amax(0)).flatten().to(torch.float64)
     covariance = torch.zeros(kept.numel(), kept.numel(), dtype=torch.float64, device=images.device)
     for part in _chunks(images):
         centred = (part - mean).flatten(1) * kept
@@ -122,14 +122,11 @@ def _zca(config: PreprocessingConfig, images: Tensor, full_scale: float | None) 
     values, vectors = torch.linalg.eigh(covariance / len(images))
     values = values.clamp_min(0.0)
     floor = config.epsilon * values.mean()
-    gains = torch.where(values + floor > 0, (values + floor).clamp_min(torch.finfo(torch.float64).tiny).rsqrt(), 0.0)
+    gains = _inverse((values + floor).sqrt(), values + floor == 0)
+    # A constant pixel is an eigenvector of its own; without its row it stays 0 whatever it is in other splits.
     whitening = ((vectors * gains) @ vectors.T * kept[:, None]).float()
     offset = mean.float().flatten()
-    return lambda x: ((x.flatten(1) - offset) @ whitening.T).view_as(x) * kept.float().view(x.shape[1:])
-
-
-def _times(factor: float) -> Transform:
-    return lambda x: x * factor
+    return lambda x: ((x.flatten(1) - offset) @ whitening.T).view_as(x)
 
 
 def _standardize_over(images: Tensor, dims: tuple[int, ...]) -> Transform:
@@ -141,13 +138,14 @@ def _standardize_over(images: Tensor, dims: tuple[int, ...]) -> Transform:
 
 
 def _inverse(deviation: Tensor, constant: Tensor) -> Tensor:
-    return torch.where(constant, 0.0, 1.0 / torch.where(constant, 1.0, deviation))
+    return torch.where(constant, 0.0, 1.0 / deviation.clamp_min(_SMALLEST_DEVIATION))
 
 
 def _moments(images: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Mean and population variance over `dims` (0 among them), dims kept, in two passes in float64."""
-    count = images[(slice(None),) + tuple(slice(None) if d in dims else slice(0, 1) for d in range(1, images.ndim))].numel()
-    mean = sum(part.sum(dims, keepdim=True) for part in _chunks(images)) / count
+    total = sum(part.sum(dims, keepdim=True) for part in _chunks(images))
+    count = images.numel() / total.numel()
+    mean = total / count
     variance = sum((part - mean).square().sum(dims, keepdim=True) for part in _chunks(images)) / count
     return mean, variance
 
