@@ -22,10 +22,14 @@ _UNSIGNED_BYTE = 0x08
 def find(folders: list[Path]) -> dict[str, tuple[Path, Path]] | None:
     """The images and labels of both splits in the first folder that has all four files, plain or as `.gz`; else None."""
     for folder in folders:
-        found = {split: tuple(path for name in names for path in [_plain_or_packed(folder / name)] if path) for split, names in FILES.items()}
-        if all(len(paths) == 2 for paths in found.values()):
-            return found
+        if not missing(folder):
+            return {split: (_plain_or_packed(folder / images), _plain_or_packed(folder / labels)) for split, (images, labels) in FILES.items()}
     return None
+
+
+def missing(folder: Path) -> list[str]:
+    """The names of the files that `folder` has neither plain nor as `.gz`."""
+    return [name for names in FILES.values() for name in names if not _plain_or_packed(folder / name).is_file()]
 
 
 def read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -52,6 +56,5 @@ def damaged(path: Path, reason: str) -> RequestError:
     return RequestError(f"{path} is damaged: {reason}; delete it and run again with dataset.download=true, or put a good copy in its place")
 
 
-def _plain_or_packed(path: Path) -> Path | None:
-    packed = path.with_name(path.name + ".gz")
-    return path if path.is_file() else packed if packed.is_file() else None
+def _plain_or_packed(path: Path) -> Path:
+    return path if path.is_file() else path.with_name(path.name + ".gz")

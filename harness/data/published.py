@@ -30,6 +30,10 @@ def read_published(config: DatasetConfig) -> tuple[Arrays, Arrays]:
     Raises:
         RequestError: a file is missing or damaged, or cannot be downloaded; the message names it and the mend.
     """
+    root = data_root(config)
+    # A folder is made for the default place only: a misspelled one would be filled with a second copy.
+    if config.root is not None and not root.is_dir():
+        raise RequestError(f"dataset.root={root}: no such folder; name the folder that holds dataset={config.name}, or make it first to download into it")
     reader = _read_mnist if config.name in _MNIST_FAMILY else _read_svhn if config.name == "svhn" else _read_cifar
     return reader(config)
 
@@ -39,7 +43,8 @@ def _read_mnist(config: DatasetConfig) -> tuple[Arrays, Arrays]:
     folders = [root / family / "raw", root / family, root]
     found = idx.find(folders)
     if found is None:
-        _download(config, family, folders[0], [f"{name} or {name}.gz" for names in idx.FILES.values() for name in names])
+        begun = min(folders, key=lambda folder: len(idx.missing(folder)))
+        _download(config, family, begun, [f"{name} or {name}.gz" for name in idx.missing(begun)])
         found = idx.find(folders)
     arrays = []
     for split, count in (("training", known.samples), ("test", known.test)):

@@ -2,16 +2,31 @@ import subprocess
 import sys
 
 import pytest
+from omegaconf import OmegaConf
 
 from harness.data import catalog, datasets
 from harness.data.preprocessing import preprocessings
 from harness.errors import RequestError
-from harness.schema import DatasetConfig, known_names
+from harness.schema import CONF_DIR, DatasetConfig, PreprocessingConfig, known_names, options
 
 
 def test_the_names_of_the_configuration_are_those_that_can_be_loaded():
     assert known_names("dataset") == datasets.datasets.names()
     assert known_names("preprocessing") == preprocessings.names()
+
+
+@pytest.mark.parametrize("name", known_names("dataset"))
+def test_every_data_set_file_is_a_request_that_passes(name):
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DatasetConfig), OmegaConf.load(CONF_DIR / "dataset" / f"{name}.yaml")))
+    catalog.check(config)
+    assert config.name == name and config.root is None
+
+
+@pytest.mark.parametrize("name", known_names("preprocessing"))
+def test_every_preprocessing_file_gives_all_its_options(name):
+    given = OmegaConf.load(CONF_DIR / "preprocessing" / f"{name}.yaml")
+    OmegaConf.merge(OmegaConf.structured(PreprocessingConfig), given)
+    assert set(given) == {"name", *options("preprocessing", name)} and (given["shift"], given["scale"]) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -128,10 +128,18 @@ def test_missing_files_are_named_and_nothing_is_fetched_without_leave(tmp_path):
     assert "\n" not in message and not list(tmp_path.iterdir())
 
 
+def test_only_what_is_missing_is_named(tmp_path):
+    write_idx(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(RequestError, match=rf"missing or damaged in {tmp_path}: t10k-labels-idx1-ubyte or t10k-labels-idx1-ubyte.gz; put"):
+        load(DatasetConfig("mnist", root=str(tmp_path), download=False))
+
+
 def test_a_failing_download_is_one_line_with_the_mend(tmp_path, monkeypatch):
     from torchvision import datasets as torchvision_datasets
 
     gone = (tmp_path / "gone").as_uri()
+    (tmp_path / "data").mkdir()
     monkeypatch.setattr(torchvision_datasets.KMNIST, "mirrors", [gone + "/"])
     monkeypatch.setattr(torchvision_datasets.CIFAR10, "url", gone)
     monkeypatch.setattr(torchvision_datasets.SVHN, "split_list", {name: [gone, *rest] for name, (_, *rest) in torchvision_datasets.SVHN.split_list.items()})
@@ -141,12 +149,6 @@ def test_a_failing_download_is_one_line_with_the_mend(tmp_path, monkeypatch):
         message = str(caught.value)
         assert message.startswith(f"dataset={name}: missing or damaged in {tmp_path / 'data'}") and lacking in message
         assert "the download failed (" in message and "dataset.root" in message and "\n" not in message
-
-
-def test_a_root_that_cannot_be_written_is_one_line(tmp_path, monkeypatch):
-    (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(RequestError, match="the download failed"):
-        load(DatasetConfig("mnist", root=str(tmp_path / "file")))
 
 
 @pytest.fixture
@@ -164,15 +166,25 @@ def mirror(tmp_path, monkeypatch):
     thread.join()
 
 
-def test_a_download_fetches_checks_and_reads(tmp_path, monkeypatch, mirror):
+@pytest.mark.parametrize("name", ["mnist", "cifar100", "svhn"])
+def test_a_root_that_is_no_folder_is_refused_and_not_made(tmp_path, name):
+    (tmp_path / "file").write_text("not a folder")
+    for place in ("file", "misspelled"):
+        with pytest.raises(RequestError, match=f"dataset.root={tmp_path / place}: no such folder; name the folder that holds dataset={name}"):
+            load(DatasetConfig(name, root=str(tmp_path / place)))
+    assert not (tmp_path / "misspelled").exists()
+
+
+def test_the_default_place_is_made_for_a_download(tmp_path, monkeypatch, mirror):
     from torchvision.datasets import MNIST
 
     shrink(monkeypatch, "mnist", (1, 28, 28), 10)
-    mirror, address = mirror
-    write_idx(mirror, packed=True)
+    monkeypatch.setattr(catalog, "PROJECT_ROOT", tmp_path)
+    folder, address = mirror
+    write_idx(folder, packed=True)
     monkeypatch.setattr(MNIST, "mirrors", [address])
-    monkeypatch.setattr(MNIST, "resources", [(path.name, md5(path)) for path in sorted(mirror.iterdir())])
-    image_set = load(DatasetConfig("mnist", root=str(tmp_path / "data")))
+    monkeypatch.setattr(MNIST, "resources", [(path.name, md5(path)) for path in sorted(folder.iterdir())])
+    image_set = load(DatasetConfig("mnist"))
     train, test = (images_and_labels(count, (1, 28, 28), 10, seed) for seed, count in enumerate(SIZES.values()))
     assert_holds(image_set, train, test)
     assert (tmp_path / "data" / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file()
