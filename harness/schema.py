@@ -209,7 +209,7 @@ def validate(config: Config) -> None:
     if config.initializer.bias is not None:
         _choice("initializer.bias", config.initializer.bias, ("zeros", "uniform"))
     _choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
-    _choice("probe.statistics", config.probe.statistics, ("standard", "full"))
+    _choice("probe.statistics", config.probe.statistics, ("standard",))
     _validate_architecture(config.architecture)
     _validate_numbers(config)
     _validate_budget(config)

@@ -15,11 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
+from omegaconf import DictConfig
 
 from harness import tracking
 from harness.cells import Cell, Member, cell, program_key, unique
 from harness.data.catalog import Facts
-from harness.errors import TrialsFailed
+from harness.command import to_config
+from harness.errors import RequestError, TrialsFailed
 from harness.networks.activations import build_activation
 from harness.progress import Progress
 from harness.runner import run_pack, trained_as, view_of
@@ -28,7 +30,7 @@ from harness.store.claims import Claim
 from harness.store.trials import Store
 from harness.training import devices
 from harness.training.memory import largest_pack
-from harness.training.packs import activation_key
+from harness.training.packs import PROGRAMS, activation_key
 from harness.training.schedules import plan
 
 _WAIT_SECONDS = 0.5
@@ -54,18 +56,19 @@ class Job:
         return plan(self.member.trial.spec, self.facts.training_samples).steps
 
 
-def prefetch(configs: Sequence[Config], *, pack: int | str = "auto", program: str = "auto", retry: bool = True) -> None:
+def prefetch(configs: Sequence[Config | DictConfig], *, pack: int | str = "auto", program: str = "auto", retry: bool = True) -> None:
     """Train every trial of these cells that is not done yet. Failures are kept in the store; `run_cell` reports them.
 
     Args:
-        configs: one request for each cell.
+        configs: one request for each cell, as Hydra composed it or as a Config.
         pack: the most trials side by side, or "auto" for what memory allows.
         program: the kind of program, see `harness.training.packs.PROGRAMS`.
         retry: whether trials that failed before are tried again.
     Raises:
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
     """
-    cells = _checked(configs)
+    cells = _checked([one if isinstance(one, Config) else to_config(one) for one in configs])
+    _check_options(pack, program)
     for runs in dict.fromkeys(one.runs for one in cells):
         here = [one for one in cells if one.runs == runs]
         _Sweep(Store(runs), here, pack, program, retry).run()
@@ -102,6 +105,13 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
     for settings in {str(one.config.tracking): one.config.tracking for one in cells}.values():
         tracking.check(settings)
     return cells
+
+
+def _check_options(pack: int | str, program: str) -> None:
+    if pack != "auto" and not (isinstance(pack, int) and pack >= 1):
+        raise RequestError(f"hydra.launcher.pack={pack}: expected auto or an integer of at least 1")
+    if program not in PROGRAMS:
+        raise RequestError(f"hydra.launcher.program={program}: expected one of {', '.join(PROGRAMS)}")
 
 
 def _has_failed(store: Store, trial_id: str) -> bool:

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
 from harness.probes.readings import LayerReading
-from harness.probes.statistics import FULL, STANDARD, Columns, finish
+from harness.probes.statistics import STANDARD, Columns, finish
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE
 
-STATISTICS: dict[str, tuple[Callable[[LayerReading], Columns], ...]] = {"standard": STANDARD, "full": FULL}
+STATISTICS: dict[str, tuple[Callable[[LayerReading], Columns], ...]] = {"standard": STANDARD}
 
 # Bytes that one layer's tap may take: few enough trials at once that a probe's taps stay far below the pack's own memory.
 _TAP_BYTES = 8 * 2**20

@@ -1,0 +1,116 @@
+"""`hydra/launcher=packed`: shows all jobs of a sweep to a prefetch function, then runs each as Hydra would.
+
+The prefetch trains what is not done yet, many trials as one program; each job then finds its result. Hydra executes this
+module at every start of every app in the environment, outside sys.modules: it imports nothing heavy, keeps no state, and
+has no postponed annotations, which a dataclass could not look up.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Optional
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+
+@dataclass
+class PackedLauncherConf:
+    """`prefetch`: what sees all jobs first, by dotted path, or null; the rest is handed to it."""
+
+    _target_: str = "hydra_plugins.harness_packed.launcher.PackedLauncher"
+    prefetch: Optional[str] = None
+    pack: Any = "auto"
+    program: str = "auto"
+    retry: bool = True
+
+
+ConfigStore.instance().store(group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="harness_packed")
+
+
+class ComposeOnce:
+    """A config loader that keeps what the sweeper's validation composed until the launcher asks for it again."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+        self._composed: dict[tuple[str, ...], list[DictConfig]] = {}
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        """Compose, or hand out what was composed for the same overrides and not yet taken."""
+        key = tuple(sweep_overrides)
+        if self._composed.get(key):
+            return self._composed[key].pop()
+        config = self._loader.load_sweep_config(master_config, sweep_overrides)
+        self._composed.setdefault(key, []).append(config)
+        return config
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+class PackedLauncher(Launcher):
+    """See the module."""
+
+    def __init__(self, prefetch: str | None, pack: Any, program: str, retry: bool) -> None:
+        self.prefetch = prefetch
+        self.options = {"pack": pack, "program": program, "retry": retry}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        hydra_context.config_loader = ComposeOnce(hydra_context.config_loader)
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        # All jobs are composed before the first trains: a file edited meanwhile changes nothing.
+        jobs = [self._compose(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
+        sweep_dir = Path(str(self.config.hydra.sweep.dir))
+        if self.prefetch is not None:
+            try:
+                get_method(self.prefetch)([_without_hydra(job) for job in jobs], **self.options)
+            except Exception:
+                _remove_if_unused(sweep_dir)
+                raise
+        sweep_dir.mkdir(parents=True, exist_ok=True)
+        state = Singleton.get_state()
+        returns = []
+        for job in jobs:
+            Singleton.set_state(state)
+            returns.append(run_job(hydra_context=self.hydra_context, task_function=self.task_function, config=job, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"))
+            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        _join_failures(returns)
+        return returns
+
+    def _compose(self, overrides: list[str], number: int) -> DictConfig:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            config.hydra.job.id = str(number)
+            config.hydra.job.num = number
+        return config
+
+
+def _without_hydra(job: DictConfig) -> DictConfig:
+    return OmegaConf.masked_copy(job, [key for key in job if key != "hydra"])
+
+
+def _remove_if_unused(sweep_dir: Path) -> None:
+    """Delete what Hydra wrote for a sweep that was refused before its first job."""
+    if {path.name for path in sweep_dir.glob("*")} <= {"multirun.yaml"}:
+        (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
+        for folder in (sweep_dir, sweep_dir.parent, sweep_dir.parent.parent):
+            if not folder.is_dir() or any(folder.iterdir()):
+                break
+            folder.rmdir()
+
+
+def _join_failures(returns: list[JobReturn]) -> None:
+    """The sweeper raises the first failed job's error: let that one speak for all, where errors can be joined."""
+    failed = [job for job in returns if job.status == JobStatus.FAILED]
+    errors = [job._return_value for job in failed]
+    if len(failed) > 1 and all(hasattr(error, "failures") for error in errors):
+        failed[0]._return_value = type(errors[0])({key: text for error in errors for key, text in error.failures.items()})

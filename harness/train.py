@@ -1,0 +1,36 @@
+"""`python -m harness.train`: a job is one cell, whose seeds train side by side; `--multirun` sweeps cells as packs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from harness.command import register_schema, remove_output, run, to_config
+from harness.errors import RequestError
+from harness.schema import CONF_DIR, validate
+
+register_schema()
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
+def main(composed: DictConfig) -> float:
+    """Train one cell; returns its mean validation accuracy, so that any Hydra sweeper can optimise it."""
+    try:
+        config = to_config(composed)
+        validate(config)
+        from harness.sweep import run_cell  # torch is loaded once the request is known to be right
+
+        return run_cell(config)
+    except RequestError:
+        if HydraConfig.get().mode == RunMode.RUN:
+            remove_output(Path(HydraConfig.get().runtime.output_dir))
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
