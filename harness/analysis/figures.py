@@ -1,0 +1,174 @@
+"""The figures of a report: each a function from the evidence to one matplotlib figure, or None where there is nothing to draw."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import numpy
+import pandas
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from harness.analysis.evidence import Evidence, value_label
+
+# Okabe and Ito's palette, which the colour-blind can tell apart; SELU is always the first.
+_PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933", "#882255", "#44aa99")
+_FIRST = ("selu", "relu", "gelu", "elu", "tanh", "leaky_relu", "silu", "mish", "softplus", "identity")
+# Theorem 1 of Klambauer et al. 2017: mean and variance that the map does not leave.
+_BOXES = {"activation_mean": (-0.1, 0.1), "activation_variance": (0.8, 1.5)}
+_STYLES = ("-", "--", ":", "-.")
+_MOST_PANELS = 12
+_MOST_LINES = 16
+
+
+def colour(activation: str, others: list[str]) -> str:
+    """The colour of an activation, the same in every figure."""
+    order = list(_FIRST) + sorted(set(others) - set(_FIRST))
+    return _PALETTE[order.index(activation) % len(_PALETTE)]
+
+
+def accuracy(evidence: Evidence) -> Figure | None:
+    """Test accuracy against the axis with most numbers (depth, usually), a line for each arm, a panel for each other setting."""
+    if not evidence.trained:
+        return None
+    cells = evidence.cells[evidence.cells["finished"] > 0]
+    across = _numeric_axis(evidence)
+    lines = [axis for axis in ("activation", "initializer") if axis in evidence.varied and axis != across]
+    panels = [axis for axis in evidence.varied if axis not in (*lines, across)]
+    groups = list(cells.groupby(panels, sort=False, dropna=False)) if panels else [((), cells)]
+    shown = groups[:_MOST_PANELS]
+    columns = min(len(shown), 3)
+    rows = -(-len(shown) // columns)
+    figure, grid = pyplot.subplots(rows, columns, figsize=(4.6 * columns, 3.5 * rows), sharey=True, squeeze=False)
+    for panel, (key, group) in zip(grid.flat, shown):
+        _accuracy_panel(panel, evidence, group, across, lines)
+        panel.set_title(", ".join(value_label(axis, value) for axis, value in zip(panels, key)) or "all trials", fontsize=10)
+        panel.set_xlabel(across or "arm")
+    for panel in grid.flat[len(shown) :]:
+        panel.axis("off")
+    for row in grid:
+        row[0].set_ylabel("test accuracy")
+    _legend(figure, grid.flat[0])
+    return figure
+
+
+def _accuracy_panel(panel: pyplot.Axes, evidence: Evidence, cells: pandas.DataFrame, across: str | None, lines: list[str]) -> None:
+    activations = [str(level) for level in evidence.levels("activation")]
+    arms = list(cells.groupby(lines, sort=False)) if lines else [((), cells)]
+    places = sorted(cells[across].unique()) if across else [0]
+    for index, (key, arm) in enumerate(arms[:_MOST_LINES]):
+        arm = arm.sort_values(across) if across else arm
+        # Side by side, so that intervals do not cover each other.
+        offset = (index - (len(arms) - 1) / 2) * 0.04
+        x = numpy.array([places.index(value) for value in arm[across]]) + offset if across else numpy.full(len(arm), index)
+        style = _STYLES[_position(evidence, "initializer", arm["initializer"].iloc[0]) % len(_STYLES)]
+        tone = colour(str(arm["activation"].iloc[0]), activations)
+        label = ", ".join(str(value) for value in key) or "all"
+        half = arm["score_high"] - arm["score"]
+        panel.errorbar(x, arm["score"], yerr=half.fillna(0.0), fmt="o", markersize=4, linestyle=style if across else "none", color=tone, label=label, capsize=2, linewidth=1.4)
+    chance = cells["chance"].dropna()
+    if len(chance):
+        panel.axhline(chance.iloc[0], color="0.6", linewidth=1, linestyle=":", label="chance")
+    if across:
+        panel.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+    else:
+        panel.set_xticks([])
+    panel.set_ylim(0, 1.02)
+    panel.grid(alpha=0.25)
+
+
+def profiles(evidence: Evidence, phase: str) -> Figure | None:
+    """Pooled mean and variance of activations over the layers, each line the mean over seeds of one cell; Theorem 1's box in grey."""
+    return _over_layers(evidence, phase, ("activation_mean", "activation_variance"), ("mean of activations", "variance of activations"), (False, True))
+
+
+def gradients(evidence: Evidence, phase: str = "init") -> Figure | None:
+    """Squared gradient at each layer relative to the last one's."""
+    return _over_layers(evidence, phase, ("gradient_product",), ("squared gradient relative to the last layer",), (True,))
+
+
+def _over_layers(evidence: Evidence, phase: str, columns: tuple[str, ...], titles: tuple[str, ...], logarithmic: tuple[bool, ...]) -> Figure | None:
+    layers = evidence.of_cells(evidence.layers, ["activation", "initializer", "normalization"]) if len(evidence.layers) else evidence.layers
+    layers = layers[layers["phase"] == phase] if len(layers) else layers
+    if not len(layers):
+        return None
+    depth = layers.groupby("cell_id")["layer"].max()
+    # The deepest cells show most; shallower ones with the same weights are their beginnings.
+    deepest = depth[depth == depth.max()].index
+    chosen = layers[layers["cell_id"].isin(deepest)]
+    groups = list(chosen.groupby("normalization", sort=False))[:4]
+    figure, grid = pyplot.subplots(len(groups), len(columns), figsize=(5.2 * len(columns) + 1.5, 3.3 * len(groups)), squeeze=False, sharex=True)
+    activations = [str(level) for level in evidence.levels("activation")]
+    for row, (normalization, group) in zip(grid, groups):
+        for panel, column, title, log in zip(row, columns, titles, logarithmic):
+            _profile_panel(panel, evidence, group, column, log, activations)
+            panel.set_ylabel(title)
+            panel.set_title(f"{value_label('normalization', normalization)}, depth {int(depth.max())}", fontsize=10)
+    for panel in grid[-1]:
+        panel.set_xlabel("layer")
+    _legend(figure, grid[0][0])
+    return figure
+
+
+def _profile_panel(panel: pyplot.Axes, evidence: Evidence, layers: pandas.DataFrame, column: str, logarithmic: bool, activations: list[str]) -> None:
+    box = _BOXES.get(column)
+    last = layers["layer"].max()
+    if box:
+        panel.add_patch(Rectangle((0.5, box[0]), last, box[1] - box[0], color="0.88", zorder=0, label="Theorem 1"))
+    for cell_id, cell in list(layers.groupby("cell_id", sort=False))[:_MOST_LINES]:
+        over = cell.groupby("layer")[column].mean()
+        over = over[over > 0] if logarithmic else over
+        if not len(over):
+            continue
+        style = _STYLES[_position(evidence, "initializer", cell["initializer"].iloc[0]) % len(_STYLES)]
+        panel.plot(over.index, over, style, color=colour(cell["activation"].iloc[0], activations), linewidth=1.5, label=evidence.label(cell_id, [axis for axis in evidence.varied if axis not in ("depth", "normalization")]))
+    if logarithmic:
+        panel.set_yscale("log")
+    else:
+        low, high = panel.get_ylim()
+        panel.set_ylim(min(low, -0.15), max(high, 0.15))
+    panel.set_xlim(0.5, last + 0.5)
+    panel.grid(alpha=0.25)
+
+
+def curves(evidence: Evidence) -> Figure | None:
+    """Validation accuracy over epochs: the mean over the seeds of the eight best cells, chosen by validation accuracy."""
+    if not evidence.trained or not len(evidence.curves):
+        return None
+    best = evidence.cells["validation_accuracy"].dropna().sort_values(ascending=False).index[:8]
+    rows = evidence.of_cells(evidence.curves)
+    figure, panel = pyplot.subplots(figsize=(7, 3.6))
+    for index, cell_id in enumerate(best):
+        over = rows[rows["cell_id"] == cell_id].groupby("epoch")["validation_accuracy"].mean()
+        panel.plot(over.index, over, color=_PALETTE[index], linewidth=1.5, label=evidence.label(cell_id))
+    panel.set_xlabel("epoch")
+    panel.set_ylabel("validation accuracy")
+    panel.grid(alpha=0.25)
+    _legend(figure, panel)
+    return figure
+
+
+def _numeric_axis(evidence: Evidence) -> str | None:
+    """The varied axis to put on the x axis: depth where it varies, else the number with most levels."""
+    numbers = [axis for axis in evidence.varied if all(isinstance(level, (int, float)) for level in evidence.levels(axis))]
+    if "depth" in numbers:
+        return "depth"
+    return max(numbers, key=lambda axis: len(evidence.levels(axis)), default=None)
+
+
+def _position(evidence: Evidence, axis: str, value: object) -> int:
+    return [str(level) for level in evidence.levels(axis)].index(str(value))
+
+
+def _legend(figure: Figure, panel: pyplot.Axes) -> None:
+    handles, labels = panel.get_legend_handles_labels()
+    columns = min(4, len(labels)) or 1
+    rows = -(-len(labels) // columns)
+    figure.tight_layout()
+    # Room for the legend in inches, whatever the figure's height.
+    share = (0.25 * rows + 0.1) / figure.get_figheight()
+    figure.subplots_adjust(top=max(0.5, 1 - share - 0.3 / figure.get_figheight()))
+    figure.legend(handles, labels, loc="upper center", ncols=columns, fontsize=8, frameon=False)

@@ -1,0 +1,234 @@
+"""One self-contained HTML file with the tables beside it as CSV: what was run, whether it matters, what held, what diverged."""
+
+from __future__ import annotations
+
+import base64
+import io
+import shlex
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import pandas
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+
+from harness.analysis import comparisons, figures, rules, statistics
+from harness.analysis.evidence import Evidence
+
+_MOST_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Section:
+    """One chapter: text, then parts that are HTML already, and tables to be written as CSV by name."""
+
+    title: str
+    parts: list[str]
+    tables: dict[str, pandas.DataFrame]
+
+
+def write(evidence: Evidence, folder: Path, title: str) -> Path:
+    """Write `report.html` and one CSV for each table into `folder`; returns the report's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = [section(evidence) for section in (_summary, _accuracy, _comparisons, _layers, _divergence, _rules, _reproduce)]
+    for section in sections:
+        for name, table in section.tables.items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+    path = folder / "report.html"
+    path.write_text(_page(title, sections), encoding="utf-8")
+    return path
+
+
+def command(evidence: Evidence) -> tuple[str, bool]:
+    """The command that runs these cells, and whether they are the full grid that it stands for."""
+    trials = evidence.trials
+    parts, cells = [], 1
+    for axis in evidence.axes:
+        levels = evidence.levels(axis)
+        if evidence.follows(axis) or (axis in _DEFAULTS and levels == [_DEFAULTS[axis]]) or levels == ["default"]:
+            continue
+        cells *= len(levels)
+        parts.append(_override(axis, [str(level) for level in levels if level != "default"]))
+    seeds = sorted(int(seed) for seed in trials["seed"].unique())
+    parts.append(f"seeds={len(seeds)}" if seeds == list(range(len(seeds))) else f"seeds=[{','.join(map(str, seeds))}]")
+    text = "python -m harness.train --multirun " + " ".join(shlex.quote(part) for part in parts)
+    return text, cells == trials["cell_id"].nunique()
+
+
+_DEFAULTS = {
+    "preprocessing": "global", "architecture": "mlp", "width": 64, "depth": 8, "activation": "selu", "initializer": "lecun_normal", "normalization": "none", "dropout": "none",
+    "optimizer": "momentum", "learning_rate": 0.01, "schedule": "constant", "precision": "float32", "repair": "none", "budget.epochs": 30, "budget.batch_size": 64,
+}  # fmt: skip
+
+
+def _override(axis: str, levels: list[str]) -> str:
+    if axis == "learning_rate":
+        return f"optimizer.learning_rate={','.join(levels)}"
+    if axis == "normalization" and any(level.endswith("_after") for level in levels):
+        names = dict.fromkeys(level.removesuffix("_after") for level in levels)
+        places = dict.fromkeys("after" if level.endswith("_after") else "before" for level in levels)
+        return f"normalization={','.join(names)} normalization.position={','.join(places)}"
+    if axis == "dropout":
+        names = dict.fromkeys(level.rpartition("_")[0] or level for level in levels)
+        rates = dict.fromkeys(level.rpartition("_")[2] for level in levels if "_" in level)
+        return f"dropout={','.join(names)}" + (f" dropout.rate={','.join(rates)}" if rates else "")
+    return f"{axis}={','.join(levels)}"
+
+
+def _summary(evidence: Evidence) -> Section:
+    trials = evidence.trials
+    counts = ", ".join(f"{count} {status}" for status, count in trials["status"].value_counts().items())
+    varied = "; ".join(f"<b>{escape(axis)}</b>: {escape(', '.join(str(level) for level in evidence.levels(axis)))}" for axis in evidence.varied) or "nothing: one cell"
+    parts = [f"<p>{len(evidence.cells)} cells, {len(trials)} trials ({escape(counts)}), usually {evidence.seeds} seed(s) a cell. Varied: {varied}.</p>"]
+    if evidence.seeds == 1:
+        parts.append("<p><b>One seed has no interval:</b> nothing here is decided; run with seeds=3 or more.</p>")
+    complete = evidence.cells[evidence.cells["complete"]]
+    if evidence.trained and len(complete) and complete["validation_accuracy"].notna().any():
+        best = complete["validation_accuracy"].idxmax()
+        row = complete.loc[best]
+        parts.append(f"<p>Best cell by validation accuracy: <b>{escape(evidence.label(best))}</b> with test accuracy {_interval(row['score'], row['score_low'], row['score_high'])}.</p>")
+    parts += [f"<p>{escape(text)}</p>" for text in _layer_findings(evidence)]
+    return Section("What was run, and what came out", parts, {})
+
+
+def _layer_findings(evidence: Evidence) -> list[str]:
+    """For each activation and initializer without normalization: the share of trials whose layers all stay in Theorem 1's box at initialisation."""
+    layers = evidence.of_cells(evidence.layers, ["activation", "initializer", "normalization"]) if len(evidence.layers) else evidence.layers
+    if not len(layers):
+        return []
+    start = layers[(layers["phase"] == "init") & (layers["normalization"] == "none")]
+    lines = []
+    for (activation, initializer), group in start.groupby(["activation", "initializer"], sort=False):
+        inside = group["activation_mean"].between(-0.1, 0.1) & group["activation_variance"].between(0.8, 1.5)
+        by_trial = inside.groupby(group["trial_id"]).all()
+        share = statistics.wilson(int(by_trial.sum()), len(by_trial))
+        first = group[~inside].groupby("trial_id")["layer"].min()
+        left = f", first left at layer {int(first.median())} (median)" if len(first) else ""
+        lines.append(f"{activation} with {initializer}, no normalization: every layer's pooled mean and variance inside Theorem 1's box in {share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {share.n} trials at initialisation{left}.")
+    return lines[:_MOST_ROWS]
+
+
+def _accuracy(evidence: Evidence) -> Section:
+    if not evidence.trained:
+        return Section("Accuracy", ["<p>No trial took a step: these are probes at initialisation.</p>"], {})
+    cells = evidence.cells.sort_values("score", ascending=False).reset_index()
+    table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
+    table["test accuracy"] = [_interval(*row) for row in zip(cells["score"], cells["score_low"], cells["score_high"])]
+    table["seeds"] = [f"{int(done)}/{int(expected)}" for done, expected in zip(cells["finished"], cells["expected"])]
+    table["diverged"] = cells["diverged"].astype(int)
+    table["validation accuracy"] = cells["validation_accuracy"].map(_number)
+    table["training loss"] = cells["train_loss"].map(_number)
+    parts = [_picture(figures.accuracy(evidence), "Mean test accuracy over seeds; bars are 95 % Student-t intervals. A diverged trial scores chance level.")]
+    parts += [_table(table), _picture(figures.curves(evidence), "Validation accuracy of the eight best cells, chosen by validation accuracy, mean over seeds that did not diverge.")]
+    return Section("Does it matter: accuracy by cell", parts, {"cells": cells.drop(columns=["chance"])})
+
+
+def _comparisons(evidence: Evidence) -> Section:
+    if not evidence.trained:
+        return Section("Comparisons", ["<p>Nothing to compare.</p>"], {})
+    pairs = comparisons.paired(evidence)
+    if not len(pairs):
+        return Section("Comparisons, paired by seed", ["<p>No axis varies along which arms could be compared.</p>"], {})
+    summary = comparisons.summaries(pairs, evidence)
+    shown = pandas.DataFrame({
+        "family": summary["family"], "arm": summary["arm"], "against": summary["baseline"], "tasks": summary["tasks"],
+        "mean difference in accuracy": [_interval(*row) for row in zip(summary["difference"], summary["low"], summary["high"])],
+        "better": summary["better"], "worse": summary["worse"], "undecided": summary["undecided"],
+    })  # fmt: skip
+    parts = ["<p>Per-seed differences with everything else equal; better and worse are decided by Holm-adjusted paired t tests at 0.05. Undecided is not the same as equal.</p>", _table(shown)]
+    effects = comparisons.effects(evidence)
+    tables = {"comparisons": pairs.drop(columns=["by_seed"]), "comparison_summary": summary}
+    if effects is not None:
+        parts.append("<h3>Which factor matters</h3>" + (f"<p>{escape(effects.note)}</p>" if effects.note else ""))
+        if len(effects.shares):
+            parts.append(_table(effects.shares.map(_number)))
+            tables |= {"effect_shares": effects.shares, "effect_levels": effects.levels}
+    return Section("Comparisons, paired by seed", parts, tables)
+
+
+def _layers(evidence: Evidence) -> Section:
+    explain = "Lines are means over the seeds of a cell, for the deepest cells. Grey: Theorem 1's domain of mean and variance (Klambauer et al. 2017), which speaks of SELU only."
+    parts = [
+        _picture(figures.profiles(evidence, "init"), f"At initialisation. {explain}"),
+        _picture(figures.profiles(evidence, "end"), f"At the end of training. {explain}"),
+        _picture(figures.gradients(evidence), "At initialisation: mean squared gradient at each layer relative to the last one. Flat is neither exploding nor vanishing."),
+    ]
+    table = evidence.of_cells(evidence.layers) if len(evidence.layers) else evidence.layers
+    if len(table):
+        numbers = table.select_dtypes("number").columns.difference(["seed", "step", "layer", "epoch"])
+        table = table[table["phase"].isin(("init", "end"))].groupby(["cell_id", "phase", "layer"], sort=False)[list(numbers)].mean().reset_index()
+    return Section("Do the assumptions hold: layer profiles", parts, {"layers": table} if len(table) else {})
+
+
+def _divergence(evidence: Evidence) -> Section:
+    cells = evidence.cells[evidence.cells["finished"] > 0].reset_index()
+    table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
+    shares = [statistics.wilson(int(diverged), int(finished)) for diverged, finished in zip(cells["diverged"], cells["finished"])]
+    table["diverged"] = [f"{int(diverged)}/{int(finished)}" for diverged, finished in zip(cells["diverged"], cells["finished"])]
+    table["share with 95 % Wilson interval"] = [_interval(share.value, share.low, share.high) for share in shares]
+    steps = evidence.finished.groupby("cell_id")["diverged_step"].median()
+    table["median step"] = cells["cell_id"].map(steps).map(_number)
+    bad = table[cells["diverged"] > 0]
+    failed = evidence.trials[evidence.trials["status"] == "failed"]
+    parts = [_table(bad) if len(bad) else "<p>No trial diverged.</p>"]
+    if len(failed):
+        parts.append("<h3>Failed trials</h3>" + _table(failed[["trial_id", "error"]]))
+    return Section("What diverged", parts, {"divergence": table})
+
+
+def _rules(evidence: Evidence) -> Section:
+    table = pandas.DataFrame(rules.RULES, columns=["rule", "how it is applied"])
+    return Section(f"Rules of comparison, version {rules.VERSION}", [_table(table)], {})
+
+
+def _reproduce(evidence: Evidence) -> Section:
+    text, full = command(evidence)
+    note = "" if full else "<p>These cells are not the full grid of their values: the command runs more than was run here.</p>"
+    return Section("The command that reproduces it", [f"<pre>{escape(text)}</pre>{note}"], {})
+
+
+def _picture(figure: Figure | None, caption: str) -> str:
+    if figure is None:
+        return ""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    pyplot.close(figure)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def _table(table: pandas.DataFrame) -> str:
+    more = f"<p>The first {_MOST_ROWS} of {len(table)} rows; all are in the CSV.</p>" if len(table) > _MOST_ROWS else ""
+    return f'<div class="scroll">{table.head(_MOST_ROWS).to_html(index=False, border=0, na_rep="")}</div>{more}'
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    if pandas.isna(value):
+        return ""
+    return f"{value:.3f}" if pandas.isna(low) else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return "" if pandas.isna(value) else f"{value:.4g}"
+    return str(value)
+
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; color: #1b1b1b; background: #fff; }
+h2 { margin-top: 2.2em; border-bottom: 1px solid #ccc; } img { max-width: 100%; background: #fff; } figure { margin: 1.2em 0; }
+figcaption { color: #666; font-size: 13px; } table { border-collapse: collapse; font-size: 13px; } td, th { padding: 3px 10px; text-align: left; border-bottom: 1px solid #ddd; }
+.scroll { overflow: auto; max-height: 32em; } pre { background: #f3f3f3; padding: 1em; white-space: pre-wrap; } nav a { margin-right: 1.2em; }
+@media (prefers-color-scheme: dark) { body { color: #ddd; background: #181818; } pre { background: #262626; } td, th { border-color: #333; } a { color: #8ab4f8; } }
+"""
+
+
+def _page(title: str, sections: list[Section]) -> str:
+    contents = "".join(f'<a href="#s{index}">{escape(section.title)}</a> ' for index, section in enumerate(sections))
+    chapters = []
+    for index, section in enumerate(sections):
+        files = " ".join(f'<a href="{name}.csv">{name}.csv</a>' for name in section.tables)
+        chapters.append(f'<h2 id="s{index}">{escape(section.title)}</h2>{"".join(section.parts)}' + (f"<p>Data: {files}</p>" if files else ""))
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body><h1>{escape(title)}</h1><nav>{contents}</nav>{"".join(chapters)}</body></html>\n'
