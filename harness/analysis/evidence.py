@@ -60,7 +60,7 @@ class Evidence:
 
     def levels(self, axis: str) -> list[Any]:
         """The values of an axis among finished trials: numbers in order, names in order of their axis' custom."""
-        return ordered(self._levels(axis).unique())
+        return ordered([plain_value(level) for level in self._levels(axis).unique()])
 
     def of_cells(self, table: pandas.DataFrame, columns: Sequence[str] = ()) -> pandas.DataFrame:
         """Rows of `curves` or `layers` with cell_id, seed and the given axes of their trial."""
