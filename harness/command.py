@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 from hydra.core.config_store import ConfigStore
@@ -15,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.errors import RequestError, TrialsFailed
-from harness.schema import CONF_DIR, Config, known_names
+from harness.schema import CONF_DIR, Config, known_names, validate, writable_folder
 
 _CALLABLE_CHOICE = re.compile(r"^activation=(.+)$")
 
@@ -69,19 +72,31 @@ def register_callables(arguments: list[str]) -> None:
 def explain(error: Exception) -> str:
     """One line for what Hydra or OmegaConf found wrong, with the choices where a name is unknown."""
     text = str(error)
-    missing = re.search(r"Could not find '([\w/]+)/([^']+)'", text) or re.search(r"Could not override '(\S+?)'", text)
-    if missing and missing.lastindex == 2:
+    unknown_key = re.search(r"Could not override '([^']+)'", text)
+    if unknown_key:
+        return _unknown_option(unknown_key.group(1))
+    cause = error.__cause__
+    if "Error merging override" in text and cause is not None:
+        return f"{_first_line(error).removeprefix('Error merging override ')}: {_first_line(cause)}"
+    missing = re.search(r"Could not find '([\w/]+)/([^']+)'", text)
+    if missing:
         group, name = missing.groups()
         known = known_names(group)
         if group == "hydra/launcher":
             return f"unknown hydra/launcher {name!r}; run `pip install -e .` if the packed launcher is missing"
         return f"unknown {group} {name!r}; known: {', '.join(known)}" if known else _first_line(error)
-    line = _first_line(error)
-    key = re.search(r"Key '(\w+)' (?:is )?not in", text)
-    if key:
-        full = re.search(r"full_key: (\S+)", text)
-        return f"unknown option {(full.group(1) if full else key.group(1))!r}; `python -m harness.train --help` lists what there is"
-    return line
+    return _first_line(error)
+
+
+def _unknown_option(key: str) -> str:
+    """What is near to an option that does not exist."""
+    names = [field.name for field in fields(Config)]
+    for group in fields(Config):
+        section = getattr(Config(), group.name)
+        if is_dataclass(section):
+            names += [f"{group.name}.{field.name}" for field in fields(section)]
+    near = difflib.get_close_matches(key, names, n=3)
+    return f"unknown option {key!r}; " + (f"did you mean {' or '.join(near)}?" if near else "`python -m harness.train --help` lists what there is")
 
 
 def run(main: Callable[[], None]) -> int:
@@ -90,6 +105,7 @@ def run(main: Callable[[], None]) -> int:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing, and we speak
     register_callables(sys.argv[1:])
     try:
+        _check_single_run(sys.argv[1:])
         main()
         return 0
     except (RequestError, HydraException, OmegaConfBaseException) as error:
@@ -97,6 +113,12 @@ def run(main: Callable[[], None]) -> int:
             raise
         cause = _request_error(error)
         print(f"error: {cause if cause is not None else explain(error)}", file=sys.stderr)
+        return 2
+    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
+        made_by_hydra = any("hydra/_internal" in frame.filename.replace(os.sep, "/") for frame in traceback.extract_tb(error.__traceback__)[-3:])
+        if asked_for_everything or not made_by_hydra:
+            raise
+        print(f"error: runs: {error.filename} cannot be made ({error.strerror}); choose another folder with runs=FOLDER", file=sys.stderr)
         return 2
     except TrialsFailed as error:
         print(f"error: {len(error.failures)} trial(s) failed; the others are done. Their tracebacks are in runs/trials/ID/status.json", file=sys.stderr)
@@ -106,6 +128,14 @@ def run(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished trials are kept, and the same command goes on from here", file=sys.stderr)
         return 130
+
+
+def _check_single_run(arguments: list[str]) -> None:
+    """Refuse a wrong request for one cell before Hydra makes its folder; a sweep is checked whole by its launcher."""
+    if not any(argument.startswith("-") for argument in arguments):
+        config = compose(arguments)
+        validate(config)
+        writable_folder(config.runs)
 
 
 def _request_error(error: BaseException | None) -> RequestError | None:

@@ -20,11 +20,11 @@ register_schema()
 @hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
 def main(composed: DictConfig) -> float:
     """Train one cell; returns its mean validation accuracy, so that any Hydra sweeper can optimise it."""
-    try:
-        config = to_config(composed)
-        validate(config)
-        from harness.sweep import run_cell  # torch is loaded once the request is known to be right
+    config = to_config(composed)
+    validate(config)
+    from harness.sweep import run_cell  # torch is loaded once the request is known to be right
 
+    try:
         return run_cell(config)
     except RequestError:
         if HydraConfig.get().mode == RunMode.RUN:

@@ -140,7 +140,7 @@ def curves(evidence: Evidence) -> Figure | None:
         return None
     best = evidence.cells["validation_accuracy"].dropna().sort_values(ascending=False).index[:8]
     rows = evidence.of_cells(evidence.curves)
-    figure, panel = pyplot.subplots(figsize=(7, 3.6))
+    figure, panel = pyplot.subplots(figsize=(8, 4.4))
     for index, cell_id in enumerate(best):
         over = rows[rows["cell_id"] == cell_id].groupby("epoch")["validation_accuracy"].mean()
         panel.plot(over.index, over, color=_PALETTE[index], linewidth=1.5, label=evidence.label(cell_id))
@@ -165,7 +165,9 @@ def _position(evidence: Evidence, axis: str, value: object) -> int:
 
 def _legend(figure: Figure, panel: pyplot.Axes) -> None:
     handles, labels = panel.get_legend_handles_labels()
-    columns = min(4, len(labels)) or 1
+    # About fourteen characters an inch at this size.
+    longest = max((len(label) for label in labels), default=1) + 6
+    columns = max(1, min(4, len(labels), int(figure.get_figwidth() * 14 / longest)))
     rows = -(-len(labels) // columns)
     figure.tight_layout()
     # Room for the legend in inches, whatever the figure's height.
