@@ -107,6 +107,8 @@ def run(main: Callable[[], None]) -> int:
     try:
         _check_single_run(sys.argv[1:])
         main()
+        if _refused:
+            raise _refused[0]
         return 0
     except (RequestError, HydraException, OmegaConfBaseException) as error:
         if asked_for_everything:
@@ -115,7 +117,7 @@ def run(main: Callable[[], None]) -> int:
         print(f"error: {cause if cause is not None else explain(error)}", file=sys.stderr)
         return 2
     except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-        made_by_hydra = any("hydra/_internal" in frame.filename.replace(os.sep, "/") for frame in traceback.extract_tb(error.__traceback__)[-3:])
+        made_by_hydra = any(f"{os.sep}hydra{os.sep}" in frame.filename for frame in traceback.extract_tb(error.__traceback__)[-3:])
         if asked_for_everything or not made_by_hydra:
             raise
         print(f"error: runs: {error.filename} cannot be made ({error.strerror}); choose another folder with runs=FOLDER", file=sys.stderr)
@@ -128,6 +130,14 @@ def run(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: finished trials are kept, and the same command goes on from here", file=sys.stderr)
         return 130
+
+
+_refused: list[RequestError] = []
+
+
+def refuse(error: RequestError) -> None:
+    """Let `run` report a request that turned out wrong inside a job, where Hydra would add a line of its own."""
+    _refused.append(error)
 
 
 def _check_single_run(arguments: list[str]) -> None:

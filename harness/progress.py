@@ -14,7 +14,7 @@ class Progress:
     """Counts trial-steps (one step of one trial). In a terminal one line is rewritten; elsewhere a line every ten seconds."""
 
     def __init__(self, trials: int, trial_steps: int, stream: TextIO | None = None) -> None:
-        self.trials, self.trial_steps = trials, max(trial_steps, 1)
+        self.trials, self.trial_steps = trials, trial_steps
         self.stream = stream or sys.stderr
         self.live = self.stream.isatty()
         self.finished = 0
@@ -44,10 +44,14 @@ class Progress:
     def line(self, now: float) -> str:
         """What is shown at a time of the monotonic clock."""
         seconds = max(now - self.started, 1e-9)
-        rate = self.steps_done / seconds
-        left = (self.trial_steps - self.steps_done) / rate if rate else float("inf")
-        remaining = f"{_clock(left)} left" if self.finished < self.trials else f"took {_clock(seconds)}"
-        return f"{self.finished}/{self.trials} trials  {rate:,.0f} trial-steps/s  {remaining}"
+        parts = [f"{self.finished}/{self.trials} trials"]
+        if self.trial_steps:
+            parts.append(f"{self.steps_done / seconds:,.0f} trial-steps/s")
+        if self.finished == self.trials:
+            parts.append(f"took {_clock(seconds)}")
+        elif self.steps_done:
+            parts.append(f"{_clock((self.trial_steps - self.steps_done) * seconds / self.steps_done)} left")
+        return "  ".join(parts)
 
     def _show(self, now: float) -> None:
         text = self.line(now)
@@ -56,8 +60,6 @@ class Progress:
 
 
 def _clock(seconds: float) -> str:
-    if seconds == float("inf"):
-        return "unknown time"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

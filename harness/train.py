@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from harness.command import register_schema, remove_output, run, to_config
+from harness.command import refuse, register_schema, remove_output, run, to_config
 from harness.errors import RequestError
 from harness.schema import CONF_DIR, validate
 
@@ -26,10 +27,12 @@ def main(composed: DictConfig) -> float:
 
     try:
         return run_cell(config)
-    except RequestError:
-        if HydraConfig.get().mode == RunMode.RUN:
-            remove_output(Path(HydraConfig.get().runtime.output_dir))
-        raise
+    except RequestError as error:
+        if HydraConfig.get().mode != RunMode.RUN:
+            raise
+        remove_output(Path(HydraConfig.get().runtime.output_dir))
+        refuse(error)
+        return math.nan
 
 
 if __name__ == "__main__":

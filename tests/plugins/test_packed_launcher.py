@@ -1,0 +1,27 @@
+"""Hydra's own suites for launchers, and what they do not ask."""
+
+from __future__ import annotations
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
+from pytest import mark
+
+
+def test_the_launcher_is_found():
+    assert "PackedLauncher" in [cls.__name__ for cls in Plugins.instance().discover(Launcher)]
+
+
+@mark.parametrize("launcher_name, overrides", [("packed", [])])
+class TestLauncher(LauncherTestSuite):
+    """Jobs, names, folders, overrides."""
+
+
+@mark.parametrize("launcher_name, overrides", [("packed", ["hydra.sweeper.max_batch_size=2"])])
+class TestBatches(BatchedSweeperTestSuite):
+    """Order and numbering across batches."""
+
+
+@mark.parametrize("task_launcher_cfg, extra_flags", [({}, ["-m", "hydra/launcher=packed"])])
+class TestIntegration(IntegrationTestSuite):
+    """Real processes."""

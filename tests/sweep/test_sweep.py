@@ -1,0 +1,140 @@
+"""Cells become packs: what is skipped, halved, kept, and shared between two sweeps."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+
+import pytest
+import torch
+
+from harness import cells, runner, sweep
+from harness.errors import RequestError, TrialsFailed
+from harness.progress import Progress
+from harness.store.trials import Store
+
+TINY = {"depth": 2, "width": 8, "budget.epochs": None, "budget.steps": 3, "budget.evaluations": 1, "budget.probes": 2, "seeds": 2}
+
+
+def statuses(config) -> list[str]:
+    return sorted(record.status for record in Store(config.runs).records())
+
+
+def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost(make_config, monkeypatch, capsys):
+    config = make_config(**TINY | {"seeds": 5})
+    tried = []
+
+    def scarce(members, facts, program, on_steps):
+        tried.append(len(members))
+        if len(members) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return runner.run_pack(members, facts, program, on_steps)
+
+    monkeypatch.setattr(sweep, "run_pack", scarce)
+    sweep.prefetch([config])
+    assert statuses(config) == ["done"] * 5
+    assert tried[0] == 5 and max(tried[1:]) < 5 and sum(size for size in tried if size <= 2) == 5
+    assert "trying it in halves" in capsys.readouterr().err
+
+
+def test_one_bad_trial_fails_alone_and_is_retried_only_when_asked(make_config, monkeypatch):
+    config = make_config(**TINY | {"seeds": 4})
+    real = runner.run_pack
+
+    def picky(members, facts, program, on_steps):
+        if any(member.trial.seed == 2 for member in members):
+            raise ValueError("seed 2 is not for me")
+        return real(members, facts, program, on_steps)
+
+    monkeypatch.setattr(sweep, "run_pack", picky)
+    sweep.prefetch([config])
+    assert statuses(config) == ["done", "done", "done", "failed"]
+    with pytest.raises(TrialsFailed, match="seed 2 is not for me"):
+        sweep.run_cell(config)
+    monkeypatch.setattr(sweep, "run_pack", real)
+    sweep.prefetch([config], retry=False)
+    assert statuses(config) == ["done", "done", "done", "failed"]
+    sweep.prefetch([config])
+    assert statuses(config) == ["done"] * 4
+
+
+def test_the_score_of_a_diverged_trial_is_chance(make_config):
+    config = make_config(**TINY | {"optimizer.learning_rate": 1e30})
+    assert sweep.run_cell(config) == pytest.approx(0.1)
+    records = list(Store(config.runs).records())
+    assert all(record.status == "diverged" and 1 <= record.diverged_step <= 3 for record in records)
+
+
+def test_packs_hold_what_one_program_can_run(make_config):
+    requests = [
+        make_config(**TINY | changes)
+        for changes in ({}, {"activation": "relu"}, {"initializer": "orthogonal"}, {"optimizer.learning_rate": 0.5}, {"preprocessing": "zca"}, {"repair": "center_rows"},
+                        {"depth": 3}, {"normalization": "layer"}, {"dropout": "alpha"}, {"dropout": "alpha", "dropout.rate": 0.3}, {"dropout": "alpha", "repair": "neutral_dropout"})
+    ]  # fmt: skip
+    members = [cells.cell(request).members[0] for request in requests]
+    keys = [cells.program_key(member, runner.trained_as(member), True) for member in members]
+    assert len(set(keys[:6])) == 1 and len(set(keys[8:])) == 1
+    assert len(set(keys)) == 4
+
+
+@pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "lsuv", "zero_bias", "per_sample", "neutral_dropout"])
+def test_repairs_mend_what_they_name(make_config, repair):
+    changes = {"initializer": "pytorch_default", "initializer.bias": "uniform", "dropout": "alpha", "depth": 4, "width": 32, "probe.samples": 256}
+    plain, mended = make_config(**TINY | changes), make_config(**TINY | changes | {"repair": repair})
+    sweep.prefetch([plain, mended])
+    first = {one.trial.trial_id for one in cells.cell(plain).members}
+    layers = {}
+    for record in Store(plain.runs).records():
+        table = record.layers()
+        layers.setdefault(record.trial_id in first, table[table["phase"] == "init"].set_index("layer"))
+    before, after = layers[True], layers[False]
+    if repair == "center_rows":
+        assert after["omega_q95"].abs().max() < 1e-5 < before["omega_q95"].abs().max()
+    if repair == "rescale_tau":
+        assert after[["tau_q05", "tau_q95"]].to_numpy() == pytest.approx(1.0, abs=1e-5)
+        assert before["tau_q50"].max() < 0.5
+    if repair == "lsuv":
+        # Scaled on training images, measured on the probe's.
+        assert after["pre_activation_variance"].to_numpy() == pytest.approx(1.0, abs=0.25)
+        assert before["pre_activation_variance"].iloc[-1] < 0.5
+    if repair in ("zero_bias", "per_sample"):
+        assert (after["pre_activation_mean"] != before["pre_activation_mean"]).all()
+
+
+def _sweep(config) -> None:
+    sweep.prefetch([config])
+
+
+def test_two_sweeps_on_one_folder_train_nothing_twice(make_config):
+    config = make_config(**TINY | {"seeds": 6, "budget.steps": 40})
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_sweep, args=(config,)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    records = list(Store(config.runs).records())
+    assert [record.status for record in records] == ["done"] * 6
+    # All of a pack have one id; were a trial trained twice, its second result would carry another pack's.
+    assert sum(1 / record.summary["pack_size"] for record in records) == pytest.approx(len({record.summary["pack_id"] for record in records}))
+
+
+def test_every_cell_is_checked_before_anything_is_written(make_config):
+    good, bad = make_config(**TINY), make_config(**TINY | {"device": "cuda:99"})
+    with pytest.raises(RequestError, match="cuda:99"):
+        sweep.prefetch([good, bad])
+    assert not Store(good.runs).runs.exists()
+
+
+def test_progress_in_plain_lines():
+    stream = io.StringIO()
+    progress = Progress(4, 1000, stream)
+    progress.stepped(500)
+    progress.trials_finished(2)
+    assert progress.line(progress.started + 10.0) == "2/4 trials  50 trial-steps/s  0:10 left"
+    progress.stepped(500)
+    progress.trials_finished(2)
+    progress.close()
+    assert stream.getvalue().startswith("4/4 trials") and "took 0:00" in stream.getvalue()
+    assert Progress(2, 0, stream).line(progress.started) == "0/2 trials"
