@@ -17,12 +17,12 @@ Array = NDArray[np.float64]
 _SQRT_2 = np.sqrt(2.0)
 _SQRT_2_PI = np.sqrt(2.0 * np.pi)
 # Below this standard deviation differences of Mills ratios lose digits, and a series in z converges at once.
-_NARROW = 0.05
-_SERIES_TERMS = 16
+_NARROW = 0.08
+_SERIES_TERMS = 20
 # z this many standard deviations from 0 lies on one side, to the last bit, while it is narrow.
 _ONE_SIDED = 9.0
 _FAR = 4.0
-_FRACTION_TERMS = 12
+_FRACTION_TERMS = 30
 # Elements worked on at a time: intermediate arrays stay in the cache.
 _CHUNK = 1 << 14
 
@@ -140,7 +140,7 @@ def _upper_tail(s: Array, v: Array, x: Array) -> tuple[Array, Array, Array]:
     far = x > _FAR
     if far.any():
         y = x[far]
-        rho = np.sqrt(np.full_like(y, _FRACTION_TERMS + 1.0))
+        rho = 0.5 * (np.sqrt(y * y + 4 * _FRACTION_TERMS) - y)
         for n in range(_FRACTION_TERMS, 1, -1):
             rho = n / (y + rho)
         first[far] = 1.0 / (y + rho)
