@@ -1,0 +1,145 @@
+"""Gaussian expectations: closed form against quadrature, quadrature against mpmath and against more nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import mpmath
+import numpy as np
+import pytest
+
+from harness.errors import RequestError
+from harness.theory import quadrature
+from harness.theory.activations import NAMES, ActivationFunction, activation
+from harness.theory.closed_forms import ClosedForms
+
+MEAN = np.array([0.0, 0.0, 0.0, 0.3, -2.0, 5.0, -0.7])
+VARIANCE = np.array([1.0, 100.0, 1e-4, 1e6, 0.5, 1e-8, 3.0])
+CORRELATION = np.array([-1.0, -0.5, 0.0, 0.25, 0.9, 0.999, 1.0])
+
+
+def without_closed_forms(phi: ActivationFunction) -> ActivationFunction:
+    return replace(phi, closed=ClosedForms())
+
+
+@pytest.mark.parametrize("name", ["selu", "elu", "relu", "leaky_relu", "identity", "erf"])
+def test_closed_forms_agree_with_quadrature(name):
+    phi = activation(name)
+    assert phi.closed != ClosedForms()
+    plain = without_closed_forms(phi)
+    for expected, got in zip(quadrature.moments(plain, MEAN, VARIANCE), quadrature.moments(phi, MEAN, VARIANCE)):
+        np.testing.assert_allclose(got, expected, rtol=2e-11, atol=1e-15)
+    for function in (quadrature.slope_mean, quadrature.slope_square):
+        np.testing.assert_allclose(function(phi, MEAN, VARIANCE), function(plain, MEAN, VARIANCE), rtol=1e-13, atol=1e-15)
+    for q2 in (1.0, 30.0):
+        np.testing.assert_allclose(quadrature.kernel(phi, 2.0, q2, CORRELATION), quadrature.kernel(plain, 2.0, q2, CORRELATION), rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(quadrature.slope_kernel(phi, 2.0, q2, CORRELATION[1:-1]), quadrature.slope_kernel(plain, 2.0, q2, CORRELATION[1:-1]), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_twice_the_nodes_change_nothing(name, monkeypatch):
+    phi = without_closed_forms(activation(name))
+
+    def everything():
+        quadrature._rule.cache_clear()
+        return [
+            *quadrature.moments(phi, MEAN, VARIANCE), quadrature.slope_square(phi, MEAN, VARIANCE), quadrature.slope_mean(phi, MEAN, VARIANCE),
+            quadrature.kernel(phi, 1.0, 30.0, CORRELATION), quadrature.slope_kernel(phi, 1.0, 300.0, CORRELATION), quadrature.kernel_gap(phi, 5.0, CORRELATION),
+        ]  # fmt: skip
+
+    coarse = everything()
+    monkeypatch.setattr(quadrature, "_NODES", 40)
+    fine = everything()
+    quadrature._rule.cache_clear()
+    for a, b in zip(coarse, fine):
+        np.testing.assert_allclose(a, b, rtol=1e-11, atol=3e-14)
+
+
+MP = {
+    "gelu": lambda x: x * mpmath.ncdf(x),
+    "silu": lambda x: x / (1 + mpmath.exp(-x)),
+    "mish": lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))),
+    "tanh": mpmath.tanh,
+    "softplus": lambda x: mpmath.log1p(mpmath.exp(x)),
+    "erf": mpmath.erf,
+    "elu": lambda x: x if x > 0 else mpmath.expm1(x),
+    "leaky_relu": lambda x: x if x > 0 else x / 100,
+}
+
+
+@pytest.mark.parametrize("name", sorted(MP))
+@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (-1.5, 0.3), (0.4, 60.0)])
+def test_moments_and_slopes_agree_with_mpmath(name, mean, variance):
+    phi, exact = activation(name), MP[name]
+    with mpmath.workdps(25):
+        m, s = mpmath.mpf(mean), mpmath.sqrt(mpmath.mpf(variance))
+        edges = sorted({m + s * k for k in range(-12, 13, 3)} | {mpmath.mpf(k) for k in (-6, -3, 0, 3, 6) if abs(k - m) < 12 * s})
+        density = lambda x: mpmath.npdf(x, m, s)  # noqa: E731
+        first = mpmath.quad(lambda x: exact(x) * density(x), edges)
+        second = mpmath.quad(lambda x: exact(x) ** 2 * density(x), edges) - first**2
+    got = quadrature.moments(phi, mean, variance)
+    assert abs(float(got[0] - first)) < 1e-13 * max(1, abs(float(first)))
+    assert abs(float(got[1] / second - 1)) < 1e-12
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_slope_is_the_derivative_of_the_value(name):
+    phi = activation(name)
+    x = np.array([-30.0, -6.0, -2.0, -0.7, -1e-3, 1e-3, 0.4, 1.3, 5.0, 25.0])
+    step = 1e-5 * np.maximum(np.abs(x), 0.1)
+    np.testing.assert_allclose((phi.value(x + step) - phi.value(x - step)) / (2 * step), phi.slope(x), rtol=1e-7, atol=1e-8)
+    assert np.isfinite(phi.value(np.array([-1e8, 1e8]))).all() and np.isfinite(phi.slope(np.array([-1e8, 1e8]))).all()
+
+
+def test_monte_carlo():
+    random = np.random.default_rng(0)
+    u1, e = random.standard_normal((2, 400_000))
+    u2 = 0.6 * u1 + 0.8 * e
+    for name in NAMES:
+        phi = activation(name)
+        for sample, exact in (
+            (phi.value(u1 * 1.5 + 0.2), quadrature.moments(phi, 0.2, 2.25)[0]), (phi.slope(u1 * 1.5 + 0.2) ** 2, quadrature.slope_square(phi, 0.2, 2.25)),
+            (phi.value(u1) * phi.value(2 * u2), quadrature.kernel(phi, 1.0, 4.0, 0.6)), (phi.slope(u1) * phi.slope(2 * u2), quadrature.slope_kernel(phi, 1.0, 4.0, 0.6)),
+        ):  # fmt: skip
+            assert abs(sample.mean() - exact) <= 5 * sample.std() / np.sqrt(sample.size) + 1e-12
+
+
+def test_points_shapes_and_arrays():
+    phi = activation("tanh")
+    mean, variance = quadrature.moments(phi, np.zeros((3, 1)) + 0.5, np.array([0.0, 1.0]))
+    assert mean.shape == variance.shape == (3, 2)
+    assert mean[0, 0] == np.tanh(0.5) and variance[0, 0] == 0
+    assert quadrature.moments(phi, np.empty(0), 1.0)[0].shape == (0,)
+    many = quadrature.moments(phi, np.linspace(-3, 3, 20_001), 1.0)
+    assert many[0][10_000] == pytest.approx(0, abs=1e-15) and many[1][123] == quadrature.moments(phi, np.linspace(-3, 3, 20_001)[123], 1.0)[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_point_is_its_own_mean(name):
+    phi = activation(name)
+    for x in (-2.0, 0.0, 1.5):
+        assert quadrature.moments(phi, x, 0.0) == (pytest.approx(float(phi.value(np.array(x))), abs=1e-15), 0.0)
+        assert quadrature.slope_mean(phi, x, 0.0) == pytest.approx(float(phi.slope(np.array(x))))
+        assert quadrature.slope_square(phi, x, 0.0) == pytest.approx(float(phi.slope(np.array(x))) ** 2)
+
+
+def test_wrong_arguments_are_named():
+    phi = activation("gelu")
+    for call, words in (
+        (lambda: quadrature.moments(phi, 0.0, -1.0), "variance -1 is below 0"),
+        (lambda: quadrature.moments(phi, np.nan, 1.0), "finite"),
+        (lambda: quadrature.kernel(phi, 1.0, 1.0, 1.5), r"\[-1, 1\]"),
+        (lambda: quadrature.kernel(phi, -1.0, 1.0, 0.5), "q1"),
+        (lambda: activation("sellu"), "known: elu, erf, gelu"),
+        (lambda: activation("elu", beta=1.0), "it has alpha"),
+        (lambda: activation("leaky_relu", negative_slope=np.inf), "finite"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            call()
+
+
+def test_an_activation_that_grows_too_fast_has_no_second_moment():
+    fast = ActivationFunction("fast", lambda x: np.exp(x * x), lambda x: 2 * x * np.exp(x * x))
+    with pytest.raises(RequestError, match="grows too fast"):
+        quadrature.moments(fast, 0.0, 1.0)
+    assert np.isfinite(quadrature.moments(fast, 0.0, 0.1)[1])
