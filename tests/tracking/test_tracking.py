@@ -1,0 +1,141 @@
+"""From the store to MLflow: once, complete, and without harm when the server is away."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness import sweep, tracking
+from harness.errors import RequestError
+from harness.schema import TrackingConfig
+from harness.store.trials import Store
+
+TINY = {"depth": 3, "width": 8, "budget.epochs": None, "budget.steps": 4, "budget.evaluations": 2, "budget.probes": 3, "seeds": 2}
+
+
+@pytest.fixture
+def trained(make_config):
+    config = make_config(**TINY)
+    sweep.prefetch([config])
+    return Store(config.runs)
+
+
+def client(uri: str):
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient(uri)
+
+
+def runs_of(uri: str, experiment: str = "selu") -> list:
+    mlflow = client(uri)
+    found = mlflow.get_experiment_by_name(experiment)
+    return mlflow.search_runs([found.experiment_id]) if found else []
+
+
+def test_a_trial_becomes_one_flat_complete_run(trained):
+    ids = trained.trial_ids()
+    tracker = tracking.open(TrackingConfig(), trained.runs)
+    assert (tracker.log(trained, ids), tracker.log(trained, ids)) == (2, 0)
+    uri = f"sqlite:///{trained.runs / 'mlflow.db'}"
+    runs = runs_of(uri)
+    assert len(runs) == 2
+    run = next(run for run in runs if run.data.params["seed"] == "1")
+    record = trained.read(run.data.tags["trial_id"])
+    assert run.info.status == "FINISHED" and run.info.run_name == "selu 3 lecun s1"
+    assert run.data.tags["cell"] == record.cell_id and run.data.tags["initializer"] == "lecun_normal"
+    assert run.data.params["depth"] == "3"
+    assert run.data.metrics["accuracy/test"] == pytest.approx(record.summary["test_accuracy"])
+    layers = record.layers()
+    history = client(uri).get_metric_history(run.info.run_id, "init/variance")
+    profile = layers[layers["phase"] == "init"].set_index("layer")["activation_variance"]
+    assert {point.step: point.value for point in history} == pytest.approx(profile.to_dict())
+    steps = [point.step for point in client(uri).get_metric_history(run.info.run_id, "curve/validation_loss")]
+    assert sorted(steps) == [0, 2, 4]
+    assert run.inputs.dataset_inputs[0].dataset.name == "digits"
+    files = {file.path for file in client(uri).list_artifacts(run.info.run_id)}
+    assert files == {"config.json", "layers.parquet", "layers.svg"}
+    assert (trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "layers.parquet").read_bytes() == (record.folder / "layers.parquet").read_bytes()
+
+
+def test_an_unfinished_run_is_replaced(trained, monkeypatch):
+    from harness.tracking.connection import Connection
+
+    tracker = tracking.open(TrackingConfig(), trained.runs)
+    real = Connection._send_files
+    monkeypatch.setattr(Connection, "_send_files", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    assert tracker.log(trained, trained.trial_ids()) == 0 and not tracker.connected
+    monkeypatch.setattr(Connection, "_send_files", real)
+    tracker = tracking.open(TrackingConfig(), trained.runs)
+    assert tracker.log(trained, trained.trial_ids()) == 2
+    assert len(runs_of(f"sqlite:///{trained.runs / 'mlflow.db'}")) == 2
+
+
+def _open(runs: str) -> None:
+    assert tracking.open(TrackingConfig(), runs).connected
+
+
+def test_four_processes_make_the_store_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_open, args=(str(tmp_path),)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert client(f"sqlite:///{tmp_path / 'mlflow.db'}").get_experiment_by_name("selu") is not None
+
+
+def test_nonsense_is_refused_and_none_does_nothing(tmp_path):
+    with pytest.raises(RequestError, match="tracking.uri=gopher"):
+        tracking.check(TrackingConfig(uri="gopher://hole"))
+    silent = tracking.open(TrackingConfig(enabled=False), tmp_path)
+    assert silent.links() == [] and not silent.connected and list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def server(port, tmp_path_factory):
+    """A real `mlflow server` on loopback."""
+    folder = tmp_path_factory.mktemp("server")
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, start_new_session=True)
+    for _ in range(240):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        assert process.poll() is None, (folder / "log").read_text()
+        time.sleep(0.25)
+    yield address
+    os.killpg(process.pid, 15)
+    process.wait(30)
+
+
+def test_an_absent_server_costs_a_warning_and_the_trials_can_be_sent_later(make_config, capsys, server):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        absent = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        config = make_config(**TINY)
+        config.tracking = TrackingConfig(uri=absent)
+        sweep.prefetch([config])
+    store = Store(config.runs)
+    assert all(record.finished for record in store.records())
+    assert "MLflow cannot be reached" in capsys.readouterr().err
+    command = [sys.executable, "scripts/sync_mlflow.py", "--runs", str(store.runs), "--uri", server]
+    first, second = (subprocess.run(command, capture_output=True, text=True) for _ in range(2))
+    assert first.stdout.startswith("2 trials sent, 0 were there"), first.stderr
+    assert second.stdout.startswith("0 trials sent, 2 were there")
+    assert len(runs_of(server)) == 2
