@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas
 import torch
 
+from harness.assumptions.verdicts import summarize, verdicts
 from harness.training.events import Evaluated, Event, Finished, Probed
 from harness.training.schedules import Plan, multiplier
 from harness.trial import Trial
@@ -64,7 +66,8 @@ def _result(trial: Trial, plan: Plan, last: int, diverged: int, evaluations: lis
     if diverged >= 0:
         summary |= dict.fromkeys(("validation_loss", "validation_accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"), float("nan"))
     summary |= {"steps": last, "epochs": last / plan.steps_per_epoch}
-    return Result(diverged if diverged >= 0 else None, summary, curves, _layers(plan, diverged, probes, layers))
+    table = _layers(plan, diverged, probes, layers)
+    return Result(diverged if diverged >= 0 else None, summary | summarize(verdicts(pandas.DataFrame(table))), curves, table)
 
 
 def _layers(plan: Plan, diverged: int, probes: list[Probed], columns: Columns) -> Columns:

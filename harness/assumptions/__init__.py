@@ -1,0 +1,1 @@
+"""Do SELU's assumptions hold: measured against predicted, verdicts, a lint, and the diagnosis of any model."""

@@ -1,0 +1,205 @@
+"""From a layer table to verdicts: for each row and assumption `holds`, `strained`, `fails`, or `unknown` with the reason.
+
+With ten thousand samples every test rejects, so the effect size decides, and the band says whether theory is at fault:
+an assumption can fail just as theory says it must, and theory can miss where the assumption does no harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy
+import pandas
+from numpy.typing import NDArray
+
+from harness.assumptions.criteria import Criteria, Criterion, load
+from harness.assumptions.formulas import Formula
+
+Array = NDArray[numpy.float64]
+
+VERDICTS = ("holds", "strained", "fails")
+_KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
+
+
+def evaluate(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pandas.DataFrame:
+    """Every criterion at every row of a layer table: one row per (row, criterion).
+
+    Args:
+        layers: columns of the layer table; those that are missing make criteria unknown. A text column `absent` says why
+            a row lacks some of its numbers.
+    Returns:
+        The keys of the row (trial_id, step, epoch, phase, layer, name, as far as present), and assumption, criterion, column,
+        decides, verdict, measured, predicted, low, high, effect, score, outside_band, theory_missed, reason. `score` is the effect in units
+        of the thresholds: up to 1 holds, up to 2 strained, above fails. `outside_band`: measured outside the 99 % band; `theory_missed`:
+        and the prediction is theory's.
+    """
+    parts = _evaluated_all(layers, criteria or load())
+    return _frame(layers, [part for _, part in parts])
+
+
+def verdicts(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pandas.DataFrame:
+    """One row per (row of the layer table, assumption): that of its worst deciding criterion, row after row.
+
+    Columns as in `evaluate`, and `fault`: "", "assumption", "theory" or "both". Where some criteria could not be evaluated
+    and others could, the latter decide and `reason` names the former.
+    """
+    criteria = criteria or load()
+    evaluated = _evaluated_all(layers, criteria)
+    parts = []
+    for assumption in criteria.assumptions:
+        candidates = [part for criterion, part in evaluated if criterion.assumption == assumption and criterion.decides]
+        scores = numpy.stack([part["score"] for part in candidates])
+        chosen = numpy.where(numpy.isnan(scores), -1.0, scores).argmax(0)
+        worst = {key: numpy.choose(chosen, [part[key] for part in candidates]) for key in candidates[0] if key not in ("reason", "decides")}
+        broken = numpy.isin(worst["verdict"], ("strained", "fails"))
+        worst["fault"] = numpy.select([broken & worst["theory_missed"], broken, worst["theory_missed"]], ["both", "assumption", "theory"], "")
+        parts.append(worst | {"reason": _joined([part["reason"] for part in candidates])})
+    return _frame(layers, parts).sort_values("row", kind="stable", ignore_index=True)
+
+
+def summarize(judged: pandas.DataFrame, criteria: Criteria | None = None) -> dict[str, str]:
+    """What `verdicts` found for one trial: `verdict_<assumption>`, the worst word at any layer and step, and `verdict_sentence`.
+
+    The sentence says for each assumption from which layer and which step on the worst word applies, and the worst number.
+    """
+    criteria = criteria or load()
+    summary, said = {}, []
+    for assumption in criteria.assumptions:
+        rows = judged[judged["assumption"] == assumption]
+        word = _worst(rows["verdict"])
+        summary[f"verdict_{assumption}"] = word
+        said.append(_clause(assumption, word, rows))
+    sentence = "; ".join(said)
+    return summary | {"verdict_sentence": sentence[:1].upper() + sentence[1:] + "."}
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`1-3, 7` for 1, 2, 3, 7."""
+    runs: list[list[int]] = []
+    for number in sorted(set(int(value) for value in numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+
+
+def _frame(layers: pandas.DataFrame, parts: list[dict[str, NDArray]]) -> pandas.DataFrame:
+    """Parts with one value for each row of `layers`, below each other, behind the keys of the row."""
+    keys = {name: numpy.tile(layers[name].to_numpy(), len(parts)) for name in _KEYS if name in layers}
+    return pandas.DataFrame(keys | {"row": numpy.tile(numpy.arange(len(layers)), len(parts))} | {key: numpy.concatenate([part[key] for part in parts]) for key in parts[0]})
+
+
+def _evaluated_all(layers: pandas.DataFrame, criteria: Criteria) -> list[tuple[Criterion, dict[str, NDArray]]]:
+    values = {name: layers[name].to_numpy(float) for name in layers if pandas.api.types.is_numeric_dtype(layers[name])}
+    absent = layers["absent"].fillna("").astype(str).to_numpy(object) if "absent" in layers else numpy.full(len(layers), "", object)
+    return [(criterion, _evaluated(criterion, values, absent)) for criterion in criteria.criteria]
+
+
+def _evaluated(criterion: Criterion, values: dict[str, Array], absent: NDArray[numpy.object_]) -> dict[str, NDArray]:
+    rows = len(absent)
+    blank = numpy.full(rows, numpy.nan)
+    measured = values.get(criterion.column, blank)
+    predicted = _first(criterion.prediction, values, rows)
+    known = values | {"prediction": predicted}
+    low, high = _first(criterion.low, known, rows), _first(criterion.high, known, rows)
+    effect = _first(criterion.effect, values, rows)
+    score = _score(effect, criterion)
+    outside = (measured < low) | (measured > high)
+    reason = numpy.where(numpy.isnan(score), _reason(criterion, values, absent), "")
+    verdict = numpy.array([*VERDICTS, "unknown"], object)[numpy.select([numpy.isnan(score), score <= 1, score <= 2], [3, 0, 1], 2)]
+    same = {"assumption": criterion.assumption, "criterion": criterion.name, "column": criterion.column}
+    return {name: numpy.full(rows, text, object) for name, text in same.items()} | {
+        "decides": numpy.full(rows, criterion.decides), "verdict": verdict, "measured": measured, "predicted": predicted, "low": low, "high": high,
+        "effect": effect, "score": score, "outside_band": outside, "theory_missed": outside & criterion.by_theory, "reason": reason,
+    }  # fmt: skip
+
+
+def _first(alternatives: tuple[Formula, ...], values: dict[str, Array], rows: int) -> Array:
+    """Row by row the first alternative that gives a number; NaN where none does."""
+    result = numpy.full(rows, numpy.nan)
+    for formula in alternatives:
+        if all(name in values for name in formula.columns):
+            result = numpy.where(numpy.isnan(result), formula(values), result)
+    return result
+
+
+def _score(effect: Array, criterion: Criterion) -> Array:
+    """0 at the target, 1 at the end of `holds`, 2 at the end of `strained`, linear between and beyond; NaN for NaN.
+
+    Where the two intervals end together (a share cannot exceed 1), what lies beyond counts as far outside.
+    """
+    (low, high), (lower, higher) = criterion.holds, criterion.strained
+    return numpy.where(effect >= criterion.target, _beyond(effect - criterion.target, high - criterion.target, higher - criterion.target), _beyond(criterion.target - effect, criterion.target - low, criterion.target - lower))
+
+
+def _beyond(distance: Array, holds: float, strained: float) -> Array:
+    inner = distance / holds if holds > 0 else numpy.where(distance > 0, numpy.inf, 0.0 * distance)
+    outer = 1.0 + (distance - holds) / (strained - holds) if strained > holds else numpy.where(distance > holds, numpy.inf, inner)
+    return numpy.where(distance <= holds, inner, numpy.where(numpy.isnan(distance), numpy.nan, outer))
+
+
+def _reason(criterion: Criterion, values: dict[str, Array], absent: NDArray[numpy.object_]) -> NDArray[numpy.object_]:
+    needed = criterion.effect[-1].columns
+    missing = [name for name in needed if name not in values]
+    if missing:
+        return numpy.full(len(absent), f"no column {', '.join(missing)}", object)
+    reasons = numpy.full(len(absent), "", object)
+    for name in reversed(needed):
+        bad = numpy.isnan(values[name])
+        reasons[bad] = [f"{name} is no number here" + (f": {why}" if why else "") for why in absent[bad]]
+    return numpy.where(reasons == "", f"{criterion.effect[-1].text} is no number here", reasons)
+
+
+def _joined(reasons: list[NDArray[numpy.object_]]) -> NDArray[numpy.object_]:
+    """Row by row the different reasons, joined; few combinations occur, however many rows there are."""
+    codes, words = zip(*(pandas.factorize(column) for column in reasons))
+    if not len(codes[0]):
+        return numpy.array([], object)
+    combinations, inverse = numpy.unique(numpy.stack(codes), axis=1, return_inverse=True)
+    texts = ["; ".join(dict.fromkeys(filter(None, (known[code] for known, code in zip(words, combination))))) for combination in combinations.T]
+    return numpy.array(texts, object)[inverse.reshape(-1)]
+
+
+def _worst(words: pandas.Series) -> str:
+    present = set(words)
+    return next((word for word in reversed(VERDICTS) if word in present), "unknown")
+
+
+def _clause(assumption: str, word: str, rows: pandas.DataFrame) -> str:
+    one = assumption != "weights"
+    if word == "unknown":
+        reasons = [reason for reason in rows["reason"] if reason]
+        return f"{assumption} {'is' if one else 'are'} unknown ({reasons[0] if reasons else 'nothing was probed'})"
+    if word == "holds":
+        return f"{assumption} {'holds' if one else 'hold'} at every layer" + (" and probe" if rows["step"].nunique() > 1 else "")
+    bad = rows[rows["verdict"] == word]
+    verb = {"strained": "is strained" if one else "are strained", "fails": "fails" if one else "fail"}[word]
+    return f"{assumption} {verb} {_where(bad['layer'], rows['layer'])}{_when(bad, rows)} ({_brief(bad.loc[bad['score'].idxmax()])})"
+
+
+def _where(bad: pandas.Series, layers: pandas.Series) -> str:
+    numbers, last = sorted(set(int(layer) for layer in bad)), int(layers.max())
+    if len(numbers) == layers.nunique():
+        return "at every layer"
+    if numbers == list(range(numbers[0], last + 1)):
+        return f"from layer {numbers[0]} on" if numbers[0] < last else f"at layer {last}"
+    return f"at layer{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
+
+
+def _when(bad: pandas.DataFrame, rows: pandas.DataFrame) -> str:
+    steps = sorted(rows["step"].unique())
+    if len(steps) == 1:
+        return ""
+    seen = sorted(bad["step"].unique())
+    first = "initialisation" if seen[0] == 0 else f"step {int(seen[0])}"
+    if len(seen) == len(steps):
+        return ", from initialisation to the end"
+    if seen == [step for step in steps if step >= seen[0]]:
+        return f", from {first} on"
+    return f", at {first} only" if len(seen) == 1 else f", between {first} and step {int(seen[-1])}"
+
+
+def _brief(row: pandas.Series) -> str:
+    predicted = f", predicted {row['predicted']:.3g}" if pandas.notna(row["predicted"]) else ""
+    return f"{row['column']} {row['measured']:.3g} at layer {int(row['layer'])}{predicted}"
