@@ -19,6 +19,7 @@ from harness.registry import unknown
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 CONF_DIR = PROJECT_ROOT / "conf"
 
+PROBE_STATISTICS = ("standard", "full")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 REPAIRS = ("none", "center_rows", "rescale_tau", "lsuv", "zero_bias", "per_sample", "neutral_dropout")
 
@@ -209,7 +210,7 @@ def validate(config: Config) -> None:
     if config.initializer.bias is not None:
         _choice("initializer.bias", config.initializer.bias, ("zeros", "uniform"))
     _choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
-    _choice("probe.statistics", config.probe.statistics, ("standard",))
+    _choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
     _validate_architecture(config.architecture)
     _validate_numbers(config)
     _validate_budget(config)

@@ -2,10 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from harness.probes.positions import Geometry, spread
+
+
+class Moments(NamedTuple):
+    """Means and population variances, float64."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+class Rows(NamedTuple):
+    """A bounded sample: what enters the weights (trials, rows, fan_in), what leaves them and z, both (trials, rows, units).
+
+    `inputs` is None where units differ in what they see (grouped convolutions, or weights that are no known module).
+    """
+
+    inputs: Tensor | None
+    outputs: Tensor
+    pre_activation: Tensor
+
+
+# Dependence and Gaussianity read at most so many rows, and at most so many numbers of inputs.
+MOST_ROWS = 1024
+_MOST_INPUTS = 2**21
+_FEWEST_ROWS = 256
+_BLOCK_NUMBERS = 2**16
 
 
 @dataclass(frozen=True)
@@ -19,10 +49,13 @@ class LayerReading:
         inputs: what enters the weights: (trials, samples, ...).
         pre_activation: z, what enters the activation: (trials, samples, units[, height, width]).
         activation: y = phi(z), the same shape.
-        gradient: of each sample's own loss with respect to z, the same shape.
-        weight: (trials, units, fan_in).
-        weight_gradient: of the mean loss, (trials, units, fan_in).
+        gradient: of each sample's own loss with respect to z, the same shape; None where there is no loss.
+        weight: (trials, units, fan_in), the one that acts.
+        weight_gradient: of the mean loss, (trials, units, fan_in), or None.
         update: the last optimizer step's change of the weight, or None before the first.
+        bias: (trials, units), or None.
+        weights_module: the module of the weights, which says how a convolution walks over its input.
+        weights_output: what leaves the weights where that is not z, because a normalization or a sum stands between; else None.
     """
 
     name: str
@@ -31,17 +64,132 @@ class LayerReading:
     inputs: Tensor
     pre_activation: Tensor
     activation: Tensor
-    gradient: Tensor
+    gradient: Tensor | None
     weight: Tensor
-    weight_gradient: Tensor
+    weight_gradient: Tensor | None
     update: Tensor | None
+    bias: Tensor | None = None
+    weights_module: nn.Module | None = None
+    weights_output: Tensor | None = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether z = W x + b: what SELU's map g is about."""
+        return self.weights_output is None
+
+    @cached_property
+    def geometry(self) -> Geometry | None:
+        """How a convolution walks over its input; None for a dense layer."""
+        module = self.weights_module
+        return Geometry(module, self.inputs.shape[3], self.inputs.shape[4]) if isinstance(module, nn.Conv2d) and self.inputs.dim() == 5 else None
+
+    @cached_property
+    def pre_activation_moments(self) -> Moments:
+        """Of every unit over samples and positions, (trials, units)."""
+        return unit_moments(by_unit(self.pre_activation))
+
+    @cached_property
+    def activation_moments(self) -> Moments:
+        """Of every unit over samples and positions, (trials, units)."""
+        return unit_moments(by_unit(self.activation))
+
+    @cached_property
+    def input_unit_moments(self) -> Moments:
+        """Of every number that enters over samples, (trials, numbers)."""
+        return unit_moments(self.inputs.flatten(2))
+
+    @cached_property
+    def input_moments(self) -> Moments:
+        """Pooled over samples and all that enters, (trials,): mu and nu of the map g."""
+        return pooled(self.input_unit_moments)
+
+    @cached_property
+    def omega(self) -> Tensor:
+        """Sum of each unit's weights, (trials, units)."""
+        return self.weight.sum(2, dtype=torch.float64)
+
+    @cached_property
+    def tau(self) -> Tensor:
+        """Sum of the squares of each unit's weights, (trials, units)."""
+        return torch.linalg.vector_norm(self.weight, dim=2, dtype=torch.float64).square()
+
+    @cached_property
+    def biases(self) -> Tensor:
+        """Each unit's bias, zeros where there is none, (trials, units)."""
+        return torch.zeros_like(self.tau) if self.bias is None else self.bias.double()
+
+    @cached_property
+    def rows(self) -> Rows:
+        """Evenly spread samples; of a convolution one position of each, an interior one where there is any.
+
+        One position, because positions of one image are not independent: a row then is an independent draw.
+        """
+        samples, fan_in = self.pre_activation.shape[1], self.weight.shape[2]
+        count = min(samples, MOST_ROWS, max(_FEWEST_ROWS, _MOST_INPUTS // fan_in))
+        chosen = torch.linspace(0, samples - 1, count, device=self.pre_activation.device).round().long()
+        output = self.pre_activation if self.weights_output is None else self.weights_output
+        if self.pre_activation.dim() == 3:
+            z = self._taken(self.pre_activation, chosen)
+            return Rows(self._taken(self.inputs.flatten(2), chosen), z if self.direct else self._taken(output, chosen), z)
+        if self.geometry is None:
+            positions = self.pre_activation.flatten(3)
+            where = spread(count, positions.shape[3], chosen.device)
+            z = positions[:, chosen, :, where].movedim(0, 1)
+            return Rows(None, z if self.direct else output.flatten(3)[:, chosen, :, where].movedim(0, 1), z)
+        row, column = self.geometry.sampled(count, chosen.device)
+        z = self.pre_activation[:, chosen, :, row, column].movedim(0, 1)
+        inputs = self.geometry.patches(self.inputs, chosen, row, column) if self.weights_module.groups == 1 else None
+        return Rows(inputs, z if self.direct else output[:, chosen, :, row, column].movedim(0, 1), z)
+
+    @cached_property
+    def row_moments(self) -> Moments:
+        """Of every unit's z over `rows`, (trials, units)."""
+        return self.pre_activation_moments if self.rows.pre_activation is self.pre_activation else unit_moments(self.rows.pre_activation)
+
+    @cached_property
+    def constant(self) -> Tensor:
+        """Units whose z does not vary over `rows` beyond rounding, (trials, units)."""
+        mean, variance = self.row_moments
+        return variance <= torch.finfo(torch.float32).eps ** 2 * (mean.square() + variance)
+
+    @cached_property
+    def standard_rows(self) -> Tensor:
+        """z of `rows` with every unit's mean 0 and variance 1, zeros for constant units: (trials, rows, units), float32."""
+        mean, variance = self.row_moments
+        scale = torch.where(self.constant, 0.0, variance.rsqrt())
+        return (self.rows.pre_activation - mean.float().unsqueeze(1)).mul_(scale.float().unsqueeze(1))
+
+    def _taken(self, tensor: Tensor, chosen: Tensor) -> Tensor:
+        return tensor if len(chosen) == tensor.shape[1] else tensor[:, chosen]
 
 
 def by_unit(tensor: Tensor) -> Tensor:
     """(trials, samples, units[, height, width]) -> (trials, rows, units): positions of a convolution count as samples."""
     if tensor.dim() == 3:
         return tensor
-    return tensor.movedim(2, -1).flatten(1, 3)
+    return tensor.movedim(2, -1).flatten(1, -2)
+
+
+def unit_moments(rows: Tensor) -> Moments:
+    """Mean and variance over rows of (trials, rows, units), in two passes accumulated in float64."""
+    count = rows.shape[1]
+    mean = rows.sum(1, dtype=torch.float64) / count
+    square = torch.zeros_like(mean)
+    for part in blocks(rows, 1):
+        square += (part.double() - mean.unsqueeze(1)).square_().sum(1)
+    return Moments(mean, square / count)
+
+
+def blocks(tensor: Tensor, dimension: int) -> Sequence[Tensor]:
+    """The tensor cut along a dimension: on a CPU into parts whose intermediates stay in the cache and are not fetched anew from the system."""
+    length = tensor.shape[dimension]
+    size = max(1, _BLOCK_NUMBERS * length // max(1, tensor.numel())) if tensor.device.type == "cpu" else length
+    return tensor.split(size, dimension)
+
+
+def pooled(moments: Moments) -> Moments:
+    """Of all entries together, from those of each unit over equally many rows: (trials, units) -> (trials,)."""
+    return Moments(moments.mean.mean(1), moments.variance.mean(1) + moments.mean.var(1, correction=0))
 
 
 @torch.enable_grad()

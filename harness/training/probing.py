@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
 
 import torch
 from torch import Tensor, nn
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
 from harness.probes.readings import LayerReading
-from harness.probes.statistics import STANDARD, Columns, finish
+from harness.probes.statistics import FULL, STANDARD, Statistic, measure
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE
 
-STATISTICS: dict[str, tuple[Callable[[LayerReading], Columns], ...]] = {"standard": STANDARD}
+STATISTICS: dict[str, tuple[Statistic, ...]] = {"standard": STANDARD, "full": FULL}
 
 # Bytes that one layer's tap may take: few enough trials at once that a probe's taps stay far below the pack's own memory.
 _TAP_BYTES = 8 * 2**20
@@ -27,15 +27,24 @@ def probe(pack: Pack, samples: Samples, statistics: str, step: int, before: Tens
     positions = samples.images[0, 0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
     size = max(1, _TAP_BYTES // (4 * len(samples) * widest * positions))
     parts = [_probe_part(pack, start, stop, samples, STATISTICS[statistics], before) for start, stop in pack.parts(size)]
-    layers = []
-    for pieces in zip(*parts):
-        columns = {name: torch.cat([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
-        layers.append(ProbedLayer(pieces[0].name, pieces[0].kind, pieces[0].units, pieces[0].fan_in, columns))
-    finish([layer.columns for layer in layers])
-    return Probed(step, layers)
+    return Probed(step, [_joined(pieces) for pieces in zip(*parts)])
 
 
-def _probe_part(pack: Pack, start: int, stop: int, samples: Samples, statistics: tuple[Callable[[LayerReading], Columns], ...], before: Tensor | None) -> list[ProbedLayer]:
+def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
+    columns = {name: torch.cat([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
+    return dataclasses.replace(pieces[0], columns=columns)
+
+
+def _probe_part(pack: Pack, start: int, stop: int, samples: Samples, statistics: tuple[Statistic, ...], before: Tensor | None) -> list[ProbedLayer]:
+    readings = read(pack, start, stop, samples, before)
+    return [
+        ProbedLayer(reading.name, reading.kind, reading.weight.shape[1], reading.weight.shape[2], columns)
+        for reading, columns in zip(readings, measure(readings, statistics))
+    ]
+
+
+def read(pack: Pack, start: int, stop: int, samples: Samples, before: Tensor | None) -> list[LayerReading]:
+    """The readings of every activated layer of trials `start:stop`, which share one activation."""
     program, parameters, buffers = pack.part(start, stop)
     taps = _Taps()
     weights = {name: tensor.requires_grad_() for name, tensor in parameters.items() if name.endswith("weights.weight")}
@@ -45,15 +54,15 @@ def _probe_part(pack: Pack, start: int, stop: int, samples: Samples, statistics:
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
         wanted = [weights[f"{tap.weights_name}.weight"] for tap in taps.layers] + [tap.entry for tap in taps.layers]
         gradients = torch.autograd.grad(loss, wanted)
-    layers = []
+    readings = []
     for index, tap in enumerate(taps.layers):
         name = f"{tap.weights_name}.weight"
-        raw = weights[name].detach()
-        weight = _effective(tap.weights, raw).flatten(2)
+        weight = _effective(tap.weights, weights[name].detach()).flatten(2)
         update = None
         if before is not None:
-            update = (weight - _effective(tap.weights, pack.of(before, name)[start:stop]).flatten(2))
-        reading = LayerReading(
+            update = weight - _effective(tap.weights, pack.of(before, name)[start:stop]).flatten(2)
+        bias = parameters.get(f"{tap.weights_name}.bias")
+        readings.append(LayerReading(
             name=tap.weights_name.rpartition(".")[0],
             kind="linear" if isinstance(tap.weights, nn.Linear) else "conv2d",
             activation_module=tap.activation,
@@ -64,10 +73,18 @@ def _probe_part(pack: Pack, start: int, stop: int, samples: Samples, statistics:
             weight=weight,
             weight_gradient=gradients[index].flatten(2) / len(samples),
             update=update,
-        )
-        columns = {key: values for statistic in statistics for key, values in statistic(reading).items()}
-        layers.append(ProbedLayer(reading.name, reading.kind, weight.shape[1], weight.shape[2], columns))
-    return layers
+            bias=None if bias is None else bias.detach(),
+            weights_module=tap.weights,
+            weights_output=None if _same(tap.weights_output, tap.pre_activation) else tap.weights_output.detach(),
+        ))  # fmt: skip
+    return readings
+
+
+def _same(output: Tensor, pre_activation: Tensor) -> bool:
+    """Whether nothing stands between the weights and the activation."""
+    if output is pre_activation:
+        return True
+    return output.shape == pre_activation.shape and torch.equal(output.nan_to_num(), pre_activation.nan_to_num())
 
 
 def _effective(module: nn.Module, weight: Tensor) -> Tensor:
@@ -76,10 +93,10 @@ def _effective(module: nn.Module, weight: Tensor) -> Tensor:
 
 
 class _Tap:
-    """What was seen of one hidden layer: its weight module, what entered it, and its activation."""
+    """What was seen of one hidden layer: its weight module, what entered and left it, and its activation."""
 
-    def __init__(self, weights_name: str, weights: nn.Module, inputs: Tensor) -> None:
-        self.weights_name, self.weights, self.inputs = weights_name, weights, inputs
+    def __init__(self, weights_name: str, weights: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        self.weights_name, self.weights, self.inputs, self.weights_output = weights_name, weights, inputs, output
 
     def see_activation(self, module: nn.Module, pre_activation: Tensor, output: Tensor, entry: Tensor) -> None:
         self.activation, self.pre_activation, self.output, self.entry = module, pre_activation, output, entry
@@ -93,6 +110,6 @@ class _Taps:
 
     def __call__(self, name: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
         if name.endswith("weights"):
-            self.layers.append(_Tap(name, module, x))
+            self.layers.append(_Tap(name, module, x, y))
         else:
             self.layers[-1].see_activation(module, x, y, entry)

@@ -1,0 +1,44 @@
+"""Mean and variance of an activation module at a Gaussian pre-activation, by quadrature in torch."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# Beyond this many standard deviations a Gaussian has 2e-19 of its mass.
+_REACH = 9.0
+_NODES = 64
+
+
+@torch.no_grad()
+def gaussian_moments(module: nn.Module, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of phi(z) for z ~ N(mean, variance), elementwise; NaN where an argument is not finite or the variance is negative.
+
+    Gauss-Legendre on either side of z = 0, where activations have their kink. Relative error below 1e-8 for SELU up to a variance
+    of 1e4, and for smooth activations that vary on the scale of 1 up to about 100; a kink elsewhere costs more.
+
+    Args:
+        module: an elementwise activation.
+        mean, variance: of equal shape; variance 0 is a point.
+    Returns:
+        float64 tensors of that shape.
+    """
+    nodes, weights = (part.to(mean.device) for part in _legendre())
+    m, s = mean.double().unsqueeze(-1), variance.double().sqrt().unsqueeze(-1)
+    kink = torch.where(s > 0, -m / s, 0.0).clamp(-_REACH, _REACH)
+    below, above = 0.5 * (kink + _REACH), 0.5 * (_REACH - kink)
+    t = torch.cat([-_REACH + below * (1 + nodes), kink + above * (1 + nodes)], -1)
+    density = torch.cat([below * weights, above * weights], -1) * torch.exp(-0.5 * t.square())
+    density = density / density.sum(-1, keepdim=True)
+    values = module(m + s * t)
+    first = (density * values).sum(-1)
+    return first, (density * (values - first.unsqueeze(-1)).square()).sum(-1)
+
+
+@functools.cache
+def _legendre() -> tuple[Tensor, Tensor]:
+    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    return torch.from_numpy(nodes), torch.from_numpy(weights)

@@ -1,0 +1,118 @@
+"""How far pre-activations are from Gaussian: unit by unit, pooled, and pooled with each sample's length divided out.
+
+All read `reading.rows`, whose rows are independent draws, so that the simulated null distributions hold. Four measures of a
+standardised sample: skewness, excess kurtosis, and the distance of its distribution function from the normal one by Kolmogorov
+(largest difference) and by Wasserstein (mean distance of quantiles, in standard deviations).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.probes.columns import Columns, quantiles
+from harness.probes.nulls import fewest_samples, null_quantile
+from harness.probes.readings import LayerReading, blocks
+
+# Units looked at one by one, evenly spread over the layer.
+_MOST_UNITS = 256
+# Entries of a layer that pooled measures read, evenly spread: their own noise is far below that of dependent samples and units.
+_MOST_ENTRIES = 2**16
+_UNIT_LEVELS = {"q50": 0.50, "q90": 0.90}
+
+
+def unit_gaussianity(reading: LayerReading) -> Columns:
+    """Median and 90 % quantile over units of each measure's size, each with what Gaussian samples of as many rows would show.
+
+    Units that are constant over the rows have no shape: they are left out, and counted in `constant_units`.
+    """
+    standard = reading.standard_rows
+    rows, count = standard.shape[1:]
+    units = torch.linspace(0, count - 1, min(count, _MOST_UNITS), device=standard.device).round().long()
+    constant = reading.constant[:, units]
+    chosen = (standard if len(units) == count else standard[:, :, units]).transpose(1, 2)
+    parts = [measures(part.contiguous()) for part in blocks(chosen, 1)]
+    found = {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+    columns: Columns = {"constant_units": reading.constant.sum(1).double()}
+    for name, values in found.items():
+        sizes = torch.where(constant, torch.nan, values.abs()) if rows >= fewest_samples() else torch.full_like(values, torch.nan)
+        columns |= quantiles(f"unit_{name}", sizes, _UNIT_LEVELS)
+        for level, share in _UNIT_LEVELS.items():
+            columns[f"unit_{name}_{level}_null"] = torch.full_like(sizes[:, 0], null_quantile(name, share, rows))
+    return columns
+
+
+def pooled_gaussianity(reading: LayerReading) -> Columns:
+    """Each measure of z pooled over rows and units, raw and as z / sqrt(q(x)).
+
+    At initialisation with Gaussian weights z is Gaussian over units for every sample, whatever its inputs: raw z then mixes
+    lengths and has excess kurtosis 3 CV(q)^2 (`predicted_pooled_excess_kurtosis`), and z / sqrt(q(x)) has none. q(x) is the mean
+    square of what the sample's weights see; where z is not W x + b, or units see different inputs, the mean square of its own z,
+    which alone gives an excess kurtosis of -6 / (units + 2).
+    """
+    z = reading.rows.pre_activation
+    rows, units = z.shape[1:]
+    own = reading.rows.inputs is None or not reading.direct
+    vectors = z if own else reading.rows.inputs
+    q = torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64).square() / vectors.shape[2]
+    chosen = torch.arange(0, rows * units, _stride(rows * units, units), device=z.device)
+    entries = z.flatten(1)[:, chosen].double()
+    # A sample of no length has no direction; its zeros stay zeros.
+    normalized = entries * torch.where(q > 0, q.rsqrt(), 0.0)[:, chosen // units]
+    columns = _pooled_measures(entries, "pooled") | _pooled_measures(normalized, "normalized")
+    columns["predicted_pooled_excess_kurtosis"] = torch.full_like(q[:, 0], torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
+    return columns
+
+
+def measures(standard: Tensor) -> Columns:
+    """Signed skewness and excess kurtosis, and the two distances, over the last dimension of standardised float32 samples."""
+    square = standard.square()
+    return {
+        "skewness": (square * standard).mean(-1, dtype=torch.float64),
+        "excess_kurtosis": square.square().mean(-1, dtype=torch.float64) - 3.0,
+    } | _distances(standard)
+
+
+def _distances(standard: Tensor) -> Columns:
+    ordered = _ascending(standard)
+    count = ordered.shape[-1]
+    normal = 0.5 * torch.erfc(ordered * -math.sqrt(0.5))
+    steps = torch.arange(count + 1, device=ordered.device) / count
+    above, below = (steps[1:] - normal).amax(-1), (normal - steps[:-1]).amax(-1)
+    cells = _normal_cells(count).to(ordered)
+    return {"wasserstein": (ordered - cells).abs().mean(-1, dtype=torch.float64), "kolmogorov": torch.maximum(above, below).double()}
+
+
+def _pooled_measures(entries: Tensor, prefix: str) -> Columns:
+    """Of (trials, entries); NaN where they are too few or all equal."""
+    mean, deviation = entries.mean(1, keepdim=True), entries.std(1, correction=0, keepdim=True)
+    enough = (deviation > 0) & (entries.shape[1] >= fewest_samples())
+    found = measures(((entries - mean) / torch.where(enough, deviation, torch.nan)).float())
+    return {f"{prefix}_{name}": values for name, values in found.items()}
+
+
+def _stride(entries: int, units: int) -> int:
+    """Every so-many-th entry, so that all units and samples take part."""
+    stride = -(-entries // _MOST_ENTRIES)
+    while math.gcd(stride, units) > 1:
+        stride += 1
+    return stride
+
+
+def _ascending(values: Tensor) -> Tensor:
+    # On a CPU NumPy's vectorised sort is twenty times faster than torch's.
+    return torch.from_numpy(np.sort(values.numpy(), axis=-1)) if values.device.type == "cpu" else values.sort(-1).values
+
+
+@functools.lru_cache(maxsize=32)
+def _normal_cells(count: int) -> Tensor:
+    """Means of the standard normal's `count` equally likely cells: |z - mean| integrates a cell's distance of quantiles exactly
+    wherever the two quantile functions do not cross in it.
+    """
+    edges = torch.special.ndtri(torch.linspace(0.0, 1.0, count + 1, dtype=torch.float64))
+    density = torch.exp(-0.5 * edges.square()) / math.sqrt(2.0 * math.pi)
+    return count * (density[:-1] - density[1:])

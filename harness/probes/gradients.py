@@ -1,0 +1,86 @@
+"""The backward pass, the last update, and where activations are flat."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor, nn
+
+from harness.probes.columns import Columns, absent
+from harness.probes.readings import LayerReading, by_unit, slope
+
+# A unit is saturated where its slope is below this share of the activation's steepest slope.
+SATURATION = 0.1
+_BISECTIONS = 30
+
+
+def gradients(reading: LayerReading) -> Columns:
+    """Mean over samples of |dL/dz|^2, summed over units; `finish` turns it into gains and products."""
+    if reading.gradient is None:
+        return absent(reading.pre_activation, "gradient_square")
+    norms = torch.linalg.vector_norm(reading.gradient.flatten(2), dim=2, dtype=torch.float64)
+    return {"gradient_square": norms.square().mean(1)}
+
+
+def learning(reading: LayerReading) -> Columns:
+    """Norm of the weight's gradient, and of the last update relative to the weight's norm."""
+    columns = absent(reading.weight, "weight_gradient_norm", "update_ratio")
+    if reading.weight_gradient is not None:
+        columns["weight_gradient_norm"] = _norm(reading.weight_gradient)
+    if reading.update is not None:
+        columns["update_ratio"] = _norm(reading.update) / _norm(reading.weight)
+    return columns
+
+
+def saturation(reading: LayerReading) -> Columns:
+    """Share of entries on a flat part of the activation, and of units that are flat for every sample.
+
+    Flat means |phi'(z)| < 0.1 max|phi'|: for SELU z < -2.303, for ReLU z < 0, for tanh |phi| > 0.949.
+    """
+    rows = by_unit(reading.pre_activation)
+    flat_at_left, crossings = flat_parts(reading.activation_module)
+    flat = torch.full(rows.shape, flat_at_left, device=rows.device)
+    for crossing in crossings:
+        flat ^= rows > crossing
+    known = torch.where(torch.isfinite(reading.pre_activation_moments.mean.sum(1)), 1.0, torch.nan)
+    count = flat.sum(1)
+    return {"saturated_share": count.double().mean(1) / rows.shape[1] * known, "dead_share": (count == rows.shape[1]).double().mean(1) * known}
+
+
+def flat_parts(module: nn.Module) -> tuple[bool, tuple[float, ...]]:
+    """Where an activation is flat: whether it is so far to the left, and the points of [-16, 16] at which that changes.
+
+    Found once on a grid of 0.005 and refined by bisection; beyond the grid the activation is taken to stay as it is at the ends.
+    """
+    # An activation that learns may have changed since it was last seen.
+    return _flat_parts(module) if next(module.parameters(), None) is not None else _known_flat_parts(module)
+
+
+def _flat_parts(module: nn.Module) -> tuple[bool, tuple[float, ...]]:
+    grid = torch.linspace(-16.0, 16.0, 6401, dtype=torch.float64)
+    steepness = slope(module, grid).abs()
+    threshold = SATURATION * steepness.max()
+    flat = steepness < threshold
+    changes = torch.nonzero(flat[1:] != flat[:-1])[:, 0]
+    low, high = grid[changes], grid[changes + 1]
+    for _ in range(_BISECTIONS if len(changes) else 0):
+        middle = 0.5 * (low + high)
+        same = (slope(module, middle).abs() < threshold) == flat[changes]
+        low, high = torch.where(same, middle, low), torch.where(same, high, middle)
+    return bool(flat[0]), tuple(low.tolist())
+
+
+_known_flat_parts = functools.lru_cache(maxsize=64)(_flat_parts)
+
+
+def finish(layers: list[Columns]) -> None:
+    """Add what needs neighbouring layers: `gradient_gain` (to layer l-1 from l) and `gradient_product` (to l from the last)."""
+    squares = [columns["gradient_square"] for columns in layers]
+    for index, columns in enumerate(layers):
+        columns["gradient_gain"] = squares[index - 1] / squares[index] if index else torch.full_like(squares[0], torch.nan)
+        columns["gradient_product"] = squares[index] / squares[-1]
+
+
+def _norm(tensor: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(tensor.flatten(1), dim=1, dtype=torch.float64)

@@ -1,0 +1,82 @@
+"""Means, variances, lengths and directions: of what enters a layer, of pre-activations z and of activations.
+
+Moments are population moments (divided by the count), per unit over samples (and positions of a convolution); pooled ones
+are over samples and units alike. Accumulated in float64.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.probes.columns import Columns, absent, quantiles
+from harness.probes.readings import LayerReading, pooled, unit_moments
+
+
+def moments(reading: LayerReading) -> Columns:
+    """Pooled and per-unit mean and variance of pre-activations and activations."""
+    columns: Columns = {}
+    for name, of_units in (("pre_activation", reading.pre_activation_moments), ("activation", reading.activation_moments)):
+        columns[f"{name}_mean"], columns[f"{name}_variance"] = pooled(of_units)
+        columns |= quantiles(f"{name}_unit_mean", of_units.mean) | quantiles(f"{name}_unit_variance", of_units.variance)
+    return columns
+
+
+def inputs(reading: LayerReading) -> Columns:
+    """What enters the weights: pooled mean and variance (mu and nu of the map g), and the samples' lengths and directions."""
+    mean, variance = reading.input_moments
+    return {"input_mean": mean, "input_variance": variance} | _lengths(reading.inputs, "input_")
+
+
+def lengths(reading: LayerReading) -> Columns:
+    """The samples' lengths and directions in pre-activations: q and the mean cosine c of mean-field theory (Poole et al. 2016)."""
+    return _lengths(reading.pre_activation, "")
+
+
+def _lengths(tensor: Tensor, prefix: str) -> Columns:
+    """Mean and CV over samples of q(x) = |x|^2 / n, and the mean cosine of pairs of distinct samples that have a length."""
+    vectors = tensor.flatten(2)
+    norms = torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64)
+    q = norms.square() / vectors.shape[2]
+    alive = norms > 0
+    count = alive.sum(1)
+    scale = torch.where(alive, 1.0 / norms, 0.0).to(vectors.dtype)
+    # Of unit vectors u: sum over s != t of u_s . u_t = |sum u|^2 - count, without the matrix of all pairs.
+    total = (scale.unsqueeze(1) @ vectors).double().square().sum((1, 2))
+    cosine = torch.where(count > 1, (total - count) / (count * (count - 1)), torch.nan)
+    return {
+        f"{prefix}q": q.mean(1),
+        f"{prefix}q_cv": q.std(1, correction=0) / q.mean(1),
+        f"{prefix}cosine": cosine,
+        f"{prefix}zero_norm_samples": (norms == 0).sum(1).double(),
+    }
+
+
+def between_unit_share(reading: LayerReading) -> Columns:
+    """Share of the pooled second moment of z that is between units: mean_i mu_i^2 / mean z^2, which is c where samples have one length."""
+    mean, variance = reading.pre_activation_moments
+    square = mean.square().mean(1)
+    return {"between_unit_share": square / (square + variance.mean(1))}
+
+
+def edges(reading: LayerReading) -> Columns:
+    """Of a convolution: variances, and the mean tau that acts, at positions whose window lies inside the image and at the others."""
+    if reading.geometry is None:
+        return {}
+    interior = reading.geometry.interior
+    tau = reading.geometry.tau(reading.weight)
+    columns: Columns = {}
+    for name, mask in (("interior", interior), ("border", ~interior)):
+        mask = mask.to(tau.device)
+        if not bool(mask.any()):
+            columns |= absent(tau, f"{name}_pre_activation_variance", f"{name}_activation_variance", f"{name}_tau_mean")
+            continue
+        columns[f"{name}_pre_activation_variance"] = _variance_at(reading.pre_activation, mask)
+        columns[f"{name}_activation_variance"] = _variance_at(reading.activation, mask)
+        columns[f"{name}_tau_mean"] = tau[:, mask].mean(1)
+    return columns
+
+
+def _variance_at(tensor: Tensor, mask: Tensor) -> Tensor:
+    rows = tensor.flatten(3)[..., mask].movedim(2, -1).flatten(1, -2)
+    return pooled(unit_moments(rows)).variance
