@@ -13,6 +13,7 @@ from harness.data import datasets, preprocessing
 from harness.data.batches import make_source
 from harness.data.moments import InputMoments, input_moments
 from harness.schema import DatasetConfig, PreprocessingConfig
+from harness.theory.predictions import Inputs, representatives
 from harness.training.events import PackData, Samples
 
 # Training accuracy is read on at most so many samples.
@@ -23,13 +24,17 @@ _MOMENT_SAMPLES = 2_048
 
 @dataclass(frozen=True)
 class Prepared:
-    """One data set under one preprocessing: float32 images (samples, channels, height, width) of every split."""
+    """One data set under one preprocessing: float32 images (samples, channels, height, width) of every split.
+
+    `moments` and `representatives` are of the training split; theory starts from them.
+    """
 
     training: Tensor
     validation: Tensor
     test: Tensor
     report: dict[str, int]
     moments: InputMoments
+    representatives: Inputs
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,9 @@ def _prepare(view: View) -> Prepared:
     images = datasets.load(view.dataset)
     fitted = preprocessing.fit(view.preprocessing, images.training.images, images.full_scale)
     training = fitted.apply(images.training.images)
-    return Prepared(training, fitted.apply(images.validation.images), fitted.apply(images.test.images), dict(fitted.report), input_moments(training[:_MOMENT_SAMPLES]))
+    some = training[:_MOMENT_SAMPLES]
+    validation, test = fitted.apply(images.validation.images), fitted.apply(images.test.images)
+    return Prepared(training, validation, test, dict(fitted.report), input_moments(some), Inputs(representatives(some.numpy())))
 
 
 def pack_data(views: Sequence[View], probe_samples: int, device: torch.device) -> PackData:

@@ -10,6 +10,7 @@ import pandas
 import torch
 
 from harness.assumptions.verdicts import summarize, verdicts
+from harness.predictions import Prediction
 from harness.training.events import Evaluated, Event, Finished, Probed
 from harness.training.schedules import Plan, multiplier
 from harness.trial import Trial
@@ -40,6 +41,33 @@ def results(events: list[Event], trials: list[Trial], plan: Plan) -> list[Result
         _result(trial, plan, finished.step, int(diverged[index]), evaluations, probes, *({key: values[:, index] for key, values in table.items()} for table in (curves, layers, scores)))
         for index, trial in enumerate(trials)
     ]
+
+
+def add_prediction(result: Result, prediction: Prediction) -> None:
+    """Put what theory predicted beside what was measured: `predicted_*` columns on the rows at initialisation, scalars in the summary.
+
+    A column that was measured under such a name is left as it is.
+    """
+    layers = result.layers
+    rows = [row for row, phase in enumerate(layers["phase"]) if phase == "init"]
+    for name, values in prediction.columns.items():
+        if name not in layers:
+            column = np.full(len(layers["phase"]), np.nan)
+            column[rows] = [values[layers["layer"][row] - 1] for row in rows]
+            layers[name] = column
+    result.summary.update(prediction.scalars | {"prediction_share_in_band": _share_in_band(layers, rows)})
+
+
+def _share_in_band(layers: Columns, rows: list[int]) -> float:
+    """Of all layers and columns with a measurement and a band, the share whose measurement lies in it; NaN where there is none."""
+    inside = []
+    for name in [name.removeprefix("predicted_").removesuffix("_low") for name in layers if name.startswith("predicted_") and name.endswith("_low")]:
+        if name in layers:
+            measured, low, high = (np.asarray(layers[key], dtype=float)[rows] for key in (name, f"predicted_{name}_low", f"predicted_{name}_high"))
+            compared = np.isfinite(measured) & np.isfinite(low) & (high > low)
+            inside.append(((measured >= low) & (measured <= high))[compared])
+    every = np.concatenate(inside) if inside else np.empty(0)
+    return float(every.mean()) if len(every) else float("nan")
 
 
 def _stacked(rows: list[dict[str, torch.Tensor]]) -> dict[str, np.ndarray]:

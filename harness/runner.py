@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from harness.cells import Member
 from harness.data.catalog import Facts
 from harness.inputs import View, pack_data
-from harness.results import Result, results
+from harness.predictions import Prediction, predict
+from harness.results import Result, add_prediction, results
 from harness.training import devices, repairs
 from harness.training.events import Event, Stepped
 from harness.training.loop import train
@@ -26,6 +28,12 @@ def trained_as(member: Member) -> Trial:
 def view_of(member: Member) -> View:
     """The images a member sees, its repair included."""
     return View.of(member.config.dataset, trained_as(member).spec["preprocessing"])
+
+
+def prediction_of(spec: dict[str, Any], view: View, facts: Facts, probe_samples: int) -> Prediction:
+    """What theory says of a specification as trained, for the images of `view`; seeds of a cell share one prediction."""
+    prepared = view.prepared
+    return predict(spec, facts.shape, facts.classes, prepared.representatives, min(probe_samples, len(prepared.validation)))
 
 
 def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Callable[[int], None]) -> list[Result]:
@@ -57,6 +65,7 @@ def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Ca
         "device": devices.describe(device),
         "parameters": pack.parameter_count(),
     }
-    for result, view in zip(outcome, views):
+    for result, view, member, trial in zip(outcome, views, members, pack.trials):
         result.summary.update(shared | view.prepared.report)
+        add_prediction(result, prediction_of(trial.spec, view, facts, member.config.probe.samples))
     return [outcome[pack.order.index(index)] for index in range(len(members))]

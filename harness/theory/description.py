@@ -14,6 +14,7 @@ class Dense:
     """A linear layer. `sigma_w2` is fan_in times the variance of a weight, `sigma_b2` the variance of a bias.
 
     `centred`: each unit's weights sum to 0; `exact`: the sum of their squares is `sigma_w2` exactly, not on average.
+    `kurtosis`: E w^4 / (E w^2)^2, 3 for normal weights.
     """
 
     fan_in: int
@@ -24,6 +25,7 @@ class Dense:
     bias: bool = True
     centred: bool = False
     exact: bool = False
+    kurtosis: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Convolution:
     height: int = 1
     width: int = 1
     padding: str = "zeros"
+    kurtosis: float = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,13 @@ class Activation:
 
 @dataclass(frozen=True)
 class Normalization:
-    """`kind`: "batch" (each unit over samples), "layer" or "rms" (each sample over units)."""
+    """`kind`: "batch" (each unit over samples), "layer" or "rms" (each sample over units), "pooled" (all by one factor, to mean square 1).
+
+    `epsilon` is added to the variance. In convolutions positions count as samples for "batch" and as units for the others.
+    """
 
     kind: str
+    epsilon: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling over `size` x `size` blocks of positions; `kind`: "max" or "average"."""
+    """Pooling over `size` x `size` blocks of positions, the whole map for size 0; `kind`: "max" or "average"."""
 
     kind: str
     size: int = 2

@@ -1,0 +1,156 @@
+"""What theory says of a trial before it trains: from its specification and its inputs to columns, scalars and a sentence."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.networks.description import describe
+from harness.registry import load_callable
+from harness.theory import predictions
+from harness.theory.activations import ActivationFunction
+from harness.theory.predictions import Inputs, LayerPrediction
+
+# What a prediction depends on, besides the inputs.
+_GROUPS = ("architecture", "activation", "initializer", "normalization", "dropout", "depth", "width", "repair")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The layers of one cell without dropout acting, as measured at initialisation, and `training`, with it (the same where there is none)."""
+
+    layers: tuple[LayerPrediction, ...]
+    training: tuple[LayerPrediction, ...]
+    input_q: float
+    input_cosine: float
+
+    @functools.cached_property
+    def sentence(self) -> str:
+        """What to expect, in words."""
+        return sentence(self)
+
+    @functools.cached_property
+    def scalars(self) -> dict[str, float | str]:
+        """Headline numbers for a summary; NaN where theory says nothing."""
+        last, first = self.layers[-1], self.layers[0]
+        variance, cosine = self.recovery
+        return {
+            "prediction_sentence": self.sentence,
+            "predicted_last_mean": last["activation_mean"],
+            "predicted_last_variance": last["activation_variance"],
+            "predicted_last_cosine": last["cosine"],
+            "predicted_gradient_product": first["gradient_product"],
+            "predicted_training_gradient_product": self.training[0]["gradient_product"],
+            "predicted_variance_recovery_depth": math.nan if variance is None else float(variance),
+            "predicted_cosine_recovery_depth": math.nan if cosine is None else float(cosine),
+        }
+
+    @property
+    def recovery(self) -> tuple[int | None, int | None]:
+        """See `harness.theory.predictions.recovery_depths`."""
+        return predictions.recovery_depths(self.layers, self.input_cosine)
+
+    @functools.cached_property
+    def columns(self) -> dict[str, list[float]]:
+        """`predicted_*` columns of the layer table, one entry a layer, with `_low` and `_high` where there is a band."""
+        names = list(dict.fromkeys(name for layer in self.layers for name in layer.values))
+        found: dict[str, list[float]] = {}
+        for name in names:
+            values = [layer.values.get(name) for layer in self.layers]
+            found[f"predicted_{name}"] = [math.nan if value is None else float(value.value) for value in values]
+            if any(value is not None and math.isfinite(value.low) for value in values):
+                found[f"predicted_{name}_low"] = [math.nan if value is None else float(value.low) for value in values]
+                found[f"predicted_{name}_high"] = [math.nan if value is None else float(value.high) for value in values]
+        return found
+
+
+def predict(spec: dict[str, Any], shape: tuple[int, int, int], classes: int, inputs: Inputs, samples: int) -> Prediction:
+    """The prediction of a cell; seeds, optimizers and budgets share one.
+
+    Args:
+        spec: the specification as trained (`harness.runner.trained_as`).
+        shape, classes: of the data set.
+        inputs: representatives of the training split.
+        samples: how many samples the probe measures.
+    Raises:
+        RequestError: an activation that has no Gaussian moments.
+    """
+    relevant = json.dumps({group: spec[group] for group in _GROUPS if group in spec}, sort_keys=True)
+    return _predict(relevant, tuple(shape), classes, inputs, samples)
+
+
+@functools.lru_cache(maxsize=1024)
+def _predict(text: str, shape: tuple[int, int, int], classes: int, inputs: Inputs, samples: int) -> Prediction:
+    spec = json.loads(text)
+    network = describe(spec, shape, classes)
+    own = _own_activation(spec["activation"]["name"])
+    layers = predictions.predict(network, inputs, samples, activations=own)
+    training = layers if spec["dropout"]["name"] == "none" else predictions.predict(network, inputs, samples, training=True, activations=own)
+    signal = inputs.signal(network)
+    return Prediction(layers, training, signal.level, signal.mean_cosine)
+
+
+def _own_activation(name: str) -> dict[str, ActivationFunction]:
+    """A user's function of tensors as a function of arrays."""
+    if ":" not in name:
+        return {}
+    from harness.theory.activations import from_callable
+
+    function = load_callable(name, "activation")
+
+    def on_arrays(x: np.ndarray) -> np.ndarray:
+        import torch  # a function of tensors cannot be called without it
+
+        with torch.no_grad():
+            return np.asarray(function(torch.as_tensor(np.asarray(x, dtype=float))))
+
+    return {name: from_callable(on_arrays, name)}
+
+
+def sentence(prediction: Prediction) -> str:
+    """One plain sentence on activations, one on gradients, one on cosines; why, where theory cannot follow."""
+    unknown = next((layer for layer in prediction.layers if layer.reason is not None), None)
+    if unknown is not None:
+        return f"Theory cannot follow layer {unknown.layer}: {unknown.reason}."
+    if not prediction.layers[-1].values:
+        return "Theory predicts that the signal dies out."
+    depth = len(prediction.layers)
+    words = [_activations(prediction.layers), _gradients(prediction.layers)]
+    last = prediction.layers[-1]["cosine"]
+    words.append(f"the mean cosine between samples goes from {prediction.input_cosine:.2f} at the input to {last:.2f}" + (" (samples look alike)" if last > 0.9 else ""))
+    said = f"Theory predicts, over {depth} layer{'s' * (depth > 1)}: " + "; ".join(words) + "."
+    if prediction.training is not prediction.layers and prediction.training[0].values:
+        said += f" With dropout acting, squared gradients {_factor(prediction.training[0]['gradient_product'])} towards the first layer."
+    return said
+
+
+def _activations(layers: tuple[LayerPrediction, ...]) -> str:
+    variances = np.array([layer["activation_variance"] for layer in layers])
+    mean = layers[-1]["activation_mean"]
+    if len(layers) > 4 and min(variances[-1], variances[-4]) > 0:
+        rate = (variances[-1] / variances[-4]) ** (1 / 3)
+        if abs(rate - 1) > 0.02:
+            verb = "shrinks" if rate < 1 else "grows"
+            return f"the variance of activations {verb}, at the end by a factor of {rate:.3g} a layer, to {variances[-1]:.3g}, with mean {mean:.2g}"
+    inside = 0.8 <= variances[-1] <= 1.5 and abs(mean) <= 0.1
+    keeps = "activations keep" if abs(variances[-1] / variances[0] - 1) < 0.1 else "activations reach"
+    return f"{keeps} mean {mean:.2f} and variance {variances[-1]:.2f}" + (", inside" if inside else ", outside") + " Theorem 1's range"
+
+
+def _gradients(layers: tuple[LayerPrediction, ...]) -> str:
+    product = layers[0]["gradient_product"]
+    if len(layers) == 1:
+        return "one layer, so no gradient to follow"
+    rate = product ** (1 / (len(layers) - 1)) if product > 0 else 0.0
+    return f"squared gradients {_factor(product)} from the last layer to the first ({rate:.3g} a layer)"
+
+
+def _factor(product: float) -> str:
+    if product >= 1.1:
+        return f"grow by a factor of {product:.3g}"
+    return f"shrink by a factor of {1 / product:.3g}" if 0 < product < 1 / 1.1 else "vanish" if product <= 0 else f"stay the same (factor {product:.3g})"

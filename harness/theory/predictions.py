@@ -1,0 +1,442 @@
+"""What theory predicts for a whole network before it trains, layer by layer, with bands for its finite width.
+
+The signal is followed on its actual trajectory, for representative samples of the actual inputs: not at the fixed point, and not for one
+norm. A band holds the value of one network with probability 0.99 if theory holds: unit after unit is independent given the layer in
+front, so every pooled mean scatters like 1 / width (the fluctuations of `harness.theory.identities`, summed over the depth),
+and the measured samples are some of all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harness.errors import RequestError
+from harness.theory import hermite, propagation
+from harness.theory.activations import ActivationFunction, activation
+from harness.theory.description import Activation, Convolution, Dense, Dropout, Flatten, Layer, Network, Normalization, Opaque, Pool, Residual
+from harness.theory.identities import log_band, unit_variance_cv
+from harness.theory.signals import Activated, Pairs, Signal, activate
+
+Array = NDArray[np.float64]
+
+# A 99 % band, two-sided.
+BAND_DEVIATIONS = 2.5758293035489004
+# Representative samples: all pairs of so many vectors; of maps as many as keep pairs x positions near _MAP_ENTRIES.
+_VECTORS, _MAP_ENTRIES = 48, 40_000
+_SEED = 20170608
+
+
+@dataclass(frozen=True)
+class Value:
+    """A predicted number and the ends of its band; NaN where theory says nothing."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+@dataclass(frozen=True)
+class LayerPrediction:
+    """One activated layer, counted from 1. `values` by the names of the measured columns; `reason` says why there are none.
+
+    Names: pre_activation_mean, pre_activation_variance, activation_mean, activation_variance, q, q_cv, cosine, between_unit_share,
+    participation_ratio, unit_variance_cv, gradient_gain, gradient_product.
+    """
+
+    layer: int
+    units: int
+    values: dict[str, Value] = field(default_factory=dict)
+    reason: str | None = None
+
+    def __getitem__(self, name: str) -> float:
+        return self.values[name].value if name in self.values else math.nan
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Representative inputs, see `representatives`: `images` (samples, channels, height, width).
+
+    A vector network sees them flattened, a convolution as maps.
+    """
+
+    images: Array
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.images) < 4:
+            raise RequestError(f"inputs: expected at least 4 samples (samples, channels, height, width), not shape {self.images.shape}")
+        if not np.isfinite(self.images).all():
+            raise RequestError("inputs: a value is not a finite number")
+
+    def signal(self, network: Network) -> Signal:
+        """The signal in front of a network's first layer."""
+        first = next((layer for layer in network if isinstance(layer, (Dense, Convolution, Residual))), None)
+        maps = isinstance(first, Convolution) or (isinstance(first, Residual) and any(isinstance(layer, Convolution) for layer in first.branch))
+        return _map_signal(self.images, network) if maps else self._vectors
+
+    @cached_property
+    def _vectors(self) -> Signal:
+        flat = self.images.reshape(len(self.images), -1)[:_VECTORS]
+        first, second = np.triu_indices(len(flat), 1)
+        pairs = Pairs(first, second, np.zeros((len(first), 2), dtype=np.int64))
+        gram = flat @ flat.T / flat.shape[1]
+        return Signal(pairs, np.diagonal(gram)[:, None, None].copy(), flat.mean(1)[:, None, None], gram[first, second][:, None, None])
+
+
+def normal_inputs(q: float = 1.0, cosine: float = 0.0, samples: int = 16) -> Signal:
+    """A signal of samples with equal norm and equal cosines, for networks without data: Poole et al.'s setting."""
+    first, second = np.triu_indices(samples, 1)
+    pairs = Pairs(first, second, np.zeros((len(first), 2), dtype=np.int64))
+    return Signal(pairs, np.full((samples, 1, 1), float(q)), np.zeros((samples, 1, 1)), np.full((len(first), 1, 1), float(q) * cosine), normal=True)
+
+
+def _map_signal(images: Array, network: Network) -> Signal:
+    height, width = images.shape[2:]
+    count = int(np.clip(0.5 + math.sqrt(2 * _MAP_ENTRIES / (height * width)), 8, _VECTORS))
+    images = images[:count]
+    first, second = np.triu_indices(len(images), 1)
+    # Any two positions are equally likely to meet; shifts stay whole under every later pooling.
+    step = 2 ** sum(isinstance(layer, Pool) and layer.size == 2 for layer in network)
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    shift = np.stack([generator.integers(0, max(1, size // step), len(first)) * step for size in (height, width)], 1)
+    if any(isinstance(layer, Pool) for layer in network):
+        own = np.repeat(np.arange(len(images)), 4)
+        first, second = np.concatenate([first, own]), np.concatenate([second, own])
+        shift = np.concatenate([shift, np.tile(propagation.neighbour_shifts(), (len(images), 1))])
+    pairs = Pairs(first, second, shift)
+    # (channels, samples, height, width), so that partners are picked along samples.
+    by_channel = images.transpose(1, 0, 2, 3)
+    product = (pairs.of_first(by_channel) * pairs.of_second(by_channel)).mean(0)
+    return Signal(pairs, np.square(by_channel).mean(0), by_channel.mean(0), product)
+
+
+def representatives(images: Array, count: int = _VECTORS, candidates: int = 64) -> Array:
+    """`count` of `images` (samples, ...) that stand for all: spread over the norms, and nearest to all in mean product and covariance.
+
+    Among `candidates` random choices of one sample from each of `count` classes of equal size by norm, the one whose mean norm,
+    its scatter, and mean product of different samples are nearest to those of all.
+    """
+    flat = np.asarray(images, dtype=float).reshape(len(images), -1)
+    if len(flat) <= count:
+        return np.asarray(images, dtype=float)
+    lengths = np.square(flat).mean(1)
+    order = np.argsort(lengths, kind="stable")
+    classes = np.array_split(order, count)
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    wanted = _summary(lengths, flat.sum(0), len(flat))
+    best, chosen = np.inf, classes[0]
+    for _ in range(candidates):
+        candidate = np.array([members[generator.integers(len(members))] for members in classes])
+        distance = float(np.square(_summary(lengths[candidate], flat[candidate].sum(0), count) - wanted).sum())
+        if distance < best:
+            best, chosen = distance, candidate
+    # The order is random, so that the first few of them stand for all as well.
+    return np.asarray(images, dtype=float)[generator.permutation(chosen)]
+
+
+def _summary(lengths: Array, total: Array, count: int) -> Array:
+    mean = lengths.mean()
+    product = (np.square(total).mean() - lengths.sum()) / (count * (count - 1))
+    return np.array([mean, lengths.std(), product]) / max(mean, 1e-300)
+
+
+@dataclass
+class _Step:
+    """One layer on the way: its backward map, and for an activation what the way back needs."""
+
+    backward: propagation.Backward
+    activated: int | None = None
+    branch: tuple[list[_Step], float, float] | None = None
+
+
+@dataclass
+class _Trace:
+    """What is collected on the way forward, one entry an activated layer (`noise` one a source of fluctuation)."""
+
+    measured: float
+    training: bool
+    predictions: list[LayerPrediction] = field(default_factory=list)
+    gains: list[Array] = field(default_factory=list)
+    gradient_noise: list[tuple[float, float, float]] = field(default_factory=list)
+    # Relative fluctuations of the mean length: each source's variance, how far the current length follows each source, and
+    # how far the gain towards each activated layer does.
+    sources: list[float] = field(default_factory=list)
+    follows: list[float] = field(default_factory=list)
+    gain_follows: list[list[float]] = field(default_factory=list)
+    classes: int = 2
+    reason: str | None = None
+
+
+def predict(network: Network, inputs: Inputs | Signal, samples: float = math.inf, training: bool = False, activations: dict[str, ActivationFunction] | None = None) -> tuple[LayerPrediction, ...]:
+    """The prediction of every activated layer of a network at initialisation.
+
+    Args:
+        network: see `harness.theory.description`.
+        inputs: representative inputs, or a signal such as `normal_inputs`.
+        samples: how many samples measurements use: bands allow for which ones they are.
+        training: with dropout acting. Measurements at initialisation are taken without it.
+        activations: functions for names that are no built-in activation.
+    Raises:
+        RequestError: an activation whose moments do not exist, or an unknown name.
+    """
+    signal = inputs.signal(network) if isinstance(inputs, Inputs) else inputs
+    trace = _Trace(samples, training)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
+        steps, _ = _forward(network, signal, trace, activations or {})
+        _backward_pass(steps, trace)
+    return tuple(trace.predictions)
+
+
+def _forward(network: Sequence[Layer], signal: Signal, trace: _Trace, known: dict[str, ActivationFunction]) -> tuple[list[_Step], Signal]:
+    steps: list[_Step] = []
+    units, ahead = 0, None
+    for layer in network:
+        units = layer.units if isinstance(layer, (Dense, Convolution)) else units
+        if trace.reason is None:
+            trace.reason = _obstacle(layer, signal, ahead)
+        if trace.reason is not None:
+            for _ in range(_activations_in(layer)):
+                trace.predictions.append(LayerPrediction(len(trace.predictions) + 1, units, reason=trace.reason))
+            continue
+        step, signal, ahead = _advance(layer, signal, ahead, units, trace, known)
+        steps.append(step)
+    return steps, signal
+
+
+def _activations_in(layer: Layer) -> int:
+    return sum(map(_activations_in, layer.branch)) if isinstance(layer, Residual) else int(isinstance(layer, Activation))
+
+
+def _obstacle(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFunction] | None) -> str | None:
+    """Why theory cannot follow a layer, None where it can."""
+    if isinstance(layer, Opaque):
+        return f"{layer.name}: {layer.reason}"
+    if isinstance(layer, Activation) and signal.flattened:
+        return "dense layers behind a flattened map: the products of two samples at equal positions are not followed"
+    if isinstance(layer, Activation) and not signal.normal:
+        return f"activation {layer.name} of something that is not normal over units (no weights in front of it)"
+    if isinstance(layer, Pool) and layer.kind == "max" and ahead is None:
+        return "maximum pooling that does not directly follow an activation of a normal signal"
+    if not math.isfinite(signal.level):
+        return "the signal overflows"
+    return None
+
+
+def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFunction] | None, units: int, trace: _Trace, known: dict[str, ActivationFunction]) -> tuple[_Step, Signal, tuple[Signal, ActivationFunction] | None]:
+    """One layer: its step, the signal behind it, and the activation that a maximum right behind it would see."""
+    if isinstance(layer, Activation):
+        phi = known[layer.name] if layer.name in known else _built_in(layer.name, layer.options)
+        activated, values = (_activated_once if signal.positions == 1 else _activated)(signal, phi, units, trace.measured)
+        number = _record(activated, values, units, trace)
+        gain = activated.expansion.gain
+        return _Step(lambda gradient: gradient * gain, number), activated.behind, (signal, phi)
+    if isinstance(layer, Residual):
+        step, behind = _residual(layer, signal, trace, known)
+        return step, behind, None
+    if isinstance(layer, Dropout):
+        if not trace.training:
+            return _Step(lambda gradient: gradient), signal, ahead
+        behind, backward = propagation.dropout(signal, layer)
+        return _Step(backward), behind, None
+    if isinstance(layer, Pool):
+        behind, backward = propagation.pool(signal, layer, ahead)
+        return _Step(backward), behind, None
+    if isinstance(layer, Normalization):
+        if trace.gain_follows:
+            trace.gain_follows[-1] = [have - one for have, one in zip(trace.gain_follows[-1], trace.follows)]
+        trace.follows = [0.0] * len(trace.follows)
+        behind, backward = _through(signal, layer)
+        return _Step(backward), behind, None
+    if isinstance(layer, Flatten):
+        behind, backward = propagation.flatten(signal)
+        return _Step(backward), behind, None
+    trace.classes = max(layer.units, 2)
+    behind, backward = _through(signal, layer)
+    level = layer.sigma_w2 * signal.level
+    trace.follows = [one * level / (level + layer.sigma_b2) if level else one for one in trace.follows]
+    return _Step(backward), behind, None
+
+
+def _through(signal: Signal, layer: Dense | Convolution | Normalization) -> tuple[Signal, propagation.Backward]:
+    return _weights_or_normalization_once(signal, layer) if signal.positions == 1 else _weights_or_normalization(signal, layer)
+
+
+def _weights_or_normalization(signal: Signal, layer: Dense | Convolution | Normalization) -> tuple[Signal, propagation.Backward]:
+    if isinstance(layer, Normalization):
+        return propagation.normalization(signal, layer)
+    return propagation.dense(signal, layer) if isinstance(layer, Dense) else propagation.convolution(signal, layer)
+
+
+def _activated(signal: Signal, phi: ActivationFunction, units: int, measured: float) -> tuple[Activated, dict[str, Value]]:
+    activated = activate(signal, phi, units)
+    values = _forward_values(activated, signal, units, measured)
+    return replace(activated, expansion=activated.expansion.take((...,), 2)), values
+
+
+# Networks of a sweep that differ in depth share their first layers: what was followed once is kept, a few kilobytes a layer.
+_built_in = lru_cache(maxsize=None)(lambda name, options: activation(name, **dict(options)))
+_activated_once = lru_cache(maxsize=1024)(_activated)
+_weights_or_normalization_once = lru_cache(maxsize=1024)(_weights_or_normalization)
+
+
+def _residual(layer: Residual, signal: Signal, trace: _Trace, known: dict[str, ActivationFunction]) -> tuple[_Step, Signal]:
+    follows = list(trace.follows)
+    inner, branch = _forward(layer.branch, signal, trace, known)
+    weighted = any(isinstance(part, (Dense, Convolution)) for part in layer.branch)
+    alone = [part for part in layer.branch if isinstance(part, Activation)]
+    elementwise = None
+    if not weighted and len(alone) == 1 and len(layer.branch) == 1:
+        elementwise = known[alone[0].name] if alone[0].name in known else _built_in(alone[0].name, alone[0].options)
+    if trace.reason is None:
+        skip, added = layer.skip_scale**2 * signal.level, layer.branch_scale**2 * branch.level
+        share = skip / (skip + added) if skip + added > 0 else 0.0
+        follows += [0.0] * (len(trace.follows) - len(follows))
+        trace.follows = [share * one + (1 - share) * other for one, other in zip(follows, trace.follows)]
+        signal = propagation.residual(signal, branch, layer.skip_scale, layer.branch_scale, weighted, elementwise)
+    return _Step(lambda gradient: gradient, branch=(inner, layer.skip_scale, layer.branch_scale)), signal
+
+
+def _record(activated: Activated, values: dict[str, Value], units: int, trace: _Trace) -> int:
+    """Keep the layer's forward statistics and note what the way back will need; returns the layer's index."""
+    index = len(trace.predictions)
+    trace.predictions.append(LayerPrediction(index + 1, units, dict(values)))
+    expansion = activated.expansion
+    trace.gains.append(expansion.gain)
+    gain = max(float(expansion.gain.mean()), 1e-300)
+    square = 1.0 + activated.noise["slope_square slope_square"] / activated.gain_products
+    trace.gradient_noise.append((square, activated.alike, float(units)))
+    sensitivity = float(expansion.slope_square[2].mean()) / math.sqrt(2.0) / gain
+    trace.gain_follows.append([sensitivity * one for one in trace.follows])
+    trace.follows = [activated.elasticity * one for one in trace.follows] + [1.0]
+    trace.sources.append(activated.noise["square square"] / max(activated.behind.level, 1e-300) ** 2 / units)
+    return index
+
+
+def _forward_values(activated: Activated, signal: Signal, units: int, measured: float) -> dict[str, Value]:
+    expansion = activated.expansion
+    q = signal.level
+    if q <= 0:
+        return {}
+    product = signal.mean_product(measured)
+    pairs = signal.pairs.different
+    alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.product[pairs]).mean()) / q**2
+    of_samples = float(signal.length.mean((1, 2)).var()) / q**2 / measured
+    length_noise = signal.shared + alike / units + of_samples
+    mean, second = float(expansion.mean.mean()), activated.behind.level
+    noise = activated.noise
+    mean_noise = _spread(noise["value value"], expansion.value[0], expansion.value[2], units, measured, signal.shared)
+    about_noise = noise["square square"] - 4 * mean * noise["square value"] + 4 * mean**2 * noise["value value"]
+    about = expansion.square - 2 * mean * expansion.value
+    variance = max(second - mean**2 - mean_noise, 0.0)
+    variance_noise = _spread(about_noise, about[0], about[2], units, measured, signal.shared)
+    cosine, share, sampling = signal.mean_cosine, product / q, _pair_sampling(signal, measured)
+    cosine_noise = signal.mean_cosine_noise + 2 * (cosine * (1 - cosine)) ** 2 / units + sampling
+    own_alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.length).mean()) / q**2
+    q_cv = math.sqrt(float(signal.length.var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)
+    ratio = signal.participation_ratio(measured)
+    return {
+        "pre_activation_mean": _normal(0.0, product / units),
+        "pre_activation_variance": _positive(max(q - product / units, 0.0), length_noise),
+        "activation_mean": _normal(mean, mean_noise),
+        "activation_variance": _positive(variance, variance_noise / max(variance, 1e-300) ** 2),
+        "q": _positive(q, length_noise),
+        "q_cv": Value(q_cv),
+        "cosine": _normal(cosine, cosine_noise),
+        "between_unit_share": _normal(share, cosine_noise),
+        "participation_ratio": Value(ratio),
+        "unit_variance_cv": Value(float(unit_variance_cv(ratio))),
+    }
+
+
+def _spread(noise: float, by_sample: Array, degree_2: Array, units: int, measured: float, shared: float) -> float:
+    """Variance over networks of the pooled mean of f(u): of the units, of the length they share, and of the samples measured.
+
+    `by_sample` is E f(u) for every sample and `degree_2` its second Hermite coefficient: q dE f/dq = f_2 / sqrt(2).
+    """
+    follow = float(degree_2.mean()) / math.sqrt(2.0)
+    return max(noise, 0.0) / units + follow**2 * shared + float(by_sample.mean((1, 2)).var()) / measured
+
+
+def _pair_sampling(signal: Signal, measured: float) -> float:
+    """Variance of the mean cosine that comes from which samples were measured: four times that of a sample's mean cosine to the others, over their number."""
+    if math.isinf(measured):
+        return 0.0
+    return 4.0 * float(signal.over_partners(signal.cosine).mean((1, 2)).var()) / measured
+
+
+def _normal(value: float, variance: float) -> Value:
+    reach = BAND_DEVIATIONS * math.sqrt(max(variance, 0.0))
+    return Value(value, value - reach, value + reach)
+
+
+def _positive(value: float, relative_variance: float) -> Value:
+    low, high = log_band(max(relative_variance, 0.0), BAND_DEVIATIONS)
+    return Value(value, value * float(low), value * float(high))
+
+
+def _backward_pass(steps: list[_Step], trace: _Trace) -> None:
+    known = [index for index, one in enumerate(trace.predictions) if one.reason is None]
+    if not known or trace.reason is not None:
+        return
+    shape = trace.gains[-1].shape
+    squares: dict[int, Array] = {}
+    _backward(steps, np.ones((shape[0], 1, 1)), squares)
+    level = [float(squares[index].sum((1, 2)).mean()) for index in known]
+    variance = _gradient_variances(trace)
+    for index in known:
+        values = trace.predictions[index].values
+        if not values or level[-1] <= 0:
+            continue
+        values["gradient_product"] = _positive(level[index] / level[-1], variance[index])
+        if index:
+            values["gradient_gain"] = _positive(level[index - 1] / level[index], variance[index - 1] - variance[index] if variance[index - 1] > variance[index] else 0.0)
+
+
+def _backward(steps: list[_Step], gradient: Array, squares: dict[int, Array]) -> Array:
+    for step in reversed(steps):
+        if step.branch is not None:
+            inner, skip, branch = step.branch
+            gradient = skip**2 * gradient + _backward(inner, branch**2 * gradient, squares)
+            continue
+        gradient = step.backward(gradient)
+        if step.activated is not None:
+            squares[step.activated] = gradient
+    return gradient
+
+
+def _gradient_variances(trace: _Trace) -> Array:
+    """Variance over networks of the log of each layer's mean squared gradient relative to the last layer's.
+
+    A layer adds (E phi1'^2 phi2'^2 / .. (1 + 2 cosine^2) - 1) / width for two samples whose gradients have that cosine: 1 / (classes - 1) in
+    the mean square behind the readout, where a softmax at equal probabilities has residuals of the classes alone. Lengths that
+    differ from their mean change the gains as well.
+    """
+    layers = len(trace.gains)
+    positions = [gain.shape[1] * gain.shape[2] for gain in trace.gains]
+    noise = np.zeros(layers)
+    alike = 1.0 / max(trace.classes - 1, 1)
+    for index in reversed(range(layers)):
+        square, kept, units = trace.gradient_noise[index]
+        noise[index] = max(square * (1.0 + 2.0 * alike / positions[index]) - 1.0, 0.0) / units
+        alike *= min(kept, 1.0)
+    follows = np.zeros((layers, len(trace.sources)))
+    for index, row in enumerate(trace.gain_follows):
+        follows[index, : len(row)] = row
+    behind = np.cumsum(follows[:-1][::-1], 0)[::-1] if layers > 1 else follows[:0]
+    of_lengths = np.append(np.square(behind) @ np.array(trace.sources), 0.0)
+    return np.append(np.cumsum(noise[:-1][::-1])[::-1], 0.0) + of_lengths
+
+
+def recovery_depths(predictions: Sequence[LayerPrediction], input_cosine: float) -> tuple[int | None, int | None]:
+    """The first layer whose activations' variance is in Theorem 1's [0.8, 1.5], and the first whose cosine is at most half the inputs'.
+
+    None where no layer of the network gets there.
+    """
+    variance = next((one.layer for one in predictions if 0.8 <= one["activation_variance"] <= 1.5), None)
+    cosine = next((one.layer for one in predictions if one["cosine"] <= 0.5 * input_cosine), None) if input_cosine > 0 else None
+    return variance, cosine
