@@ -29,23 +29,25 @@ _TAIL_SHARE = 1e-13
 _CHUNK = 1 << 19
 
 
-def moments(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike) -> tuple[Array, Array]:
+def moments(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike, strict: bool = True) -> tuple[Array, Array]:
     """Mean and variance of phi(z) for z ~ N(mean, variance); shapes broadcast, variance 0 is a point.
 
     Raises:
-        RequestError: a variance below 0, arguments that are not finite, or a second moment that does not exist.
+        RequestError: a variance below 0, arguments that are not finite, or a second moment that does not exist (when not
+            `strict`, the variance is inf there).
     """
     m, v = _arguments(phi, mean, variance)
     if phi.closed.moments is not None:
         return phi.closed.moments(m, v)
     first, second = _by_chunks(_value_moments, phi, m, v)
-    _require_finite(phi, second, v)
+    if strict:
+        _require_finite(phi, second, v)
     return first, second
 
 
-def second_moment(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike) -> Array:
-    """E phi(z)^2 for z ~ N(mean, variance); errors as in `moments`."""
-    first, second = moments(phi, mean, variance)
+def second_moment(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike, strict: bool = True) -> Array:
+    """E phi(z)^2 for z ~ N(mean, variance); errors as in `moments`, or inf instead of the last one when not `strict`."""
+    first, second = moments(phi, mean, variance, strict)
     return second + first * first
 
 
