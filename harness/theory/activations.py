@@ -12,6 +12,7 @@ from scipy.special import erf, expit, ndtr
 from harness.errors import RequestError
 from harness.registry import Registry
 from harness.theory.closed_forms import ClosedForms, erf_forms, exponential_linear_forms, piecewise_linear_forms
+from harness.theory.piecewise import analyse
 from harness.theory.selu import ALPHA, LAMBDA, selu, selu_slope
 
 Array = NDArray[np.float64]
@@ -37,6 +38,43 @@ class ActivationFunction:
 
 
 _activations = Registry("activation")
+
+
+def from_callable(function: Callable[[Array], Array], name: str, kinks: tuple[float, ...] | None = None, slope: Callable[[Array], Array] | None = None) -> ActivationFunction:
+    """A user's own activation, a function of a NumPy array that acts on every entry alone.
+
+    Kinks are found when they are not told; so is the slope, to about 1e-12.
+
+    Raises:
+        RequestError: it raises, returns another shape or no real numbers, mixes entries, is not finite within +-13, jumps, or is too rough.
+    """
+    value = _checked(function, name)
+    panels = analyse(value, name, kinks)
+    breaks = tuple(float(edge) for edge in panels.edges)
+    return ActivationFunction(name, value, slope or (lambda x: panels.slope(value, np.asarray(x, dtype=float))), panels.kinks, breaks)
+
+
+def _checked(function: Callable[[Array], Array], name: str) -> Callable[[Array], Array]:
+    def value(x: Array) -> Array:
+        x = np.asarray(x, dtype=float)
+        try:
+            with np.errstate(all="ignore"):
+                result = function(x.copy())  # a function that works in place must not change the nodes
+        except Exception as error:  # a user's code may raise anything; the message names it
+            raise RequestError(f"activation {name!r} raised {type(error).__name__}: {error}; expected a map of an array to an array of the same shape") from error
+        if getattr(result, "shape", None) != x.shape:
+            raise RequestError(f"activation {name!r} maps shape {x.shape} to {getattr(result, 'shape', type(result).__name__)}; expected the same shape")
+        if np.asarray(result).dtype.kind not in "fiub":
+            raise RequestError(f"activation {name!r} returns {np.asarray(result).dtype}; expected real numbers")
+        if np.asarray(result).dtype.kind == "f" and np.asarray(result).dtype.itemsize < 8:
+            raise RequestError(f"activation {name!r} returns {np.asarray(result).dtype} for float64; it must compute in the precision of its input")
+        return np.asarray(result, dtype=float)
+
+    probe = np.linspace(-2.0, 2.0, 6).reshape(2, 3)
+    together, alone = value(probe), np.array([value(entry) for entry in probe.ravel()[:, None]]).reshape(2, 3)
+    if not np.allclose(together, alone, rtol=1e-6, atol=1e-12, equal_nan=True):
+        raise RequestError(f"activation {name!r} mixes entries or is random: a value depends on what else is in the array; it must act on every entry alone")
+    return value
 
 
 def activation(name: str, **options: float) -> ActivationFunction:

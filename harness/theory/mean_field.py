@@ -126,13 +126,9 @@ def solve(phi: ActivationFunction, sigma_w2: float, sigma_b2: float = 0.0) -> Me
     """
     require_variances(sigma_w2, sigma_b2)
     quadrature.second_moment(phi, 0.0, 1.0)
-    status, lengths = _lengths(phi, float(sigma_w2), float(sigma_b2))
+    status, lengths, q = _lengths(phi, float(sigma_w2), float(sigma_b2))
     field = MeanField(float(sigma_w2), float(sigma_b2), status, lengths)
-    if status == "preserved":
-        q = 1.0
-    elif status == "converges":
-        q = _approached(phi, lengths, sigma_w2, sigma_b2)
-    else:
+    if q is None:
         return field
     chi_q, chi_1 = float(length_gain(phi, q, sigma_w2)), float(gradient_gain(phi, q, sigma_w2))
     c = correlation_fixed_point(phi, q, sigma_w2, sigma_b2)
@@ -176,8 +172,9 @@ def vanish_limit(phi: ActivationFunction) -> float:
     zero = np.array([0.0])
     if phi.value(zero)[0] != 0:
         return 0.0
-    near = np.array([-1e-300, 1e-300])
-    return _inverse(float((phi.slope(near) ** 2).mean()))
+    near = float((phi.slope(np.array([-1e-300, 1e-300])) ** 2).mean())
+    # A slope that is known by its polynomial alone is 0 but for rounding.
+    return _inverse(near if near > 1e-20 * float(quadrature.slope_square(phi, 0.0, 1.0)) else 0.0)
 
 
 def diverge_limit(phi: ActivationFunction) -> float:
@@ -196,8 +193,8 @@ def require_variances(sigma_w2: float, sigma_b2: float) -> None:
         raise RequestError(f"sigma_b2={sigma_b2:g} must be a finite number, 0 or above: it is the variance of a bias")
 
 
-def _lengths(phi: ActivationFunction, sigma_w2: float, sigma_b2: float) -> tuple[str, tuple[LengthFixedPoint, ...]]:
-    """Status and fixed points, from a scan of log V(q) - log q for changes of sign."""
+def _lengths(phi: ActivationFunction, sigma_w2: float, sigma_b2: float) -> tuple[str, tuple[LengthFixedPoint, ...], float | None]:
+    """Status, fixed points and the one approached from q = 1, from a scan of log V(q) - log q for changes of sign."""
 
     def residual(log_q: Array) -> Array:
         with np.errstate(divide="ignore"):
@@ -205,22 +202,19 @@ def _lengths(phi: ActivationFunction, sigma_w2: float, sigma_b2: float) -> tuple
 
     log_q = np.linspace(*np.log(WINDOW), _SCAN_POINTS)  # holds q = 1
     values = residual(log_q)
-    if np.abs(values).max() < _NEUTRAL:
-        return "preserved", ()
-    finite = np.isfinite(values)
-    change = np.flatnonzero(finite[:-1] & finite[1:] & (np.signbit(values[:-1]) != np.signbit(values[1:])))
+    # Where lengths are kept to rounding (a short z that sees a straight activation) the sign says nothing.
+    clear = np.isfinite(values) & (np.abs(values) > _NEUTRAL)
+    if not clear.any():
+        return "preserved", (), 1.0
+    log_q, values = log_q[clear], values[clear]
+    change = np.flatnonzero(np.signbit(values[:-1]) != np.signbit(values[1:]))
     roots = np.exp(elementwise.find_root(residual, (log_q[change], log_q[change + 1]), tolerances=_TOLERANCES).x) if len(change) else np.empty(0)
     points = tuple(LengthFixedPoint(float(q), float(gain)) for q, gain in zip(roots, length_gain(phi, roots, sigma_w2)))
-    grows = values[_SCAN_POINTS // 2] > 0
-    ahead = any((point.q >= 1.0) if grows else (point.q <= 1.0) for point in points)
-    return "converges" if ahead else "diverges" if grows else "vanishes", points
-
-
-def _approached(phi: ActivationFunction, lengths: tuple[LengthFixedPoint, ...], sigma_w2: float, sigma_b2: float) -> float:
-    """The fixed point that lengths approach from q = 1: the first in the direction in which V moves them."""
-    if length_map(phi, 1.0, sigma_w2, sigma_b2) > 1.0:
-        return min(point.q for point in lengths if point.q >= 1.0)
-    return max(point.q for point in lengths if point.q <= 1.0)
+    # Lengths move from q = 1 in the direction of the residual there, up to the first root.
+    at_1 = float(residual(np.zeros(1))[0])
+    here = [q for q in roots if abs(np.log(q)) < 1e-9]
+    ahead = here or ([q for q in roots if q > 1] if at_1 > 0 else [q for q in roots[::-1] if q < 1])
+    return "converges" if ahead else "diverges" if at_1 > 0 else "vanishes", points, float(ahead[0]) if ahead else None
 
 
 def _far_slope(phi: ActivationFunction, sign: float) -> float:
@@ -230,7 +224,7 @@ def _far_slope(phi: ActivationFunction, sign: float) -> float:
         x = sign * 2.0**power
         with np.errstate(all="ignore"):
             near, far = phi.value(np.array([x, 2 * x]))
-        return float((far - near) / x)
+            return float((far - near) / x)
 
     for power in _FAR:
         outer, inner = chord(power), chord(power / 2)

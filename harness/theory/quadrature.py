@@ -18,6 +18,7 @@ from harness.theory.activations import ActivationFunction
 
 Array = NDArray[np.float64]
 Function = Callable[[Array], Array]
+PairFunctions = Callable[[Array, Array], tuple[Array, ...]]
 
 _NODES = 20
 # Panels of the standard Gaussian; beyond 13 standard deviations its density is 8e-38.
@@ -48,7 +49,8 @@ def moments(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike, stric
 def second_moment(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike, strict: bool = True) -> Array:
     """E phi(z)^2 for z ~ N(mean, variance); errors as in `moments`, or inf instead of the last one when not `strict`."""
     first, second = moments(phi, mean, variance, strict)
-    return second + first * first
+    with np.errstate(over="ignore"):
+        return second + first * first
 
 
 def slope_mean(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike) -> Array:
@@ -63,15 +65,32 @@ def slope_square(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike) 
     return phi.closed.slope_square(m, v) if phi.closed.slope_square is not None else expectation(phi, lambda x: phi.slope(x) ** 2, m, v)
 
 
-def expectation(phi: ActivationFunction, function: Function, mean: ArrayLike, variance: ArrayLike) -> Array:
+def curvature_square(phi: ActivationFunction, variance: float) -> float:
+    """E phi''(z)^2 for z ~ N(0, variance), variance above 0; inf where phi's slope jumps.
+
+    phi'' is the derivative of the polynomial through the slopes at the nodes of each panel.
+    """
+    kinks = np.array(phi.kinks, dtype=float)
+    jump = np.abs(phi.slope(kinks + 1e-9) - phi.slope(kinks - 1e-9))
+    if (jump > 1e-6).any():
+        return np.inf
+    s = np.sqrt(variance)
+    edges = np.unique(_edges(_split_points(phi)[None, :] / s))
+    y, weights = (array[0].reshape(-1, _NODES) for array in _panels(edges[None, :]))
+    curvature = phi.slope(s * y) @ _differentiation().T / (s * np.diff(edges)[:, None])
+    return float(np.sum(weights * curvature**2))
+
+
+def expectation(phi: ActivationFunction, function: Function, mean: ArrayLike, variance: ArrayLike, strict: bool = True) -> Array:
     """E function(z) for z ~ N(mean, variance), for a function that is as smooth as phi between phi's kinks and breaks.
 
     Raises:
-        RequestError: as `moments`, or an expectation that does not exist.
+        RequestError: as `moments`, or an expectation that does not exist (when not `strict`, it is inf).
     """
     m, v = _arguments(phi, mean, variance)
     (result,) = _by_chunks(lambda phi, m, v: (_one_expectation(phi, function, m, v),), phi, m, v)
-    _require_finite(phi, result, v)
+    if strict:
+        _require_finite(phi, result, v)
     return result
 
 
@@ -81,33 +100,50 @@ def kernel(phi: ActivationFunction, q1: ArrayLike, q2: ArrayLike, c: ArrayLike) 
     Raises:
         RequestError: q1 or q2 below 0, c outside [-1, 1], or a second moment that does not exist.
     """
-    return _pairs(phi, phi.closed.kernel, lambda u1, u2: phi.value(u1) * phi.value(u2), q1, q2, c)
+    return _pairs(phi, lambda u1, u2: (phi.value(u1) * phi.value(u2),), q1, q2, c, phi.closed.kernel)[0]
 
 
 def slope_kernel(phi: ActivationFunction, q1: ArrayLike, q2: ArrayLike, c: ArrayLike) -> Array:
     """E phi'(u1) phi'(u2), the derivative of `kernel` by the covariance of the pair (Price's theorem); arguments and errors as there."""
-    return _pairs(phi, phi.closed.slope_kernel, lambda u1, u2: phi.slope(u1) * phi.slope(u2), q1, q2, c)
+    return _pairs(phi, lambda u1, u2: (phi.slope(u1) * phi.slope(u2),), q1, q2, c, phi.closed.slope_kernel)[0]
 
 
 def kernel_gap(phi: ActivationFunction, q: ArrayLike, c: ArrayLike) -> Array:
     """E phi(u)^2 - E phi(u1) phi(u2) = E (phi(u1) - phi(u2))^2 / 2 at equal variances q, without cancellation near c = 1."""
-    return _pairs(phi, None, lambda u1, u2: 0.5 * (phi.value(u1) - phi.value(u2)) ** 2, q, q, c)
+    return _pairs(phi, lambda u1, u2: (0.5 * (phi.value(u1) - phi.value(u2)) ** 2,), q, q, c)[0]
+
+
+def kernel_gap_and_slope(phi: ActivationFunction, q: ArrayLike, c: ArrayLike, nodes: int) -> tuple[Array, Array]:
+    """`kernel_gap` and `slope_kernel` at equal variances in one pass, with fewer nodes per panel: 12 give about 1e-9."""
+    gap, slope = _pairs(phi, lambda u1, u2: (0.5 * (phi.value(u1) - phi.value(u2)) ** 2, phi.slope(u1) * phi.slope(u2)), q, q, c, nodes=nodes)
+    return gap, slope
 
 
 @cache
-def _rule() -> tuple[Array, Array]:
+def _rule(count: int) -> tuple[Array, Array]:
     """Gauss-Legendre nodes and weights on [0, 1]."""
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     return 0.5 * (nodes + 1.0), 0.5 * weights
+
+
+def _differentiation() -> Array:
+    """The matrix that takes values at the nodes on [0, 1] to the slopes there of the polynomial through them (barycentric form)."""
+    nodes = _rule(_NODES)[0]
+    gaps = nodes[:, None] - nodes + np.eye(len(nodes))
+    barycentric = 1.0 / np.prod(gaps, axis=1)
+    matrix = barycentric / barycentric[:, None] / gaps
+    np.fill_diagonal(matrix, 0.0)
+    np.fill_diagonal(matrix, -matrix.sum(1))
+    return matrix
 
 
 def _split_points(phi: ActivationFunction) -> Array:
     return np.unique(np.array(phi.kinks + phi.breaks, dtype=float))
 
 
-def _panels(edges: Array) -> tuple[Array, Array]:
+def _panels(edges: Array, count: int | None = None) -> tuple[Array, Array]:
     """Nodes and weights of the standard Gaussian measure, (points, nodes), on panels between ascending edges (points, edges)."""
-    nodes, weights = _rule()
+    nodes, weights = _rule(count or _NODES)
     start, width = edges[:, :-1, None], np.diff(edges, axis=1)[:, :, None]
     y = (start + width * nodes).reshape(len(edges), width.shape[1] * len(nodes))
     return y, (width * weights).reshape(y.shape) * np.exp(-0.5 * y * y) / np.sqrt(2 * np.pi)
@@ -165,7 +201,8 @@ def _by_chunks(compute: Callable[..., tuple[Array, ...]], phi: ActivationFunctio
     return tuple(np.concatenate(column).reshape(m.shape)[()] for column in zip(*parts))
 
 
-def _pairs(phi: ActivationFunction, closed: Callable[..., Array] | None, function: Callable[[Array, Array], Array], q1: ArrayLike, q2: ArrayLike, c: ArrayLike) -> Array:
+def _pairs(phi: ActivationFunction, functions: PairFunctions, q1: ArrayLike, q2: ArrayLike, c: ArrayLike, closed: Callable[..., Array] | None = None, nodes: int | None = None) -> Array:
+    """Expectations of functions of a pair, (functions, ...): in closed form where it is given, else by quadrature at one point after the other."""
     q1, q2, c = np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in (q1, q2, c)))
     for name, q in (("q1", q1), ("q2", q2)):
         if not (np.isfinite(q).all() and (q >= 0).all()):
@@ -173,16 +210,17 @@ def _pairs(phi: ActivationFunction, closed: Callable[..., Array] | None, functio
     if not (np.abs(c) <= 1).all():
         raise RequestError(f"kernel of {phi.name}: the correlation must be in [-1, 1]")
     if closed is not None:
-        return closed(q1, q2, c)[()]
+        return closed(q1, q2, c)[None]
     second_moment(phi, 0.0, np.maximum(q1, q2))
     with np.errstate(all="ignore"):
-        result = np.array([_pair(phi, function, *point) for point in zip(q1.ravel(), q2.ravel(), c.ravel())]).reshape(c.shape)
+        points = [_pair(phi, functions, *point, nodes) for point in zip(q1.ravel(), q2.ravel(), c.ravel())]
+    result = np.moveaxis(np.array(points).reshape(*c.shape, -1), -1, 0)
     _require_finite(phi, result, np.maximum(q1, q2))
-    return result[()]
+    return result
 
 
-def _pair(phi: ActivationFunction, function: Callable[[Array, Array], Array], q1: float, q2: float, c: float) -> float:
-    """E function(u1, u2) with u1 = s1 y1 and u2 = s2 (c y1 + r y2), y1 and y2 independent standard Gaussians."""
+def _pair(phi: ActivationFunction, functions: PairFunctions, q1: float, q2: float, c: float, nodes: int | None) -> Array:
+    """E of functions of (u1, u2) with u1 = s1 y1 and u2 = s2 (c y1 + r y2), y1 and y2 independent standard Gaussians."""
     s1, s2, r = np.sqrt(q1), np.sqrt(q2), np.sqrt((1.0 - c) * (1.0 + c))
     points, kinks = _split_points(phi), np.array(phi.kinks, dtype=float)
     positions = [points / s1 if s1 > 0 else points]
@@ -190,15 +228,15 @@ def _pair(phi: ActivationFunction, function: Callable[[Array, Array], Array], q1
         # E over y2 is phi seen through a window of width r / c: what was sharp at x is blurred about x / (s2 c).
         positions += [points / (s2 * c), np.add.outer(kinks / (s2 * c), np.multiply(_APPROACH, r / c)).ravel()]
     edges = np.unique(_edges(np.concatenate(positions)[None, :]))
-    y1, weights1 = (array[0] for array in _panels(edges[None, :]))
+    y1, weights1 = (array[0] for array in _panels(edges[None, :], nodes))
     if r == 0 or s2 == 0:
-        return float(weights1 @ function(s1 * y1, s2 * c * y1))
-    total, rows = 0.0, max(1, _CHUNK // (_NODES * (len(points) + len(_GAUSSIAN_BREAKS))))
+        return np.array([weights1 @ values for values in functions(s1 * y1, s2 * c * y1)])
+    parts, rows = [], max(1, _CHUNK // (_NODES * (len(points) + len(_GAUSSIAN_BREAKS))))
     for start in range(0, len(y1), rows):
         y, weights = y1[start : start + rows, None], weights1[start : start + rows]
-        y2, weights2 = _panels(_edges((points / s2 - c * y) / r))
-        total += float(weights @ (function(np.broadcast_to(s1 * y, y2.shape), s2 * (c * y + r * y2)) * weights2).sum(1))
-    return total
+        y2, weights2 = _panels(_edges((points / s2 - c * y) / r), nodes)
+        parts.append([weights @ np.einsum("ij,ij->i", values, weights2) for values in functions(s1 * y, s2 * (c * y + r * y2))])
+    return np.sum(parts, axis=0)
 
 
 def _arguments(phi: ActivationFunction, mean: ArrayLike, variance: ArrayLike) -> tuple[Array, Array]:

@@ -30,6 +30,8 @@ ALPHA: float = 1.6732632423543772848
 LAMBDA: float = 1.0507009873554804934
 # The value to which SELU saturates, -lambda * alpha: what alpha dropout drops to.
 FLOOR: float = -1.7580993408473768599
+# A variance below this is a point: the slopes there are those at this one.
+_LEAST_VARIANCE = 1e-290
 
 
 def selu(x: ArrayLike, alpha: ArrayLike = ALPHA, lam: ArrayLike = LAMBDA) -> Array:
@@ -73,19 +75,22 @@ def jacobian(mu: ArrayLike, nu: ArrayLike, omega: ArrayLike, tau: ArrayLike, alp
     Cells In[17] to In[24] of SELU_calculations.pdf; the first entry is omega E[selu'(z)].
 
     Raises:
-        RequestError: nu <= 0, tau <= 0 (nothing depends on nu then, and dmu~/dnu is undefined), or not finite.
+        RequestError: nu <= 0, tau < 0, or an argument that is not finite.
     """
     _check_arguments(mu, nu, omega, tau)
-    _require((np.asarray(tau) > 0).all(), "Jacobian of g: tau must be above 0")
     omega, tau = np.asarray(omega, dtype=float), np.asarray(tau, dtype=float)
     m, v = np.broadcast_arrays(np.multiply(mu, omega), np.multiply(nu, tau))
     by_mean, by_variance = slopes(m, v, alpha, lam)
-    return np.stack([np.stack([omega * by_mean[0], tau * by_variance[0]], -1), np.stack([omega * by_mean[1], tau * by_variance[1]], -1)], -2)
+    return np.stack([np.stack([omega * by_mean[0], tau * by_variance[0]], -1), np.stack([omega * by_mean[1], tau * by_variance[1]], -1)], -2) + 0.0  # no -0
 
 
 def slopes(m: ArrayLike, v: ArrayLike, alpha: ArrayLike = ALPHA, lam: ArrayLike = LAMBDA) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Derivatives of (mean, variance) of selu(z), z ~ N(m, v), by m and by v: ((dmean/dm, dvariance/dm), (dmean/dv, dvariance/dv))."""
-    m, v, alpha, lam = (np.asarray(value, dtype=float) for value in (m, v, alpha, lam))
+    """Derivatives of (mean, variance) of selu(z), z ~ N(m, v), by m and by v: ((dmean/dm, dvariance/dm), (dmean/dv, dvariance/dv)).
+
+    At v = 0 they are those of the smallest v, but for dmean/dv at m = 0, which has no limit.
+    """
+    m, alpha, lam = (np.asarray(value, dtype=float) for value in (m, alpha, lam))
+    v = np.maximum(np.asarray(v, dtype=float), _LEAST_VARIANCE)
     s = np.sqrt(v)
     with np.errstate(over="ignore", under="ignore"):
         h = m / s
