@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import groupby
 
 import torch
 from omegaconf import DictConfig
 
 from harness import tracking
 from harness.cells import Cell, Member, cell, program_key, unique
+from harness.choices import check_options, choose
 from harness.data.catalog import Facts
 from harness.command import to_config
 from harness.errors import RequestError, TrialsFailed
@@ -29,13 +32,12 @@ from harness.schema import Config
 from harness.store.claims import Claim
 from harness.store.trials import Store
 from harness.training import devices
-from harness.training.memory import largest_pack
-from harness.training.packs import PROGRAMS, activation_key
+from harness.training.choices import Choice
+from harness.training.packs import PROGRAMS, activation_key, neighbour_key
 from harness.training.schedules import plan
+from harness.training.workers import Workers
 
 _WAIT_SECONDS = 0.5
-# On a CPU a pack much larger than the caches gains nothing more.
-_LARGEST_CPU_PACK = 64
 
 
 @dataclass(frozen=True)
@@ -56,22 +58,24 @@ class Job:
         return plan(self.member.trial.spec, self.facts.training_samples).steps
 
 
-def prefetch(configs: Sequence[Config | DictConfig], *, pack: int | str = "auto", program: str = "auto", retry: bool = True) -> None:
+def prefetch(configs: Sequence[Config | DictConfig], *, pack: int | str = "auto", program: str = "auto", workers: int | str = "auto", retry: bool = True) -> None:
     """Train every trial of these cells that is not done yet. Failures are kept in the store; `run_cell` reports them.
 
     Args:
         configs: one request for each cell, as Hydra composed it or as a Config.
-        pack: the most trials side by side, or "auto" for what memory allows.
+        pack: the most trials side by side, or "auto" for what is fastest and fits into memory.
         program: the kind of program, see `harness.training.packs.PROGRAMS`.
+        workers: packs trained at the same time, or "auto" for what is fastest.
         retry: whether trials that failed before are tried again.
     Raises:
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
     """
     cells = _checked([one if isinstance(one, Config) else to_config(one) for one in configs])
-    _check_options(pack, program)
+    check_options(pack, program, workers, PROGRAMS)
+    fixed = Fixed(program, None if pack == "auto" else pack, None if workers == "auto" else workers)
     for runs in dict.fromkeys(one.runs for one in cells):
         here = [one for one in cells if one.runs == runs]
-        _Sweep(Store(runs), here, pack, program, retry).run()
+        _Sweep(Store(runs), here, fixed, retry).run()
 
 
 def run_cell(config: Config) -> float:
@@ -107,15 +111,41 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
     return cells
 
 
-def _check_options(pack: int | str, program: str) -> None:
-    if pack != "auto" and not (isinstance(pack, int) and pack >= 1):
-        raise RequestError(f"hydra.launcher.pack={pack}: expected auto or an integer of at least 1")
-    if program not in PROGRAMS:
-        raise RequestError(f"hydra.launcher.program={program}: expected one of {', '.join(PROGRAMS)}")
-
-
 def _has_failed(store: Store, trial_id: str) -> bool:
     return store.folder(trial_id).exists() and not store.is_done(trial_id) and store.read(trial_id).status == "failed"
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What the user fixed of how trials are trained; None where the fastest is to be found."""
+
+    program: str
+    pack: int | None
+    workers: int | None
+
+
+@dataclass(frozen=True)
+class _PackOfJobs:
+    """Jobs to train side by side, by a program."""
+
+    jobs: list[Job]
+    program: str
+    kind: str
+
+
+def _of_one_program(group: list[Job], choice: Choice) -> list[list[Job]]:
+    """A group in the order in which its packs are cut, so that neighbours have most in common; apart where a program runs one activation only."""
+    group = sorted(group, key=lambda job: neighbour_key(trained_as(job.member)))
+    if choice.program != "stacked":
+        return [group]
+    return [list(alike) for _, alike in groupby(group, key=lambda job: activation_key(trained_as(job.member)))]
+
+
+def _even_parts(group: list[Job], choice: Choice) -> list[list[Job]]:
+    """Even packs: 65 trials with room for 64 make 33 and 32; and enough of them to keep all workers busy."""
+    count = -(-len(group) // choice.pack)
+    count = min(len(group), -(-count // choice.workers) * choice.workers)
+    return [group[len(group) * index // count : len(group) * (index + 1) // count] for index in range(count)]
 
 
 @dataclass
@@ -124,10 +154,10 @@ class _Sweep:
 
     store: Store
     cells: list[Cell]
-    pack: int | str
-    program: str
+    fixed: Fixed
     retry: bool
-    smallest_failed: int | None = field(default=None, init=False)
+    # The smallest pack of each kind for which memory did not suffice.
+    too_large: dict[str, int] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
         """Train what is left pack by pack, then wait for what another sweep on the same folder is training."""
@@ -139,15 +169,19 @@ class _Sweep:
             left = [job for job in left if job.trial_id not in failed]
         for view in dict.fromkeys(view_of(job.member) for job in left):
             view.check()
-        packs = self._packs(left)
-        _say(f"{len(jobs)} trials: {done} done, {len(failed)} failed, {len(left)} to run, in {len(packs)} pack{'s' * (len(packs) != 1)}")
+        plans = self._plans(left)
+        count = sum(len(packs) for packs in plans.values())
+        _say(f"{len(jobs)} trials: {done} done, {len(failed)} failed, {len(left)} to run, in {count} pack{'s' * (count != 1)}")
         self.store.check_writable()
         tracker = tracking.open(self.cells[0].config.tracking, self.store.runs)
+        self.lock = threading.Lock()
         self.progress = Progress(len(left), sum(job.steps for job in left))
         elsewhere: list[Job] = []
         try:
-            for jobs_of_pack in packs:
-                elsewhere += self._train(jobs_of_pack, tracker)
+            for workers, packs in plans.items():
+                self.workers = Workers(workers, 1 if workers > 1 else torch.get_num_threads())
+                for mine, others in self.workers.map(self._train, packs):
+                    elsewhere += self._note(mine, others, tracker)
             self._finish_elsewhere(elsewhere, tracker)
         finally:
             self.progress.close()
@@ -155,33 +189,25 @@ class _Sweep:
         for line in tracker.links():
             _say(line)
 
-    def _packs(self, jobs: list[Job]) -> list[list[Job]]:
-        """Jobs of one program side by side, as many as memory and `pack` allow, longest programs first."""
+    def _plans(self, jobs: list[Job]) -> dict[int, list[_PackOfJobs]]:
+        """Packs of jobs that one program can run, by the number of packs to train at a time; longest first."""
         groups: dict[str, list[Job]] = {}
         for job in jobs:
-            groups.setdefault(program_key(job.member, trained_as(job.member), self.program != "stacked"), []).append(job)
-        packs = []
-        for group in groups.values():
-            group.sort(key=lambda job: activation_key(trained_as(job.member)))
-            size = self._pack_size(group[0])
-            count = -(-len(group) // size)
-            # Even packs: 65 trials with room for 64 make 33 and 32.
-            packs += [group[len(group) * index // count : len(group) * (index + 1) // count] for index in range(count)]
-        return sorted(packs, key=lambda pack: -sum(job.steps for job in pack))
+            groups.setdefault(program_key(job.member, trained_as(job.member), mixed_activations=True), []).append(job)
+        plans: dict[int, list[_PackOfJobs]] = {}
+        for kind, group in groups.items():
+            choice = choose([job.member for job in group], group[0].facts, self.store.runs, self.fixed.program, self.fixed.pack, self.fixed.workers)
+            for alike in _of_one_program(group, choice):
+                plans.setdefault(choice.workers, []).extend(_PackOfJobs(part, choice.program, kind) for part in _even_parts(alike, choice))
+        for packs in plans.values():
+            packs.sort(key=lambda pack: -sum(job.steps for job in pack.jobs))
+        return plans
 
-    def _pack_size(self, job: Job) -> int:
-        config = job.member.config
-        device = devices.resolve(config.device, config.precision)
-        fits = largest_pack(trained_as(job.member).spec, job.facts.shape, job.facts.classes, devices.free_memory(device))
-        if self.pack != "auto":
-            return min(int(self.pack), fits)
-        return min(fits, _LARGEST_CPU_PACK) if device.type == "cpu" else fits
-
-    def _train(self, jobs: list[Job], tracker: tracking.Tracker) -> list[Job]:
-        """Train a pack; returns the jobs that another process is training."""
+    def _train(self, pack: _PackOfJobs) -> tuple[list[Job], list[Job]]:
+        """Train a pack; returns the jobs that have an outcome now, and those that another process is training."""
         with contextlib.ExitStack() as held:
             mine, elsewhere = [], []
-            for job in jobs:
+            for job in pack.jobs:
                 claim: Claim | None = self.store.claim(job.trial_id)
                 if claim is not None:
                     held.enter_context(claim)
@@ -191,33 +217,34 @@ class _Sweep:
             for job in mine:
                 trial = job.member.trial
                 self.store.begin({"trial_id": trial.trial_id, "cell_id": trial.cell_id, "rules_version": trial.spec["rules_version"], "seed": trial.seed, "axes": trial.axes, "spec": trial.spec})
-            self._attempt(mine)
-            self.progress.trials_finished(len(jobs) - len(elsewhere))
-        tracker.log(self.store, [job.trial_id for job in mine if self.store.is_done(job.trial_id)])
-        return elsewhere
+            self._attempt(replace(pack, jobs=mine))
+        others = {job.trial_id for job in elsewhere}
+        return [job for job in pack.jobs if job.trial_id not in others], elsewhere
 
-    def _attempt(self, jobs: list[Job]) -> None:
+    def _attempt(self, pack: _PackOfJobs) -> None:
         """Train and store; what fails together is tried in halves, so that one bad trial, or too little memory, costs no other."""
+        jobs = pack.jobs
         if not jobs:
             return
-        if self.smallest_failed is not None and len(jobs) >= self.smallest_failed:
-            return self._attempt_halves(jobs)
+        if 1 < len(jobs) >= self.too_large.get(pack.kind, len(jobs) + 1):
+            return self._attempt_halves(pack)
         stepped = 0
 
         def on_steps(trial_steps: int) -> None:
             nonlocal stepped
+            self.workers.check()
             stepped += trial_steps
-            self.progress.stepped(trial_steps)
+            self._progressed(trial_steps)
 
         try:
-            outcomes = run_pack([job.member for job in jobs], jobs[0].facts, self.program, on_steps)
+            outcomes = run_pack([job.member for job in jobs], jobs[0].facts, pack.program, on_steps)
         except Exception as error:  # kept with its traceback in the store, whatever it was: the rest of the sweep goes on
             if len(jobs) == 1:
                 self.store.fail(jobs[0].trial_id, f"{type(error).__name__}: {error}", traceback.format_exc())
                 return
-            self.progress.stepped(-stepped)
+            self._progressed(-stepped)
             if _out_of_memory(error):
-                self.smallest_failed = len(jobs)
+                self.too_large[pack.kind] = min(len(jobs), self.too_large.get(pack.kind, len(jobs)))
             _say(f"a pack of {len(jobs)} failed ({type(error).__name__}: {_first_line(error)}); trying it in halves")
         else:
             for job, result in zip(jobs, outcomes):
@@ -226,22 +253,32 @@ class _Sweep:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._attempt_halves(jobs)
+        self._attempt_halves(pack)
 
-    def _attempt_halves(self, jobs: list[Job]) -> None:
-        half = (len(jobs) + 1) // 2
-        self._attempt(jobs[:half])
-        self._attempt(jobs[half:])
+    def _attempt_halves(self, pack: _PackOfJobs) -> None:
+        half = (len(pack.jobs) + 1) // 2
+        self._attempt(replace(pack, jobs=pack.jobs[:half]))
+        self._attempt(replace(pack, jobs=pack.jobs[half:]))
+
+    def _progressed(self, trial_steps: int) -> None:
+        with self.lock:  # several workers report
+            self.progress.stepped(trial_steps)
 
     def _finish_elsewhere(self, jobs: list[Job], tracker: tracking.Tracker) -> None:
         """Wait for trials that another process holds, and take over those that it lets go unfinished."""
         jobs = [job for job in jobs if not self.store.is_done(job.trial_id)]
         if jobs:
             _say(f"{len(jobs)} trials are being trained by another sweep on {self.store.runs}; waiting for them")
-        while jobs:
+        packs = [pack for alike in self._plans(jobs).values() for pack in alike]
+        while packs:
             time.sleep(_WAIT_SECONDS)
-            held = {job.trial_id for job in self._train(jobs, tracker)}
-            jobs = [job for job in jobs if job.trial_id in held]
+            packs = [replace(pack, jobs=others) for pack in packs if (others := self._note(*self._train(pack), tracker))]
+
+    def _note(self, mine: list[Job], others: list[Job], tracker: tracking.Tracker) -> list[Job]:
+        """Count and send the jobs that have an outcome; returns the others."""
+        self.progress.trials_finished(len(mine))
+        tracker.log(self.store, [job.trial_id for job in mine if self.store.is_done(job.trial_id)])
+        return others
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -45,9 +45,14 @@ def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
         int64 (trials, samples); every row is a permutation of 0..samples-1.
     """
     distinct, row = torch.unique(seeds, return_inverse=True)
-    streams = splitmix64(splitmix64(distinct) ^ epoch)
+    return distinct_permutations(distinct, epoch, samples)[row]
+
+
+def distinct_permutations(seeds: Tensor, epoch: int, samples: int) -> Tensor:
+    """What `permutation` returns, without looking for equal seeds first: on a GPU nothing here waits for the device."""
+    streams = splitmix64(splitmix64(seeds) ^ epoch)
     counters = torch.arange(samples, dtype=torch.int64, device=seeds.device) * _signed(_GAMMA)
-    return splitmix64(streams[:, None] + counters).argsort(dim=1)[row]
+    return splitmix64(streams[:, None] + counters).argsort(dim=1)
 
 
 class Source(Protocol):

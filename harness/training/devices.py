@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 
 from harness.errors import RequestError
@@ -34,6 +37,16 @@ def prepare(device: torch.device, precision: str) -> None:
         torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
 
 
+@contextlib.contextmanager
+def exact_products(device: torch.device, precision: str) -> Iterator[None]:
+    """Within the context float32 products are float32 whatever `precision` the training uses: for what is measured."""
+    prepare(device, "float32")
+    try:
+        yield
+    finally:
+        prepare(device, precision)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that a pack may hope for: free memory of a GPU, or available memory of the host."""
     if device.type == "cuda":
@@ -46,3 +59,9 @@ def free_memory(device: torch.device) -> int:
 def describe(device: torch.device) -> str:
     """A device in words, for results."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -10,8 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.data.batches import permutation
+from harness.training import devices
+from harness.training.capture import CapturedStep
 from harness.training.events import Evaluated, Event, Finished, PackData, Samples, Stepped
+from harness.training.feeds import feed
 from harness.training.optimizers import PackOptimizer
 from harness.training.packs import Pack
 from harness.training.probing import probe
@@ -30,24 +31,24 @@ def train(pack: Pack, data: PackData, plan: Plan) -> Iterator[Event]:
     Nothing waits for the device between two evaluations. Training stops early only when every trial has diverged.
     """
     stepper = Stepper(pack, data, plan)
-    statistics = pack.trials[0].spec["probe"]["statistics"]
-    step = 0
+    precision, statistics = pack.trials[0].spec["precision"], pack.trials[0].spec["probe"]["statistics"]
     while True:
-        if step in plan.probes:
-            yield probe(pack, data.probe, statistics, step, stepper.before)
-        if step in plan.evaluations:
-            evaluated = Evaluated(step, stepper.mean_loss(), *evaluate(pack, data.validation))
-            stepper.watch.note(evaluated.validation_loss, step)
-            yield evaluated
-            if stepper.watch.all_diverged():
-                break
+        step = stepper.done
+        with devices.exact_products(pack.device, precision):
+            if step in plan.probes:
+                yield probe(pack, data.probe, statistics, step, stepper.before)
+            if step in plan.evaluations:
+                evaluated = Evaluated(step, stepper.mean_loss(), *evaluate(pack, data.validation))
+                stepper.watch.note(evaluated.validation_loss, step)
+                yield evaluated
+                if stepper.watch.all_diverged():
+                    break
         if step == plan.steps:
             break
-        step += 1
-        stepper.take(step, keep_before=step in plan.probes)
-        if step % _REPORT_EVERY == 0:
-            yield Stepped(step)
-    yield Finished(step, stepper.watch.step, final_scores(pack, data))
+        for done in stepper.advance(min(stop for stop in plan.stops if stop > step)):
+            yield Stepped(done)
+    with devices.exact_products(pack.device, precision):
+        yield Finished(step, stepper.watch.step, final_scores(pack, data))
 
 
 def final_scores(pack: Pack, data: PackData) -> dict[str, Tensor]:
@@ -66,10 +67,10 @@ class Divergence:
     def __init__(self, trials: int, device: torch.device) -> None:
         self.step = torch.full((trials,), -1, dtype=torch.int64, device=device)
 
-    def note(self, loss: Tensor, step: int) -> None:
-        """`loss` is (trials,)."""
-        first = (self.step < 0) & ~torch.isfinite(loss)
-        self.step = torch.where(first, step, self.step)
+    def note(self, loss: Tensor, step: Tensor | int) -> None:
+        """`loss` is (trials,), `step` its step, an integer or (trials,)."""
+        known = torch.isfinite(loss) | (self.step >= 0)
+        self.step.copy_(torch.where(known, self.step, step))
 
     def all_diverged(self) -> bool:
         """Whether nothing is left to train; waits for the device."""
@@ -77,50 +78,60 @@ class Divergence:
 
 
 class Stepper:
-    """Takes training steps: gathers batches in each seed's order, runs the program forward and back, and updates."""
+    """Takes training steps: a batch in each seed's order, the program forward and back, an update.
 
-    def __init__(self, pack: Pack, data: PackData, plan: Plan) -> None:
-        self.pack, self.data, self.plan = pack, data, plan
+    `_update` works on fixed tensors alone, its counters and learning rates included, so that a GPU can replay it. `done`
+    steps are taken; `before` holds the parameters before the last update where that step is probed.
+    """
+
+    def __init__(self, pack: Pack, data: PackData, plan: Plan, capture: bool = True) -> None:
+        self.pack, self.plan = pack, plan
         spec = pack.trials[0].spec
-        self.schedule = spec["schedule"]
+        self.done, self.losses = 0, 0
+        self.before: Tensor | None = None
         self.optimizer = PackOptimizer(pack)
         self.watch = Divergence(len(pack.trials), pack.device)
         self.loss_sum = torch.zeros(len(pack.trials), device=pack.device)
-        self.losses = 0
-        self.before: Tensor | None = None
-        self.batches = data.source.batches(self._indices())
+        multipliers = [multiplier(spec["schedule"], step, plan.steps) for step in range(1, plan.steps + 1)]
+        self.multipliers = torch.tensor(multipliers, dtype=self.optimizer.rates.dtype, device=pack.device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=pack.device)
+        self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan)
         self.autocast = nullcontext()
         if spec["precision"] == "bfloat16":
             self.autocast = torch.autocast(pack.device.type, torch.bfloat16)
+        self.update = CapturedStep(self._update, pack.device, capture)
 
-    def take(self, step: int, keep_before: bool) -> None:
-        """Update number `step`, from 1; `keep_before` keeps a copy of the parameters for the update ratio."""
-        images, labels = next(self.batches)
-        self.pack.set_step(step)
-        with self.autocast:
-            logits = self.pack.program(self.pack.state, self.pack.buffers, images, TRAIN)
-        loss = mean_loss(logits, labels)
-        self.pack.set_gradients(torch.autograd.grad(loss.sum(), list(self.pack.state.values())))
-        loss = loss.detach()
-        self.watch.note(loss, step)
-        self.loss_sum += loss
-        self.losses += 1
-        self.before = self.pack.parameters.clone() if keep_before else None
-        self.optimizer.step(multiplier(self.schedule, step, self.plan.steps))
+    def advance(self, to: int) -> Iterator[int]:
+        """Take all steps up to number `to`; yields the number of steps done, now and then."""
+        while self.done < to:
+            self.batches.prepare(self.done)
+            last = self.done + 1 == to
+            self.before = self.pack.parameters.clone() if last and to in self.plan.probes else None
+            self.update()
+            self.done += 1
+            self.losses += 1
+            if self.done % _REPORT_EVERY == 0:
+                yield self.done
 
     def mean_loss(self) -> Tensor:
         """Mean training loss since the last call, NaN when there was no step."""
         mean = self.loss_sum / self.losses if self.losses else torch.full_like(self.loss_sum, torch.nan)
-        self.loss_sum, self.losses = torch.zeros_like(self.loss_sum), 0
+        self.loss_sum.zero_()
+        self.losses = 0
         return mean
 
-    def _indices(self) -> Iterator[Tensor]:
-        """Each step's samples (trials, batch), in each seed's own order, epoch after epoch."""
-        seeds = torch.tensor([trial.seed for trial in self.pack.trials], device=self.data.source.index_device)
-        for epoch in itertools.count():
-            order = permutation(seeds, epoch, self.data.source.samples)
-            for position in range(self.plan.steps_per_epoch):
-                yield order[:, position * self.plan.batch_size : (position + 1) * self.plan.batch_size]
+    def _update(self) -> None:
+        images, labels = self.batches.take()
+        self.pack.step.add_(1)
+        with self.autocast:
+            logits = self.pack.program(self.pack.state, self.pack.buffers, images, TRAIN)
+        loss = mean_loss(logits, labels)
+        gradients = torch.autograd.grad(loss.sum(), list(self.pack.state.values()))
+        loss = loss.detach()
+        self.watch.note(loss, self.pack.step)
+        self.loss_sum.add_(loss)
+        self.optimizer.step(gradients, self.multipliers.index_select(0, self.position))
+        self.position.add_(1)
 
 
 def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:

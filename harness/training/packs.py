@@ -1,8 +1,9 @@
-"""A pack: trials trained side by side, with all their parameters in one matrix."""
+"""A pack: trials trained side by side, with all their parameters in one vector."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import torch
@@ -14,42 +15,67 @@ from harness.networks.initialization import initialize
 from harness.training.programs import Batched, Group, Program, Stacked, State, is_sequential
 from harness.trial import Trial
 
-_ALIGNMENT = 16  # floats; keeps every parameter of every trial on a cache line
+_ALIGNMENT = 16  # floats; keeps every parameter on a cache line
 
 PROGRAMS = ("auto", "batched", "stacked")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where one parameter of all trials lies in `Pack.parameters`; `dims` is one trial's shape.
+
+    A dense layer's weights lie input by input (`transposed`): the products of a step then leave their gradients in the same
+    order, and no update has to move them first.
+    """
+
+    start: int
+    stop: int
+    dims: torch.Size
+    transposed: bool
+
+    def stored(self, tensor: Tensor) -> Tensor:
+        """A (trials, *dims) tensor as it lies in memory."""
+        return tensor.transpose(1, 2) if self.transposed else tensor
 
 
 class Pack:
     """The state of `trials` networks of one shape.
 
-    `parameters` and `gradients` are (trials, numbers); the tensors of `state`, by parameter name, are views into the
-    former, so that an optimizer is one operation on two matrices whatever the depth.
+    `parameters` is one vector; the tensors of `state`, (trials, ...) by parameter name, are views into it.
     """
 
     def __init__(self, trials: Sequence[Trial], shape: tuple[int, int, int], classes: int, device: torch.device, program: str = "auto") -> None:
-        # Position of each trial of the pack among those given: trials of one activation stand together.
-        self.order = sorted(range(len(trials)), key=lambda index: activation_key(trials[index]))
+        # Position of each trial of the pack among those given: what runs as one operation stands together.
+        self.order = sorted(range(len(trials)), key=lambda index: neighbour_key(trials[index]))
         self.trials = [trials[index] for index in self.order]
         self.device = device
         count = len(self.trials)
         self.groups = _groups(self.trials, shape, classes)
         template = self.groups[0].network
-        self.spans = _spans(template)
-        size = max((stop for _, _, stop in self.spans.values()), default=0)
-        self.parameters = torch.zeros(count, size, device=device)
-        self.gradients = torch.zeros_like(self.parameters)
+        self.spans, size = _spans(template, count)
+        self.parameters = torch.zeros(size, device=device)
         self.state: State = {name: self.of(self.parameters, name).detach().requires_grad_() for name in self.spans}
         self.buffers: State = {name: buffer.detach().to(device).expand(count, *buffer.shape).clone() for name, buffer in template.named_buffers()}
+        # The number of the update being made, from 1; dropout's noise is keyed by it.
+        self.step = torch.zeros(count, dtype=torch.int64, device=device)
         for index, trial in enumerate(self.trials):
             everything = self.state | self.buffers
             initialize(template, trial.spec["initializer"], trial.seed, {name: tensor.detach()[index] for name, tensor in everything.items()})
             self._set_rates(index, trial)
+        self.buffers |= {name: self.step for name in self.buffers if name.endswith("dropout.step")}
         self.program = self._choose(program)
 
-    def of(self, matrix: Tensor, name: str) -> Tensor:
-        """One parameter's (trials, ...) in a copy of `parameters`."""
-        dims, start, stop = self.spans[name]
-        return matrix[:, start:stop].view(len(self.trials), *dims)
+    def of(self, vector: Tensor, name: str) -> Tensor:
+        """One parameter's (trials, ...) in `parameters` or a copy of it."""
+        span = self.spans[name]
+        if span.transposed:
+            units, inputs = span.dims
+            return vector[span.start : span.stop].view(len(self.trials), inputs, units).transpose(1, 2)
+        return vector[span.start : span.stop].view(len(self.trials), *span.dims)
+
+    def stored_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients of `state`'s tensors, in order, each laid out in memory as its parameter is."""
+        return [span.stored(gradient).contiguous() for span, gradient in zip(self.spans.values(), gradients)]
 
     def part(self, start: int, stop: int) -> tuple[Program, State, State]:
         """Program, parameters and buffers of trials `start:stop`, views without gradients."""
@@ -59,17 +85,6 @@ class Pack:
     def parts(self, size: int) -> list[tuple[int, int]]:
         """The pack cut into runs of at most `size` trials of one activation, as (start, stop)."""
         return [(start, min(start + size, group.stop)) for group in self.groups for start in range(group.start, group.stop, size)]
-
-    def set_gradients(self, gradients: Sequence[Tensor]) -> None:
-        """Take the gradients of `state`'s tensors, in order."""
-        for name, gradient in zip(self.state, gradients):
-            self.of(self.gradients, name).copy_(gradient)
-
-    def set_step(self, step: int) -> None:
-        """Tell dropout which step's noise to use."""
-        for name, buffer in self.buffers.items():
-            if name.endswith("dropout.step"):
-                buffer.fill_(step)
 
     def parameter_count(self) -> int:
         """Trainable numbers of one trial."""
@@ -90,8 +105,18 @@ class Pack:
 
 
 def activation_key(trial: Trial) -> str:
-    """Sorts the trials of a pack so that those with one activation stand together."""
+    """Equal for trials with one activation."""
     return str(sorted(trial.spec["activation"].items()))
+
+
+def update_settings(trial: Trial) -> tuple[float, float]:
+    """Learning rate and weight decay: trials that share them are updated as one."""
+    return trial.spec["optimizer"]["learning_rate"], trial.spec["optimizer"]["weight_decay"]
+
+
+def neighbour_key(trial: Trial) -> tuple[str, float, float]:
+    """Sorts trials so that those with one activation, and within them those with one learning rate, stand together."""
+    return activation_key(trial), *update_settings(trial)
 
 
 def _groups(trials: list[Trial], shape: tuple[int, int, int], classes: int) -> list[Group]:
@@ -117,10 +142,12 @@ def _template(trial: Trial, shape: tuple[int, int, int], classes: int) -> torch.
     return network
 
 
-def _spans(network: torch.nn.Module) -> dict[str, tuple[torch.Size, int, int]]:
+def _spans(network: torch.nn.Module, trials: int) -> tuple[dict[str, Span], int]:
+    """Every parameter's place in a vector, and the vector's length."""
     spans, start = {}, 0
+    dense = {f"{name}.weight" for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)}
     for name, parameter in network.named_parameters():
-        stop = start + parameter.numel()
-        spans[name] = (parameter.shape, start, stop)
+        stop = start + trials * parameter.numel()
+        spans[name] = Span(start, stop, parameter.shape, name in dense)
         start = stop + (-stop) % _ALIGNMENT
-    return spans
+    return spans, start

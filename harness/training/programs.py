@@ -68,6 +68,7 @@ class Batched:
         self.leaves = list(_leaves(groups[0].network))
         self.rules = [_rule(module) for _, module in self.leaves]
         self.groups = groups
+        self.sizes = [group.stop - group.start for group in groups]
         self.alternatives = [dict(group.network.named_modules()) for group in groups]
 
     def part(self, start: int, stop: int) -> Batched:
@@ -80,9 +81,9 @@ class Batched:
             if rule is not None:
                 y = rule(module, _Scope(parameters, buffers, name), x, mode)
             elif len(self.groups) == 1:
-                y = module(x)
+                y = module(x) if record is not None else _overwriting(module)(x)
             else:
-                y = torch.cat([own[name](x[group.start : group.stop]) for group, own in zip(self.groups, self.alternatives)])
+                y = torch.cat([own[name](part) for own, part in zip(self.alternatives, x.split(self.sizes))])
             if record is not None and _tapped(name):
                 record(name, module, x, y, x)
             x = y
@@ -177,6 +178,19 @@ def _supported(module: nn.Module) -> bool:
 def _rule(module: nn.Module) -> Callable[[nn.Module, _Scope, Tensor, Mode], Tensor] | None:
     """How a leaf runs with a trial dimension; None for elementwise modules, which run as they are."""
     return _RULES.get(type(module))
+
+
+def _overwriting(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The same activation, written over its input: its derivative then comes from its value, and needs no second exponential.
+
+    Only for maps whose derivative can be told from the value; autograd refuses an input that something else still needs.
+    """
+    kind = type(module)
+    if kind is nn.SELU:
+        return torch.selu_
+    if kind is nn.ELU and module.alpha >= 0:
+        return lambda x: functional.elu_(x, module.alpha)
+    return torch.relu_ if kind is nn.ReLU else module
 
 
 def _linear(module: nn.Module, state: _Scope, x: Tensor, mode: Mode, weight: Tensor | None = None) -> Tensor:

@@ -59,6 +59,11 @@ class Plan:
     evaluations: frozenset[int]
     probes: frozenset[int]
 
+    @property
+    def stops(self) -> list[int]:
+        """The steps after which something is looked at, in order, the last step among them."""
+        return sorted(self.evaluations | self.probes | {self.steps})
+
 
 def plan(spec: dict, training_samples: int) -> Plan:
     """The plan of a trial's specification for a training split. A last, partial batch of an epoch is left out."""

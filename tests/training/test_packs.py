@@ -13,7 +13,8 @@ from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
 from harness.networks.normalizations import normalizations
 from harness.training.events import Evaluated, Finished, PackData, Probed, Samples
-from harness.training.loop import Stepper, train
+from harness.training.feeds import feed
+from harness.training.loop import train
 from harness.training.optimizers import optimizers
 from harness.training.packs import Pack
 from harness.training.schedules import multiplier, plan
@@ -89,7 +90,7 @@ def columns(*events) -> list[tuple]:
 def test_training_is_torchs_own(images, make_trial, optimizer):
     """The same trial written as anyone would: a module, torch.optim, a loop."""
     trial = make_trial(seed=2, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.weight_decay": 0.02})
-    _, events = run(images, [make_trial(seed=1, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.learning_rate": 0.3}), trial])
+    pack, events = run(images, [make_trial(seed=1, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.learning_rate": 0.3}), trial])
     spec = trial.spec["optimizer"]
     network = build_network(trial.spec, SHAPE, CLASSES)
     initialize(network, trial.spec["initializer"], trial.seed)
@@ -99,9 +100,9 @@ def test_training_is_torchs_own(images, make_trial, optimizer):
         "adam": lambda p: torch.optim.Adam(p, **common), "adamw": lambda p: torch.optim.AdamW(p, **common),
     }[optimizer](network.parameters())  # fmt: skip
     data = data_for(images, 1)
-    stepper = Stepper(Pack([trial], SHAPE, CLASSES, CPU), data, plan(trial.spec, 130))
+    batches = feed(data.source, [trial.seed], plan(trial.spec, 130))
     for step in range(1, 6):
-        x, labels = (part[0] for part in next(stepper.batches))
+        x, labels = (part[0] for part in next_batch(batches, step - 1))
         own.param_groups[0]["lr"] = spec["learning_rate"] * multiplier(trial.spec["schedule"], step, 5)
         own.zero_grad()
         nn.functional.cross_entropy(network(x), labels).backward()
@@ -109,20 +110,26 @@ def test_training_is_torchs_own(images, make_trial, optimizer):
     with torch.no_grad():
         loss = nn.functional.cross_entropy(network(data.validation.images[0]), data.validation.labels)
     evaluated = [event for event in events if isinstance(event, Evaluated)][-1]
-    assert float(evaluated.validation_loss[1]) == pytest.approx(float(loss), rel=1e-4)
+    assert float(evaluated.validation_loss[pack.order.index(1)]) == pytest.approx(float(loss), rel=1e-4)
+
+
+def next_batch(batches, done: int) -> tuple[torch.Tensor, torch.Tensor]:
+    batches.prepare(done)
+    return batches.take()
 
 
 def test_initial_weights_and_batches_are_equal_to_the_bit(images, make_trial):
     trials = [make_trial(seed=seed, initializer=initializer, **BUDGET) for seed in (0, 5) for initializer in ("lecun_normal", "orthogonal")]
     together = Pack(trials, SHAPE, CLASSES, CPU)
-    batches = Stepper(together, data_for(images, 4), plan(trials[0].spec, 130)).batches
-    drawn = [next(batches) for _ in range(5)]
+    schedule = plan(trials[0].spec, 130)
+    drawn = [(x.clone(), labels.clone()) for x, labels in (next_batch(batches, done) for batches in [feed(data_for(images, 4).source, [trial.seed for trial in trials], schedule)] for done in range(5))]
     for index, trial in enumerate(trials):
         alone = Pack([trial], SHAPE, CLASSES, CPU)
-        assert torch.equal(alone.parameters[0], together.parameters[index])
-        own = Stepper(alone, data_for(images, 1), plan(trial.spec, 130)).batches
-        for x, labels in drawn:
-            own_x, own_labels = next(own)
+        for name, tensor in alone.state.items():
+            assert torch.equal(tensor[0], together.state[name][together.order.index(index)]), name
+        own = feed(data_for(images, 1).source, [trial.seed], schedule)
+        for done, (x, labels) in enumerate(drawn):
+            own_x, own_labels = next_batch(own, done)
             assert torch.equal(own_x[0], x[index]) and torch.equal(own_labels[0], labels[index])
 
 
@@ -130,13 +137,15 @@ def test_a_diverging_companion_changes_nothing_to_the_bit(images, make_trial):
     calm = [make_trial(seed=seed, **BUDGET) for seed in (0, 1)]
     wild = make_trial(seed=2, **BUDGET, **{"optimizer.learning_rate": 1e30})
     tame = make_trial(seed=2, **BUDGET)
-    _, with_wild = run(images, [calm[0], wild, calm[1]])
-    _, with_tame = run(images, [calm[0], tame, calm[1]])
+    wild_pack, with_wild = run(images, [calm[0], wild, calm[1]])
+    tame_pack, with_tame = run(images, [calm[0], tame, calm[1]])
     finished, reference = with_wild[-1], with_tame[-1]
-    assert finished.diverged_step.tolist()[0::2] == [-1, -1] and finished.diverged_step[1] >= 1
-    assert torch.isnan(finished.scores["test_accuracy"][1])
+    places = [(wild_pack.order.index(index), tame_pack.order.index(index)) for index in (0, 2)]
+    assert [int(finished.diverged_step[place]) for place, _ in places] == [-1, -1]
+    assert int(finished.diverged_step[wild_pack.order.index(1)]) >= 1
+    assert torch.isnan(finished.scores["test_accuracy"][wild_pack.order.index(1)])
     for key, value in finished.scores.items():
-        assert torch.equal(value[0::2], reference.scores[key][0::2]), key
+        assert all(torch.equal(value[place], reference.scores[key][other]) for place, other in places), key
 
 
 def test_a_pack_that_diverged_stops(images, make_trial):

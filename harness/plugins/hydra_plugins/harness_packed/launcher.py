@@ -27,6 +27,7 @@ class PackedLauncherConf:
     prefetch: Optional[str] = None
     pack: Any = "auto"
     program: str = "auto"
+    workers: Any = "auto"
     retry: bool = True
 
 
@@ -56,9 +57,9 @@ class ComposeOnce:
 class PackedLauncher(Launcher):
     """See the module."""
 
-    def __init__(self, prefetch: str | None, pack: Any, program: str, retry: bool) -> None:
+    def __init__(self, prefetch: str | None, pack: Any, program: str, workers: Any, retry: bool) -> None:
         self.prefetch = prefetch
-        self.options = {"pack": pack, "program": program, "retry": retry}
+        self.options = {"pack": pack, "program": program, "workers": workers, "retry": retry}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         hydra_context.config_loader = ComposeOnce(hydra_context.config_loader)
