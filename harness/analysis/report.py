@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import shlex
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,7 +12,7 @@ import pandas
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from harness.analysis import comparisons, figures, rules, statistics
+from harness.analysis import comparisons, figures, reproduction, rules, statistics
 from harness.analysis.evidence import Evidence
 
 _MOST_ROWS = 200
@@ -38,42 +37,6 @@ def write(evidence: Evidence, folder: Path, title: str) -> Path:
     path = folder / "report.html"
     path.write_text(_page(title, sections), encoding="utf-8")
     return path
-
-
-def command(evidence: Evidence) -> tuple[str, bool]:
-    """The command that runs these cells, and whether they are the full grid that it stands for."""
-    trials = evidence.trials
-    parts, cells = [], 1
-    for axis in evidence.axes:
-        levels = evidence.levels(axis)
-        if evidence.follows(axis) or (axis in _DEFAULTS and levels == [_DEFAULTS[axis]]) or levels == ["default"]:
-            continue
-        cells *= len(levels)
-        parts.append(_override(axis, [str(level) for level in levels if level != "default"]))
-    seeds = sorted(int(seed) for seed in trials["seed"].unique())
-    parts.append(f"seeds={len(seeds)}" if seeds == list(range(len(seeds))) else f"seeds=[{','.join(map(str, seeds))}]")
-    text = "python -m harness.train --multirun " + " ".join(shlex.quote(part) for part in parts)
-    return text, cells == trials["cell_id"].nunique()
-
-
-_DEFAULTS = {
-    "preprocessing": "global", "architecture": "mlp", "width": 64, "depth": 8, "activation": "selu", "initializer": "lecun_normal", "normalization": "none", "dropout": "none",
-    "optimizer": "momentum", "learning_rate": 0.01, "schedule": "constant", "precision": "float32", "repair": "none", "budget.epochs": 30, "budget.batch_size": 64,
-}  # fmt: skip
-
-
-def _override(axis: str, levels: list[str]) -> str:
-    if axis == "learning_rate":
-        return f"optimizer.learning_rate={','.join(levels)}"
-    if axis == "normalization" and any(level.endswith("_after") for level in levels):
-        names = dict.fromkeys(level.removesuffix("_after") for level in levels)
-        places = dict.fromkeys("after" if level.endswith("_after") else "before" for level in levels)
-        return f"normalization={','.join(names)} normalization.position={','.join(places)}"
-    if axis == "dropout":
-        names = dict.fromkeys(level.rpartition("_")[0] or level for level in levels)
-        rates = dict.fromkeys(level.rpartition("_")[2] for level in levels if "_" in level)
-        return f"dropout={','.join(names)}" + (f" dropout.rate={','.join(rates)}" if rates else "")
-    return f"{axis}={','.join(levels)}"
 
 
 def _summary(evidence: Evidence) -> Section:
@@ -183,9 +146,13 @@ def _rules(evidence: Evidence) -> Section:
 
 
 def _reproduce(evidence: Evidence) -> Section:
-    text, full = command(evidence)
-    note = "" if full else "<p>These cells are not the full grid of their values: the command runs more than was run here.</p>"
-    return Section("The command that reproduces it", [f"<pre>{escape(text)}</pre>{note}"], {})
+    made = reproduction.commands(evidence)
+    parts = ["".join(f"<pre>{escape(command.text)}</pre>" for command in made)]
+    more = sum(command.grid - command.cells for command in made)
+    if more:
+        parts.append(f"<p>These cells are not the full grid of their values: the command runs {more} cells more than are reported here.</p>")
+    parts.append("<p>Run it from the project's folder; it trains only what is not in <code>runs</code> yet. Data sets that are not bundled also need their <code>dataset.root</code>.</p>")
+    return Section("How to run it again", parts, {})
 
 
 def _picture(figure: Figure | None, caption: str) -> str:
