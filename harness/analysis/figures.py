@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import numpy
 import pandas
 from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -64,7 +65,7 @@ def _accuracy_panel(panel: pyplot.Axes, evidence: Evidence, cells: pandas.DataFr
         # Side by side, so that intervals do not cover each other.
         offset = (index - (len(arms) - 1) / 2) * 0.04
         x = numpy.array([places.index(value) for value in arm[across]]) + offset if across else numpy.full(len(arm), index)
-        style = _STYLES[_position(evidence, "initializer", arm["initializer"].iloc[0]) % len(_STYLES)]
+        style = _style(evidence, arm)
         tone = colour(str(arm["activation"].iloc[0]), activations)
         label = ", ".join(str(value) for value in key) or "all"
         half = arm["score_high"] - arm["score"]
@@ -82,15 +83,16 @@ def _accuracy_panel(panel: pyplot.Axes, evidence: Evidence, cells: pandas.DataFr
 
 def profiles(evidence: Evidence, phase: str) -> Figure | None:
     """Pooled mean and variance of activations over the layers, each line the mean over seeds of one cell; Theorem 1's box in grey."""
-    return _over_layers(evidence, phase, ("activation_mean", "activation_variance"), ("mean of activations", "variance of activations"), (False, True))
+    return _over_layers(evidence, phase, ("activation_mean", "activation_variance"), ("mean of activations", "variance of activations"), ("symlog", "log"))
 
 
 def gradients(evidence: Evidence, phase: str = "init") -> Figure | None:
     """Squared gradient at each layer relative to the last one's."""
-    return _over_layers(evidence, phase, ("gradient_product",), ("squared gradient relative to the last layer",), (True,))
+    return _over_layers(evidence, phase, ("gradient_product",), ("squared gradient / last layer's",), ("log",), across=True)
 
 
-def _over_layers(evidence: Evidence, phase: str, columns: tuple[str, ...], titles: tuple[str, ...], logarithmic: tuple[bool, ...]) -> Figure | None:
+def _over_layers(evidence: Evidence, phase: str, columns: tuple[str, ...], titles: tuple[str, ...], scales: tuple[str, ...], across: bool = False) -> Figure | None:
+    """A panel for each column and normalization; `across` sets the normalizations side by side instead of below each other."""
     layers = evidence.of_cells(evidence.layers, ["activation", "initializer", "normalization"]) if len(evidence.layers) else evidence.layers
     layers = layers[layers["phase"] == phase] if len(layers) else layers
     if not len(layers):
@@ -100,11 +102,14 @@ def _over_layers(evidence: Evidence, phase: str, columns: tuple[str, ...], title
     deepest = depth[depth == depth.max()].index
     chosen = layers[layers["cell_id"].isin(deepest)]
     groups = list(chosen.groupby("normalization", sort=False))[:4]
-    figure, grid = pyplot.subplots(len(groups), len(columns), figsize=(5.2 * len(columns) + 1.5, 3.3 * len(groups)), squeeze=False, sharex=True)
+    shape = (1, len(groups)) if across else (len(groups), len(columns))
+    figure, grid = pyplot.subplots(*shape, figsize=(max(5.0 * shape[1], 7.0), 3.0 * shape[0] + 0.6), squeeze=False, sharex=True)
     activations = [str(level) for level in evidence.levels("activation")]
-    for row, (normalization, group) in zip(grid, groups):
-        for panel, column, title, log in zip(row, columns, titles, logarithmic):
-            _profile_panel(panel, evidence, group, column, log, activations)
+    panels = iter(grid.flat)
+    for normalization, group in groups:
+        for column, title, scale in zip(columns, titles, scales):
+            panel = next(panels)
+            _profile_panel(panel, evidence, group, column, scale, activations)
             panel.set_ylabel(title)
             panel.set_title(f"{value_label('normalization', normalization)}, depth {int(depth.max())}", fontsize=10)
     for panel in grid[-1]:
@@ -113,42 +118,57 @@ def _over_layers(evidence: Evidence, phase: str, columns: tuple[str, ...], title
     return figure
 
 
-def _profile_panel(panel: pyplot.Axes, evidence: Evidence, layers: pandas.DataFrame, column: str, logarithmic: bool, activations: list[str]) -> None:
+def _profile_panel(panel: pyplot.Axes, evidence: Evidence, layers: pandas.DataFrame, column: str, scale: str, activations: list[str]) -> None:
     box = _BOXES.get(column)
     last = layers["layer"].max()
     if box:
         panel.add_patch(Rectangle((0.5, box[0]), last, box[1] - box[0], color="0.88", zorder=0, label="Theorem 1"))
     for cell_id, cell in list(layers.groupby("cell_id", sort=False))[:_MOST_LINES]:
         over = cell.groupby("layer")[column].mean()
-        over = over[over > 0] if logarithmic else over
+        over = over[over > 0] if scale == "log" else over
         if not len(over):
             continue
-        style = _STYLES[_position(evidence, "initializer", cell["initializer"].iloc[0]) % len(_STYLES)]
-        panel.plot(over.index, over, style, color=colour(cell["activation"].iloc[0], activations), linewidth=1.5, label=evidence.label(cell_id, [axis for axis in evidence.varied if axis not in ("depth", "normalization")]))
-    if logarithmic:
-        panel.set_yscale("log")
+        panel.plot(over.index, over, _style(evidence, cell), color=colour(cell["activation"].iloc[0], activations), linewidth=1.5, label=evidence.label(cell_id, [axis for axis in evidence.varied if axis not in ("depth", "normalization")]))
+    if scale == "symlog":
+        low, high = min(panel.get_ylim()[0], -0.15), max(panel.get_ylim()[1], 0.15)
+        if high - low > 2.0:
+            panel.set_yscale("symlog", linthresh=0.3)
+        panel.set_ylim(low, high)
     else:
-        low, high = panel.get_ylim()
-        panel.set_ylim(min(low, -0.15), max(high, 0.15))
+        panel.set_yscale(scale)
     panel.set_xlim(0.5, last + 0.5)
     panel.grid(alpha=0.25)
 
 
 def curves(evidence: Evidence) -> Figure | None:
-    """Validation accuracy over epochs: the mean over the seeds of the eight best cells, chosen by validation accuracy."""
+    """Training loss over epochs, a panel for each depth (the four deepest), the mean over the seeds that did not diverge."""
     if not evidence.trained or not len(evidence.curves):
         return None
-    best = evidence.cells["validation_accuracy"].dropna().sort_values(ascending=False).index[:8]
-    rows = evidence.of_cells(evidence.curves)
-    figure, panel = pyplot.subplots(figsize=(8, 4.4))
-    for index, cell_id in enumerate(best):
-        over = rows[rows["cell_id"] == cell_id].groupby("epoch")["validation_accuracy"].mean()
-        panel.plot(over.index, over, color=_PALETTE[index], linewidth=1.5, label=evidence.label(cell_id))
-    panel.set_xlabel("epoch")
-    panel.set_ylabel("validation accuracy")
-    panel.grid(alpha=0.25)
-    _legend(figure, panel)
+    rows = evidence.of_cells(evidence.curves, ["activation", "initializer", "depth", "status"])
+    rows = rows[(rows["status"] == "done") & (rows["train_loss"] > 0)]
+    if not len(rows):
+        return None
+    depths = sorted(rows["depth"].unique())[-4:]
+    figure, grid = pyplot.subplots(1, len(depths), figsize=(max(3.6 * len(depths), 7.0), 3.9), squeeze=False, sharey=True)
+    activations = [str(level) for level in evidence.levels("activation")]
+    named = [axis for axis in evidence.varied if axis != "depth"]
+    for panel, depth in zip(grid[0], depths):
+        for cell_id, cell in list(rows[rows["depth"] == depth].groupby("cell_id", sort=False))[:_MOST_LINES]:
+            over = cell.groupby("epoch")["train_loss"].mean()
+            plain = "normalization" not in named or evidence.cells.loc[cell_id, "normalization"] == "none"
+            panel.plot(over.index, over, _style(evidence, cell), color=colour(cell["activation"].iloc[0], activations), linewidth=1.6 if plain else 0.8, alpha=1.0 if plain else 0.55, label=evidence.label(cell_id, named))
+        panel.set_yscale("log")
+        panel.set_title(f"depth {depth}", fontsize=10)
+        panel.set_xlabel("epoch")
+        panel.grid(alpha=0.25)
+    grid[0][0].set_ylabel("training loss")
+    _legend(figure, *grid[0])
     return figure
+
+
+def _style(evidence: Evidence, cell: pandas.DataFrame) -> str:
+    """The dashes of a cell's initializer, the same in every figure."""
+    return _STYLES[_position(evidence, "initializer", cell["initializer"].iloc[0]) % len(_STYLES)]
 
 
 def _numeric_axis(evidence: Evidence) -> str | None:
@@ -163,8 +183,13 @@ def _position(evidence: Evidence, axis: str, value: object) -> int:
     return [str(level) for level in evidence.levels(axis)].index(str(value))
 
 
-def _legend(figure: Figure, panel: pyplot.Axes) -> None:
-    handles, labels = panel.get_legend_handles_labels()
+def _legend(figure: Figure, *panels: pyplot.Axes) -> None:
+    """One legend above all panels; a label that several panels share stands once."""
+    named: dict[str, Artist] = {}
+    for panel in panels:
+        for handle, label in zip(*panel.get_legend_handles_labels()):
+            named.setdefault(label, handle)
+    handles, labels = list(named.values()), list(named)
     # About fourteen characters an inch at this size.
     longest = max((len(label) for label in labels), default=1) + 6
     columns = max(1, min(4, len(labels), int(figure.get_figwidth() * 14 / longest)))

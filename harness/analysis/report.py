@@ -56,19 +56,19 @@ def _summary(evidence: Evidence) -> Section:
 
 
 def _layer_findings(evidence: Evidence) -> list[str]:
-    """For each activation and initializer without normalization: the share of trials whose layers all stay in Theorem 1's box at initialisation."""
+    """For SELU without normalization, by initializer: the share of trials whose layers all stay in Theorem 1's box at initialisation."""
     layers = evidence.of_cells(evidence.layers, ["activation", "initializer", "normalization"]) if len(evidence.layers) else evidence.layers
     if not len(layers):
         return []
-    start = layers[(layers["phase"] == "init") & (layers["normalization"] == "none")]
+    start = layers[(layers["phase"] == "init") & (layers["normalization"] == "none") & (layers["activation"] == "selu")]
     lines = []
-    for (activation, initializer), group in start.groupby(["activation", "initializer"], sort=False):
+    for initializer, group in start.groupby("initializer", sort=False):
         inside = group["activation_mean"].between(-0.1, 0.1) & group["activation_variance"].between(0.8, 1.5)
         by_trial = inside.groupby(group["trial_id"]).all()
         share = statistics.wilson(int(by_trial.sum()), len(by_trial))
         first = group[~inside].groupby("trial_id")["layer"].min()
         left = f", first left at layer {int(first.median())} (median)" if len(first) else ""
-        lines.append(f"{activation} with {initializer}, no normalization: every layer's pooled mean and variance inside Theorem 1's box in {share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {share.n} trials at initialisation{left}.")
+        lines.append(f"selu with {initializer}, no normalization: every layer's pooled mean and variance inside Theorem 1's box in {share.value:.0%} [{share.low:.0%}, {share.high:.0%}] of {share.n} trials at initialisation{left}.")
     return lines[:_MOST_ROWS]
 
 
@@ -83,7 +83,7 @@ def _accuracy(evidence: Evidence) -> Section:
     table["validation accuracy"] = cells["validation_accuracy"].map(_number)
     table["training loss"] = cells["train_loss"].map(_number)
     parts = [_picture(figures.accuracy(evidence), "Mean test accuracy over seeds; bars are 95 % Student-t intervals. A diverged trial scores chance level.")]
-    parts += [_table(table), _picture(figures.curves(evidence), "Validation accuracy of the eight best cells, chosen by validation accuracy, mean over seeds that did not diverge.")]
+    parts += [_table(table), _picture(figures.curves(evidence), "Training loss at equal steps, mean over the seeds that did not diverge; thin lines have a normalization.")]
     return Section("Does it matter: accuracy by cell", parts, {"cells": cells.drop(columns=["chance"])})
 
 
