@@ -58,6 +58,11 @@ def add_prediction(result: Result, prediction: Prediction) -> None:
     result.summary.update(prediction.scalars | {"prediction_share_in_band": _share_in_band(layers, rows)})
 
 
+def add_verdicts(result: Result) -> None:
+    """Judge SELU's assumptions at every layer and probe; call it behind `add_prediction`, whose columns the judgement uses."""
+    result.summary.update(summarize(verdicts(pandas.DataFrame(result.layers))))
+
+
 def _share_in_band(layers: Columns, rows: list[int]) -> float:
     """Of all layers and columns with a measurement and a band, the share whose measurement lies in it; NaN where there is none."""
     inside = []
@@ -94,8 +99,7 @@ def _result(trial: Trial, plan: Plan, last: int, diverged: int, evaluations: lis
     if diverged >= 0:
         summary |= dict.fromkeys(("validation_loss", "validation_accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"), float("nan"))
     summary |= {"steps": last, "epochs": last / plan.steps_per_epoch}
-    table = _layers(plan, diverged, probes, layers)
-    return Result(diverged if diverged >= 0 else None, summary | summarize(verdicts(pandas.DataFrame(table))), curves, table)
+    return Result(diverged if diverged >= 0 else None, summary, curves, _layers(plan, diverged, probes, layers))
 
 
 def _layers(plan: Plan, diverged: int, probes: list[Probed], columns: Columns) -> Columns:

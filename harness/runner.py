@@ -11,7 +11,7 @@ from harness.cells import Member
 from harness.data.catalog import Facts
 from harness.inputs import View, pack_data
 from harness.predictions import Prediction, predict
-from harness.results import Result, add_prediction, results
+from harness.results import Result, add_prediction, add_verdicts, results
 from harness.training import devices, repairs
 from harness.training.events import Event, Stepped
 from harness.training.loop import train
@@ -68,4 +68,5 @@ def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Ca
     for result, view, member, trial in zip(outcome, views, members, pack.trials):
         result.summary.update(shared | view.prepared.report)
         add_prediction(result, prediction_of(trial.spec, view, facts, member.config.probe.samples))
+        add_verdicts(result)
     return [outcome[pack.order.index(index)] for index in range(len(members))]
