@@ -1,1 +1,14 @@
 """When do the assumptions of SELU networks hold, when do they fail, and does it matter?"""
+
+from typing import Any
+
+__all__ = ["diagnose"]
+
+
+def __getattr__(name: str) -> Any:
+    # Looked up on first use: importing harness must stay fast and import no torch.
+    if name == "diagnose":
+        from harness.assumptions.diagnose import diagnose
+
+        return diagnose
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -29,7 +29,7 @@ def evaluate(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pand
             a row lacks some of its numbers.
     Returns:
         The keys of the row (trial_id, step, epoch, phase, layer, name, as far as present), and assumption, criterion, column,
-        decides, verdict, measured, predicted, low, high, effect, score, outside_band, theory_missed, reason. `score` is the effect in units
+        decides, verdict, measured, predicted, low, high, effect, score, outside_band, by_theory, theory_missed, reason. `score` is the effect in units
         of the thresholds: up to 1 holds, up to 2 strained, above fails. `outside_band`: measured outside the 99 % band; `theory_missed`:
         and the prediction is theory's.
     """
@@ -111,7 +111,7 @@ def _evaluated(criterion: Criterion, values: dict[str, Array], absent: NDArray[n
     same = {"assumption": criterion.assumption, "criterion": criterion.name, "column": criterion.column}
     return {name: numpy.full(rows, text, object) for name, text in same.items()} | {
         "decides": numpy.full(rows, criterion.decides), "verdict": verdict, "measured": measured, "predicted": predicted, "low": low, "high": high,
-        "effect": effect, "score": score, "outside_band": outside, "theory_missed": outside & criterion.by_theory, "reason": reason,
+        "effect": effect, "score": score, "outside_band": outside, "by_theory": numpy.full(rows, criterion.by_theory), "theory_missed": outside & criterion.by_theory, "reason": reason,
     }  # fmt: skip
 
 
@@ -201,5 +201,5 @@ def _when(bad: pandas.DataFrame, rows: pandas.DataFrame) -> str:
 
 
 def _brief(row: pandas.Series) -> str:
-    predicted = f", predicted {row['predicted']:.3g}" if pandas.notna(row["predicted"]) else ""
+    predicted = f", {'theory says' if row['by_theory'] else 'assumed'} {row['predicted']:.3g}" if pandas.notna(row["predicted"]) else ""
     return f"{row['column']} {row['measured']:.3g} at layer {int(row['layer'])}{predicted}"

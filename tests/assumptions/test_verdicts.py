@@ -21,7 +21,7 @@ def layer_table(rows: int = 4, step: int = 0, **changes) -> pandas.DataFrame:
         "input_mean": 0.01, "input_variance": 1.0, "input_cosine": 0.01, "input_q_cv": 0.1, "mean_drive": 0.01, "input_participation_ratio": 200.0,
         "tau_mean": 1.0, "tau_sd": math.sqrt(2 / 256), "omega_mean": 0.0, "omega_sd": 1.0, "theorem_1_weight_share": 0.05,
         "unit_wasserstein_q90": 0.05, "unit_wasserstein_q90_null": 0.05, "pooled_excess_kurtosis": 0.03, "pooled_wasserstein": 0.01, "normalized_wasserstein": 0.01,
-        "residual_unit": 0.02, "residual_map": 0.05, "unit_variance_cv": 0.1, "predicted_unit_variance_cv": 0.1, "mean_abs_correlation": 0.05, "mean_abs_correlation_null": 0.04,
+        "residual_unit": 0.02, "residual_map": 0.05, "unit_variance_cv": 0.1, "predicted_unit_variance_cv": 0.1, "mean_abs_correlation": 0.06, "mean_abs_correlation_null": 0.04,
         "activation_mean": 0.0, "activation_variance": 1.0, "empirical_slope": 0.78, "residual_pooled": 0.01, "theorem_1_moment_share": 0.9, "gradient_product": 2.0,
     }  # fmt: skip
     return pandas.DataFrame(clean | changes)
@@ -130,7 +130,7 @@ def test_the_sentence_says_from_which_layer_and_which_step():
     start, end = layer_table(4), layer_table(4, step=100, tau_mean=[1.0, 1.0, 1.4, 1.4])
     summary = summarize(verdicts(pandas.concat([start, end])))
     assert summary["verdict_weights"] == "fails" and summary["verdict_input"] == "holds"
-    assert "weights fail from layer 3 on, from step 100 on (tau_mean 1.4 at layer 3, predicted 1)" in summary["verdict_sentence"]
+    assert "weights fail from layer 3 on, from step 100 on (tau_mean 1.4 at layer 3, assumed 1)" in summary["verdict_sentence"]
     raw = summarize(verdicts(layer_table(4, mean_drive=[0.9, 0.8, 0.02, 0.02])))
     assert "Input fails at layers 1-2 (mean_drive 0.9 at layer 1" in raw["verdict_sentence"]
     assert raw["verdict_sentence"].endswith(".") and raw["verdict_sentence"].count(";") == 4
