@@ -115,4 +115,5 @@ def _layers(plan: Plan, diverged: int, probes: list[Probed], columns: Columns) -
         "kind": [layer.kind for _, _, layer in told],
         "units": [layer.units for _, _, layer in told],
         "fan_in": [layer.fan_in for _, _, layer in told],
+        "absent": [layer.absent for _, _, layer in told],
     } | {name: values[kept] for name, values in columns.items()}

@@ -11,10 +11,12 @@ Columns = dict[str, Tensor]
 _LEVELS = {"q05": 0.05, "q50": 0.50, "q95": 0.95}
 
 
-def quantiles(name: str, values: Tensor, levels: dict[str, float] = _LEVELS) -> Columns:
-    """Quantiles over the last dimension, NaN left out; 5, 50 and 95 % unless told."""
-    found = torch.nanquantile(values, torch.tensor(list(levels.values()), dtype=values.dtype, device=values.device), dim=-1)
-    return {f"{name}_{level}": found[index] for index, level in enumerate(levels)}
+def quantiles(values: dict[str, Tensor], levels: dict[str, float] = _LEVELS, among_known: bool = False) -> Columns:
+    """Quantiles over units of each (trials, units) tensor; 5, 50 and 95 % unless told. `among_known` leaves NaN out."""
+    together = torch.stack(list(values.values()))
+    quantile = torch.nanquantile if among_known else torch.quantile
+    found = quantile(together, torch.tensor(list(levels.values()), dtype=together.dtype, device=together.device), dim=-1)
+    return {f"{name}_{level}": found[index, position] for position, name in enumerate(values) for index, level in enumerate(levels)}
 
 
 def absent(like: Tensor, *names: str) -> Columns:

@@ -25,7 +25,7 @@ from harness.probes.readings import LayerReading, Moments, by_unit, pooled, unit
 _RUNGS = ("map", "weights", "moments", "empirical")
 # The empirical slope scales the inputs of so many rows by 1 -+ this.
 _SCALE = 0.1
-_SLOPE_ROWS = 256
+_SLOPE_ROWS = 64
 
 
 def contraction(reading: LayerReading) -> Columns:
@@ -75,7 +75,7 @@ def _errors(rung: str, measured: Moments, predicted: Moments) -> Columns:
 def _relative(measured: Moments, predicted: Moments) -> Tensor:
     """Median over units of |nu_i - predicted nu_i| / predicted nu_i; units predicted to be constant are left out."""
     ratio = torch.where(predicted.variance > 0, (measured.variance - predicted.variance).abs() / predicted.variance, torch.nan)
-    return torch.nanmedian(ratio, 1).values
+    return torch.where(torch.isfinite(measured.variance).all(1), torch.nanmedian(ratio, 1).values, torch.nan)
 
 
 def _pooled_residual(reading: LayerReading, mu: Tensor, nu: Tensor, tau: Tensor) -> Tensor:

@@ -8,14 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# Beyond this many standard deviations a Gaussian has 2e-19 of its mass.
-_REACH = 9.0
-_NODES = 64
+# Beyond this many standard deviations a Gaussian has 1e-15 of its mass.
+_REACH = 8.0
+_NODES = 40
+# Gaussians worked on at a time: intermediates stay in the cache.
+_AT_ONCE = 512
 
 
 @torch.no_grad()
 def gaussian_moments(module: nn.Module, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of phi(z) for z ~ N(mean, variance), elementwise; NaN where an argument is not finite or the variance is negative.
+    """Mean and variance of phi(z) for z ~ N(mean, variance), elementwise; no finite number where an argument is none or the variance is negative.
 
     Gauss-Legendre on either side of z = 0, where activations have their kink. Relative error below 1e-8 for SELU up to a variance
     of 1e4, and for smooth activations that vary on the scale of 1 up to about 100; a kink elsewhere costs more.
@@ -27,7 +29,12 @@ def gaussian_moments(module: nn.Module, mean: Tensor, variance: Tensor) -> tuple
         float64 tensors of that shape.
     """
     nodes, weights = (part.to(mean.device) for part in _legendre())
-    m, s = mean.double().unsqueeze(-1), variance.double().sqrt().unsqueeze(-1)
+    parts = [_moments(module, m, v, nodes, weights) for m, v in zip(mean.double().flatten().split(_AT_ONCE), variance.double().flatten().split(_AT_ONCE))]
+    return torch.cat([part[0] for part in parts]).view(mean.shape), torch.cat([part[1] for part in parts]).view(mean.shape)
+
+
+def _moments(module: nn.Module, mean: Tensor, variance: Tensor, nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    m, s = mean.unsqueeze(-1), variance.sqrt().unsqueeze(-1)
     kink = torch.where(s > 0, -m / s, 0.0).clamp(-_REACH, _REACH)
     below, above = 0.5 * (kink + _REACH), 0.5 * (_REACH - kink)
     t = torch.cat([-_REACH + below * (1 + nodes), kink + above * (1 + nodes)], -1)

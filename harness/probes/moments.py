@@ -15,10 +15,13 @@ from harness.probes.readings import LayerReading, pooled, unit_moments
 
 def moments(reading: LayerReading) -> Columns:
     """Pooled and per-unit mean and variance of pre-activations and activations."""
-    columns: Columns = {}
-    for name, of_units in (("pre_activation", reading.pre_activation_moments), ("activation", reading.activation_moments)):
-        columns[f"{name}_mean"], columns[f"{name}_variance"] = pooled(of_units)
-        columns |= quantiles(f"{name}_unit_mean", of_units.mean) | quantiles(f"{name}_unit_variance", of_units.variance)
+    before, after = reading.pre_activation_moments, reading.activation_moments
+    columns = quantiles({
+        "pre_activation_unit_mean": before.mean, "pre_activation_unit_variance": before.variance,
+        "activation_unit_mean": after.mean, "activation_unit_variance": after.variance,
+    })  # fmt: skip
+    columns["pre_activation_mean"], columns["pre_activation_variance"] = pooled(before)
+    columns["activation_mean"], columns["activation_variance"] = pooled(after)
     return columns
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from harness.probes.nulls import fewest_samples
 from harness.probes.positions import Geometry, spread
 
 
@@ -161,6 +162,22 @@ class LayerReading:
 
     def _taken(self, tensor: Tensor, chosen: Tensor) -> Tensor:
         return tensor if len(chosen) == tensor.shape[1] else tensor[:, chosen]
+
+
+def why_absent(reading: LayerReading) -> str:
+    """Why columns of this layer are NaN whatever its numbers; "" where none is."""
+    reasons = []
+    if not reading.direct:
+        reasons.append("a normalization or a sum stands between the weights and the activation, of which the map g says nothing")
+    if isinstance(reading.weights_module, nn.Conv2d) and reading.weights_module.groups > 1:
+        reasons.append("units of a grouped convolution see different inputs")
+    elif reading.rows.inputs is None:
+        reasons.append("it is not known which inputs a position sees")
+    if reading.rows.pre_activation.shape[1] < fewest_samples():
+        reasons.append(f"{reading.rows.pre_activation.shape[1]} samples are fewer than the {fewest_samples()} that a distribution's shape needs")
+    if reading.gradient is None:
+        reasons.append("no loss, so no gradient")
+    return "; ".join(reasons)
 
 
 def by_unit(tensor: Tensor) -> Tensor:

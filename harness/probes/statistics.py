@@ -19,11 +19,15 @@ from harness.probes.weights import mean_drive, theorem, theorem_shares, weights
 
 Statistic = Callable[[LayerReading], Columns]
 
-STANDARD: tuple[Statistic, ...] = (moments, weights, gradients, learning, saturation)
-FULL: tuple[Statistic, ...] = STANDARD + (
-    inputs, lengths, between_unit_share, edges, theorem_shares, theorem, mean_drive,
-    unit_gaussianity, pooled_gaussianity, correlations, variance_law, contraction, empirical_slope,
-)  # fmt: skip
+# What every probe measures, and what takes longer: Gaussianity, dependence, contraction.
+QUICK: tuple[Statistic, ...] = (moments, weights, gradients, learning, saturation, inputs, lengths, between_unit_share, edges, theorem_shares, theorem, mean_drive)
+FULL: tuple[Statistic, ...] = QUICK + (unit_gaussianity, pooled_gaussianity, correlations, variance_law, contraction, empirical_slope)
+
+
+def chosen(statistics: str, first_or_last: bool) -> tuple[Statistic, ...]:
+    """The statistics of a probe: "full" takes all at every probe, "standard" at the first and the last one only."""
+    return FULL if statistics == "full" or first_or_last else QUICK
+
 
 # Layers of one shape are measured as one while what they hold stays below so many numbers: small layers cost calls, not work.
 _STACKED_NUMBERS = 2**20

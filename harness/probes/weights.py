@@ -12,7 +12,7 @@ from harness.theory.theorems import THEOREM_1, THEOREMS
 
 def weights(reading: LayerReading) -> Columns:
     """Over units: omega (the sum of a unit's weights) and tau (the sum of their squares)."""
-    columns = quantiles("omega", reading.omega) | quantiles("tau", reading.tau)
+    columns = quantiles({"omega": reading.omega, "tau": reading.tau})
     for name, values in (("omega", reading.omega), ("tau", reading.tau)):
         columns |= {f"{name}_mean": values.mean(1), f"{name}_sd": values.std(1, correction=0)}
     return columns
@@ -24,11 +24,11 @@ def theorem_shares(reading: LayerReading) -> Columns:
     mean, variance = reading.activation_moments
     of_weights = _within(reading.omega, box.omega) & _within(reading.tau, box.tau)
     of_moments = _within(mean, box.mu) & _within(variance, box.nu)
-    known = torch.where(torch.isfinite(mean.sum(1) + variance.sum(1)), 1.0, torch.nan)
+    known_weights, known_moments = (torch.where(torch.isfinite(a.sum(1) + b.sum(1)), 1.0, torch.nan) for a, b in ((reading.omega, reading.tau), (mean, variance)))
     return {
-        "theorem_1_weight_share": of_weights.double().mean(1),
-        "theorem_1_moment_share": of_moments.double().mean(1) * known,
-        "theorem_1_share": (of_weights & of_moments).double().mean(1) * known,
+        "theorem_1_weight_share": of_weights.double().mean(1) * known_weights,
+        "theorem_1_moment_share": of_moments.double().mean(1) * known_moments,
+        "theorem_1_share": (of_weights & of_moments).double().mean(1) * known_weights * known_moments,
     }
 
 
@@ -45,7 +45,7 @@ def theorem(reading: LayerReading) -> Columns:
             for box in one.boxes:
                 inside = _within(mu, box.mu) & _within(nu, box.nu) & _within(omega, box.omega) & _within(tau, box.tau)
                 number = torch.where(inside, float(one.number), number)
-    return {"theorem": torch.where(torch.isfinite(mu + nu), number, torch.nan)}
+    return {"theorem": torch.where(torch.isfinite(mu + nu + omega + tau), number, torch.nan)}
 
 
 def mean_drive(reading: LayerReading) -> Columns:

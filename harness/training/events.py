@@ -68,13 +68,14 @@ class Probed:
 
 @dataclass(frozen=True)
 class ProbedLayer:
-    """One layer of a probe; a column is (trials,)."""
+    """One layer of a probe; a column is (trials,). `absent` says why columns are missing or NaN for this kind of layer."""
 
     name: str
     kind: str
     units: int
     fan_in: int
     columns: dict[str, Tensor]
+    absent: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ def train(pack: Pack, data: PackData, plan: Plan) -> Iterator[Event]:
     Nothing waits for the device between two evaluations. Training stops early only when every trial has diverged.
     """
     stepper = Stepper(pack, data, plan)
-    precision, statistics = pack.trials[0].spec["precision"], pack.trials[0].spec["probe"]["statistics"]
+    precision = pack.trials[0].spec["precision"]
     while True:
         step = stepper.done
         with devices.exact_products(pack.device, precision):
             if step in plan.probes:
-                yield probe(pack, data.probe, statistics, step, stepper.before)
+                yield probe(pack, data.probe, step, step == plan.steps, stepper.before)
             if step in plan.evaluations:
                 evaluated = Evaluated(step, stepper.mean_loss(), *evaluate(pack, data.validation))
                 stepper.watch.note(evaluated.validation_loss, step)

@@ -9,24 +9,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
-from harness.probes.readings import LayerReading
-from harness.probes.statistics import FULL, STANDARD, Statistic, measure
+from harness.probes.readings import LayerReading, why_absent
+from harness.probes.statistics import Statistic, chosen, measure
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE
-
-STATISTICS: dict[str, tuple[Statistic, ...]] = {"standard": STANDARD, "full": FULL}
 
 # Bytes that one layer's tap may take: few enough trials at once that a probe's taps stay far below the pack's own memory.
 _TAP_BYTES = 8 * 2**20
 
 
-def probe(pack: Pack, samples: Samples, statistics: str, step: int, before: Tensor | None) -> Probed:
-    """Read all layers of all trials. `before` holds the parameters before the last update, None at initialisation."""
+def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | None) -> Probed:
+    """Read all layers of all trials. `last`: training is over. `before` holds the parameters before the last update, None at initialisation."""
+    statistics = chosen(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
     widest = max(module.weight.shape[0] for module in pack.groups[0].network.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
     positions = samples.images[0, 0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
     size = max(1, _TAP_BYTES // (4 * len(samples) * widest * positions))
-    parts = [_probe_part(pack, start, stop, samples, STATISTICS[statistics], before) for start, stop in pack.parts(size)]
+    parts = [_probe_part(pack, start, stop, samples, statistics, before) for start, stop in pack.parts(size)]
     return Probed(step, [_joined(pieces) for pieces in zip(*parts)])
 
 
@@ -38,7 +37,7 @@ def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
 def _probe_part(pack: Pack, start: int, stop: int, samples: Samples, statistics: tuple[Statistic, ...], before: Tensor | None) -> list[ProbedLayer]:
     readings = read(pack, start, stop, samples, before)
     return [
-        ProbedLayer(reading.name, reading.kind, reading.weight.shape[1], reading.weight.shape[2], columns)
+        ProbedLayer(reading.name, reading.kind, reading.weight.shape[1], reading.weight.shape[2], columns, why_absent(reading))
         for reading, columns in zip(readings, measure(readings, statistics))
     ]
 
