@@ -132,6 +132,7 @@ def test_dependence(reading, trial):
     measured = z.var(0)
     assert_columns(variance_law(reading), trial, {
         "unit_variance_cv": measured.std() / measured.mean(), "predicted_unit_variance_cv": predicted, "input_participation_ratio": debiased_participation_ratio(x),
+        "predicted_mean_drive": (x.mean(0) ** 2).sum() / np.trace(s),
     }, rel=1e-4)  # fmt: skip
 
 
