@@ -161,7 +161,7 @@ def _fixed_point_lines(phi: ActivationFunction, card: cards.Card) -> list[str]:
         sign = ">" if way == "up" else "<"
         step = float(mean_field.length_map(phi, 1.0, field.sigma_w2, field.sigma_b2))
         return [f"no fixed point from q = 1 {way}: lengths {word}, because V(q) {sign} q all the way (V(1) = {_show(step)})", *also]
-    kind = "every length is a fixed point; at" if field.status == "preserved" else "lengths approach"
+    kind = {"preserved": "every length is a fixed point; at", "unstable": "lengths leave the fixed point", "converges": "lengths approach"}[field.status]
     chaos = "critical" if abs(field.chi_1 - 1) < 1e-12 else "chaotic: gradients grow" if field.chi_1 > 1 else "ordered: gradients vanish"
     return [
         f"{kind} q* = {_show(field.q_star)}, correlations c* = {_show(field.c_star)}", *also,
@@ -238,7 +238,10 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(_plain(result), indent=1, allow_nan=False) if options.json else "\n".join(lines))
+    try:
+        print(json.dumps(_plain(result), indent=1, allow_nan=False) if options.json else "\n".join(lines), flush=True)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

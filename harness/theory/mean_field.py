@@ -26,7 +26,7 @@ _SCAN_POINTS = 401
 _NEUTRAL = 1e-12
 # C(0) of an activation whose mean is 0 but for rounding.
 _CENTRED = 1e-28
-_TOLERANCES = {"xatol": 0.0, "xrtol": 4e-16, "fatol": 0.0, "frtol": 0.0}
+_TOLERANCES = {"xatol": 1e-16, "xrtol": 4e-16, "fatol": 0.0, "frtol": 0.0}
 # Powers of 2 at which the slope of an activation far out is read; the first at which it is finite counts.
 _FAR = (40, 20, 8)
 
@@ -101,7 +101,8 @@ class MeanField:
     """What the maps of one activation do at (sigma_w2, sigma_b2).
 
     `status`: "converges" (lengths from q = 1 on approach `q_star`), "preserved" (every length is a fixed point; `q_star` is 1),
-    "vanishes" or "diverges" (no fixed point in that direction: `q_star` and all that depends on it are None). `lengths`: all
+    "unstable" (`q_star` is 1, and lengths leave it), "vanishes" or "diverges" (no fixed point in that direction: `q_star` and all
+    that depends on it are None). `lengths`: all
     fixed points of the length map in `WINDOW`. `xi_q`, `xi_c` may be inf.
     """
 
@@ -213,7 +214,10 @@ def _lengths(phi: ActivationFunction, sigma_w2: float, sigma_b2: float) -> tuple
     # Lengths move from q = 1 in the direction of the residual there, up to the first root.
     at_1 = float(residual(np.zeros(1))[0])
     here = [q for q in roots if abs(np.log(q)) < 1e-9]
-    ahead = here or ([q for q in roots if q > 1] if at_1 > 0 else [q for q in roots[::-1] if q < 1])
+    if here:
+        unstable = abs(float(length_gain(phi, here[0], sigma_w2))) > 1
+        return "unstable" if unstable else "converges", points, float(here[0])
+    ahead = [q for q in roots if q > 1] if at_1 > 0 else [q for q in roots[::-1] if q < 1]
     return "converges" if ahead else "diverges" if at_1 > 0 else "vanishes", points, float(ahead[0]) if ahead else None
 
 

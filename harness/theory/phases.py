@@ -6,7 +6,7 @@ Each q* has one such pair, sigma_w2 = 1 / E phi'^2 and sigma_b2 = q* - sigma_w2 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial import chebyshev
@@ -68,7 +68,8 @@ def edge_of_chaos(phi: ActivationFunction, *, sigma_b2: float | None = None, sig
     log_q, values = log_q[finite & (np.abs(values) > _ROUNDING)], values[finite & (np.abs(values) > _ROUNDING)]
     change = np.flatnonzero(np.signbit(values[:-1]) != np.signbit(values[1:]))
     roots = np.exp(elementwise.find_root(residual, (log_q[change], log_q[change + 1])).x) if len(change) else np.empty(0)
-    return _at_zero(phi, sigma_w2, sigma_b2) + _critical(phi, roots)
+    given = {"sigma_b2": float(sigma_b2)} if sigma_w2 is None else {"sigma_w2": float(sigma_w2)}
+    return _at_zero(phi, sigma_w2, sigma_b2) + tuple(replace(point, **given) for point in _critical(phi, roots))
 
 
 def _critical(phi: ActivationFunction, q: Array) -> tuple[CriticalPoint, ...]:

@@ -47,7 +47,7 @@ class Panels:
         derivative = chebyshev.chebder(self.series, axis=1)[panel]
         result[inside] = chebyshev.chebval(2 * (x[inside] - start) / width - 1, derivative.T, tensor=False) * 2 / width
         far = x[~inside]
-        step = 1e-3 * np.abs(far)
+        step = 1e-3 * np.sqrt(np.abs(far))
         values = [function(far + k * step) for k in (-2, -1, 1, 2)]
         result[~inside] = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * step)
         return result
