@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -15,15 +13,6 @@ from harness import sweep, tracking
 from harness.errors import RequestError
 from harness.schema import TrackingConfig
 from harness.store.trials import Store
-
-TINY = {"depth": 3, "width": 8, "budget.epochs": None, "budget.steps": 4, "budget.evaluations": 2, "budget.probes": 3, "seeds": 2}
-
-
-@pytest.fixture
-def trained(make_config):
-    config = make_config(**TINY)
-    sweep.prefetch([config])
-    return Store(config.runs)
 
 
 def client(uri: str):
@@ -98,37 +87,11 @@ def test_nonsense_is_refused_and_none_does_nothing(tmp_path):
     assert silent.links() == [] and not silent.connected and list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def server(port, tmp_path_factory):
-    """A real `mlflow server` on loopback."""
-    folder = tmp_path_factory.mktemp("server")
-    address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, start_new_session=True)
-    for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        assert process.poll() is None, (folder / "log").read_text()
-        time.sleep(0.25)
-    yield address
-    os.killpg(process.pid, 15)
-    process.wait(30)
-
-
-def test_an_absent_server_costs_a_warning_and_the_trials_can_be_sent_later(make_config, capsys, server):
+def test_an_absent_server_costs_a_warning_and_the_trials_can_be_sent_later(make_config, tiny, capsys, server):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         absent = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        config = make_config(**TINY)
+        config = make_config(**tiny)
         config.tracking = TrackingConfig(uri=absent)
         sweep.prefetch([config])
     store = Store(config.runs)
