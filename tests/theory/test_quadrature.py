@@ -89,6 +89,15 @@ def test_the_slope_is_the_derivative_of_the_value(name):
     assert np.isfinite(phi.value(np.array([-1e8, 1e8]))).all() and np.isfinite(phi.slope(np.array([-1e8, 1e8]))).all()
 
 
+def test_gauss_hermite_would_not_do():
+    """The errors of chi_1 of SELU that the module's docstring states; 1.07157499245579926 is its value."""
+    phi = activation("selu")
+    for nodes, error in ((32, -3.1e-2), (128, -7.9e-3), (25, 0.33)):
+        points, weights = np.polynomial.hermite_e.hermegauss(nodes)
+        assert weights @ phi.slope(points) ** 2 / weights.sum() - 1.07157499245579926 == pytest.approx(error, rel=0.05)
+    assert quadrature.slope_square(without_closed_forms(phi), 0.0, 1.0) == pytest.approx(1.07157499245579926, abs=1e-14)
+
+
 def test_monte_carlo():
     random = np.random.default_rng(0)
     u1, e = random.standard_normal((2, 400_000))
