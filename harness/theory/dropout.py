@@ -60,7 +60,9 @@ def neutral_rate(alpha: float = ALPHA, lam: float = LAMBDA) -> float | None:
     """The rate at which alpha dropout's backward factor 1 / (1 + alpha'^2 rate) undoes chi_1 at (0, 1): 0.0231566 for SELU.
 
     The published rates 0.05 and 0.10 lie above: they turn SELU's slowly growing gradients into vanishing ones. None where chi_1
-    is below 1 or so large that no rate does it.
+    is below 1, so large that no rate does it, or where the floor is 0.
     """
+    if lam * alpha == 0:
+        return None
     rate = (float(gradient_gain(activation("selu", alpha=alpha, lam=lam), 1.0, 1.0)) - 1.0) / (lam * alpha) ** 2
     return rate if 0.0 <= rate < 1.0 else None

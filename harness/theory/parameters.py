@@ -40,10 +40,13 @@ def for_fixed_point(mean: float, variance: float, omega: float = 0.0, tau: float
         raise RequestError(f"SELU parameters: variance={variance:g} must be above 0")
     if tau <= 0:
         raise RequestError(f"SELU parameters: tau={tau:g} must be above 0, it is a sum of squares")
+    if not (np.isfinite(mean * omega) and np.isfinite(variance * tau)):
+        raise RequestError("SELU parameters: the mean or the variance of z overflows")
     a, r, b, n = _half_moments(mean * omega, variance * tau)
     if not (r > 0 and n > 0):
         raise RequestError(f"SELU parameters: z ~ N({mean * omega:g}, {variance * tau:g}) lies on one side of 0, so that only one of alpha and lambda matters")
-    share = mean / np.sqrt(mean**2 + variance)
+    length = np.hypot(mean, np.sqrt(variance))
+    share = mean / length
     lowest, highest = b / np.sqrt(n), a / np.sqrt(r)
     if not lowest < share < highest:
         raise RequestError(
@@ -51,7 +54,7 @@ def for_fixed_point(mean: float, variance: float, omega: float = 0.0, tau: float
             f"mean / sqrt(mean^2 + variance) is {share:.6g} and must lie between {lowest:.6g} and {highest:.6g}"
         )
     alpha = _positive_root(a, r, b, n, share)
-    return Parameters(float(alpha), float(np.sqrt((mean**2 + variance) / (r + alpha**2 * n))))
+    return Parameters(float(alpha), float(length / np.sqrt(r + alpha**2 * n)))
 
 
 def _half_moments(m: float, v: float) -> tuple[float, float, float, float]:

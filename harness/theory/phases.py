@@ -129,13 +129,14 @@ def phase_diagram(phi: ActivationFunction, sigma_w2: ArrayLike, sigma_b2: ArrayL
     """Fixed points and gains on a grid; `mean_field.solve` at every point, to about 1e-8, through Chebyshev series of the kernel.
 
     Raises:
-        RequestError: a sigma_w2 <= 0 or a sigma_b2 < 0.
+        RequestError: a sigma_w2 <= 0 or a sigma_b2 < 0, or an activation without a second moment.
     """
     w, b = np.atleast_1d(np.asarray(sigma_w2, dtype=float)), np.atleast_1d(np.asarray(sigma_b2, dtype=float))
     for value in w:
         mean_field.require_variances(value, 0.0)
     for value in b:
         mean_field.require_variances(1.0, value)
+    quadrature.second_moment(phi, 0.0, 1.0)
     grid_w, grid_b = (array.ravel() for array in np.meshgrid(w, b))
     q, growth = _grid_lengths(phi, grid_w, grid_b)
     some = np.flatnonzero(np.isfinite(q))

@@ -65,8 +65,7 @@ def map_moments(mu: ArrayLike, nu: ArrayLike, omega: ArrayLike, tau: ArrayLike, 
     Raises:
         RequestError: nu <= 0, tau < 0, or an argument that is not finite.
     """
-    _check_arguments(mu, nu, omega, tau)
-    return exponential_linear.moments(np.multiply(mu, omega), np.multiply(nu, tau), alpha, lam)
+    return exponential_linear.moments(*_pre_activation(mu, nu, omega, tau, alpha, lam), alpha, lam)
 
 
 def jacobian(mu: ArrayLike, nu: ArrayLike, omega: ArrayLike, tau: ArrayLike, alpha: ArrayLike = ALPHA, lam: ArrayLike = LAMBDA) -> Array:
@@ -77,9 +76,8 @@ def jacobian(mu: ArrayLike, nu: ArrayLike, omega: ArrayLike, tau: ArrayLike, alp
     Raises:
         RequestError: nu <= 0, tau < 0, or an argument that is not finite.
     """
-    _check_arguments(mu, nu, omega, tau)
+    m, v = np.broadcast_arrays(*_pre_activation(mu, nu, omega, tau, alpha, lam))
     omega, tau = np.asarray(omega, dtype=float), np.asarray(tau, dtype=float)
-    m, v = np.broadcast_arrays(np.multiply(mu, omega), np.multiply(nu, tau))
     by_mean, by_variance = slopes(m, v, alpha, lam)
     return np.stack([np.stack([omega * by_mean[0], tau * by_variance[0]], -1), np.stack([omega * by_mean[1], tau * by_variance[1]], -1)], -2) + 0.0  # no -0
 
@@ -120,10 +118,10 @@ def fixed_points(omega: float, tau: float, alpha: float = ALPHA, lam: float = LA
     alone would allow |omega| < 1.0150. A third of the units of a LeCun-normal layer lie outside.
 
     Raises:
-        RequestError: tau <= 0, or an argument that is not finite.
+        RequestError: tau <= 0 or above 1e100, or an argument that is not finite.
     """
     _require(bool(np.isfinite([omega, tau, alpha, lam]).all()), "fixed points of g: omega, tau, alpha and lambda must be finite numbers")
-    _require(tau > 0, f"fixed points of g: tau={tau:g} must be above 0")
+    _require(0 < tau <= 1e100, f"fixed points of g: tau={tau:g} must be above 0 and at most 1e100")
     return find(
         omega, tau,
         lambda m, v: exponential_linear.moments(m, v, alpha, lam),
@@ -131,11 +129,16 @@ def fixed_points(omega: float, tau: float, alpha: float = ALPHA, lam: float = LA
     )
 
 
-def _check_arguments(mu: ArrayLike, nu: ArrayLike, omega: ArrayLike, tau: ArrayLike) -> None:
-    for name, value in (("mu", mu), ("nu", nu), ("omega", omega), ("tau", tau)):
+def _pre_activation(mu: ArrayLike, nu: ArrayLike, omega: ArrayLike, tau: ArrayLike, alpha: ArrayLike, lam: ArrayLike) -> tuple[Array, Array]:
+    """Mean and variance of z, from arguments that are checked."""
+    for name, value in (("mu", mu), ("nu", nu), ("omega", omega), ("tau", tau), ("alpha", alpha), ("lambda", lam)):
         _require(np.isfinite(value).all(), f"g: {name} must be a finite number")
     _require((np.asarray(nu) > 0).all(), f"g: nu={np.min(nu):g} must be above 0, it is the variance of the inputs")
     _require((np.asarray(tau) >= 0).all(), f"g: tau={np.min(tau):g} must not be below 0, it is a sum of squares")
+    with np.errstate(over="ignore"):
+        m, v = np.multiply(mu, omega, dtype=float), np.multiply(nu, tau, dtype=float)
+    _require(np.isfinite(m).all() and np.isfinite(v).all(), "g: the mean mu omega or the variance nu tau of z overflows")
+    return m, v
 
 
 def _require(condition: bool, message: str) -> None:

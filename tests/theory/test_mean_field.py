@@ -79,7 +79,7 @@ def test_fixed_points_are_where_iteration_ends(name, sigma_w2, sigma_b2):
     phi = activation(name)
     field = mean_field.solve(phi, sigma_w2, sigma_b2)
     q = 1.0
-    for _ in range(2000):
+    for _ in range(500):
         q = float(mean_field.length_map(phi, q, sigma_w2, sigma_b2))
     assert field.status == "converges" and field.q_star == pytest.approx(q, rel=1e-9)
     assert mean_field.length_map(phi, field.q_star, sigma_w2, sigma_b2) == pytest.approx(field.q_star, rel=1e-13)

@@ -125,6 +125,10 @@ def test_own_callables(ask, own_module):
     ("map --mu 0 --nu nan --omega 0 --tau 1", "nu must be a finite number"),
     ("map --mu 0 --nu one --omega 0 --tau 1", "invalid float value: 'one'"),
     ("map --mu 0 --nu 1", "--omega, --tau"),
+    ("map --mu 0 --nu 1 --omega 0 --tau 1 --alpha nan", "alpha must be a finite number"),
+    ("map --mu 1e308 --nu 1 --omega 10 --tau 1", "overflows"),
+    ("fixed-points --omega 0 --tau 1e300", "at most 1e100"),
+    ("parameters --mean 1e300 --variance 1", "must lie between"),
     ("fixed-points --omega 0 --tau -1", "tau=-1 must be above 0"),
     ("parameters --mean 0 --variance 0", "variance=0 must be above 0"),
     ("parameters --mean 5 --variance 1", "must lie between"),
@@ -161,7 +165,7 @@ def test_wrong_requests_are_one_line_and_exit_code_2(line, words, own_module, ca
     assert words in printed.err
 
 
-@pytest.mark.parametrize("line", ["map --mu 0.1 --nu 1.5 --omega 0.1 --tau 1.1", "fixed-points --omega 0 --tau 3", "parameters --mean 0 --variance 1", "card gelu --sigma-w2 2 --sigma-b2 0.1", "card relu", "card relu --sigma-w2 2", "edge-of-chaos relu --sigma-b2 1", "dropout --rate 0.1"])
+@pytest.mark.parametrize("line", ["map --mu 0.1 --nu 1.5 --omega 0.1 --tau 1.1", "fixed-points --omega 0 --tau 3", "parameters --mean 0 --variance 1", "card gelu --sigma-w2 2 --sigma-b2 0.1", "card relu", "card relu --sigma-w2 2", "edge-of-chaos relu --sigma-b2 1", "dropout --rate 0.1", "dropout --rate 0.1 --lam 0", "map --mu 0 --nu 1 --omega 0 --tau 0", "card tanh --sigma-w2 1e6 --sigma-b2 1e5", "fixed-points --omega 1e6 --tau 1", "card leaky_relu --option negative_slope=-1"])
 def test_answers_in_words(line, capsys):
     assert main(line.split()) == 0
     out = capsys.readouterr().out
