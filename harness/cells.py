@@ -11,7 +11,7 @@ from typing import Any
 from harness.data import catalog
 from harness.networks.layout import check_layout
 from harness.schema import Config, validate, writable_folder
-from harness.trial import Trial, trials
+from harness.trial import Trial, canonical, trials
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Cell:
         return Path(self.config.runs).expanduser().resolve()
 
 
-def cell(config: Config) -> Cell:
-    """Check a request as far as that needs no pixels.
+def check(config: Config) -> catalog.Facts:
+    """Check a request as far as that needs no pixels; returns what is known of its data.
 
     Raises:
         RequestError: one line on what is wrong.
@@ -45,9 +45,14 @@ def cell(config: Config) -> Cell:
     validate(config)
     writable_folder(config.runs)
     facts = catalog.facts(config.dataset)
-    members = [Member(trial, config) for trial in trials(config, catalog.fingerprint(config.dataset))]
-    check_layout(members[0].trial.spec, facts.shape, facts.classes)
-    return Cell(config, facts, members)
+    check_layout(canonical(config), facts.shape, facts.classes)
+    return facts
+
+
+def cell(config: Config) -> Cell:
+    """A checked request with its trials; RequestError as `check`."""
+    facts = check(config)
+    return Cell(config, facts, [Member(trial, config) for trial in trials(config, catalog.fingerprint(config.dataset))])
 
 
 def unique(cells: Iterable[Cell]) -> list[tuple[Member, catalog.Facts]]:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.cells import check
 from harness.errors import RequestError, TrialsFailed
-from harness.schema import CONF_DIR, Config, known_names, validate, writable_folder
+from harness.schema import CONF_DIR, Config, known_names
 
 _CALLABLE_CHOICE = re.compile(r"^activation=(.+)$")
 
@@ -58,6 +61,19 @@ def compose(overrides: list[str]) -> Config:
             return to_config(hydra_compose("config", overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error)) from None
+
+
+def prefetch(jobs: Sequence[DictConfig], **options: Any) -> None:
+    """What the launcher shows all jobs of a sweep to: checks them, and loads torch only for those that can be trained.
+
+    `options` are the launcher's; see `harness.sweep.prefetch`. RequestError for an impossible job.
+    """
+    configs = [to_config(job) for job in jobs]
+    for config in configs:
+        check(config)
+    from harness.sweep import prefetch as train
+
+    train(configs, **options)
 
 
 def register_callables(arguments: list[str]) -> None:
@@ -104,6 +120,7 @@ def run(main: Callable[[], None]) -> int:
     asked_for_everything = "HYDRA_FULL_ERROR" in os.environ
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of printing, and we speak
     register_callables(sys.argv[1:])
+    leftovers = _Leftovers(sys.argv[1:])
     try:
         _check_single_run(sys.argv[1:])
         main()
@@ -111,6 +128,7 @@ def run(main: Callable[[], None]) -> int:
             raise _refused[0]
         return 0
     except (RequestError, HydraException, OmegaConfBaseException) as error:
+        leftovers.remove()
         if asked_for_everything:
             raise
         cause = _request_error(error)
@@ -143,9 +161,7 @@ def refuse(error: RequestError) -> None:
 def _check_single_run(arguments: list[str]) -> None:
     """Refuse a wrong request for one cell before Hydra makes its folder; a sweep is checked whole by its launcher."""
     if not any(argument.startswith("-") for argument in arguments):
-        config = compose(arguments)
-        validate(config)
-        writable_folder(config.runs)
+        check(compose(arguments))
 
 
 def _request_error(error: BaseException | None) -> RequestError | None:
@@ -156,13 +172,32 @@ def _request_error(error: BaseException | None) -> RequestError | None:
     return None
 
 
-def remove_output(folder: Path) -> None:
-    """Delete what Hydra wrote for a job that was refused, and the folders above as far as they are empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        if not parent.is_dir() or any(parent.iterdir()):
-            break
-        parent.rmdir()
+class _Leftovers:
+    """What Hydra writes below `runs` before a request is known to be wrong; `remove` restores what was there."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        self.arguments = arguments
+        told = [argument.removeprefix("runs=") for argument in arguments if argument.startswith("runs=")]
+        self.sweeps = Path(told[-1] if told else Config.runs).expanduser().absolute() / "sweeps"
+        self.made = [folder for folder in (self.sweeps, *self.sweeps.parents) if not folder.exists()]
+        self.known = set(self.sweeps.glob("*"))
+
+    def remove(self) -> None:
+        """Delete new job folders that hold nothing but Hydra's own files, then the folders made for them."""
+        for folder in set(self.sweeps.glob("*")) - self.known:
+            if {path.name for path in folder.glob("*")} <= {"multirun.yaml", ".hydra", "train.log"} and self._asked_for(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        for folder in self.made:
+            with contextlib.suppress(OSError):  # not there, or somebody else has written into it meanwhile
+                folder.rmdir()
+
+    def _asked_for(self, folder: Path) -> bool:
+        """Whether this command line made the folder, and not another one that started meanwhile."""
+        single = folder / ".hydra" / "overrides.yaml"
+        with contextlib.suppress(OSError, OmegaConfBaseException):
+            overrides = OmegaConf.load(single) if single.exists() else OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
+            return set(overrides) <= set(self.arguments)
+        return False
 
 
 def _first_line(error: Exception) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from harness.command import refuse, register_schema, remove_output, run, to_config
+from harness.command import refuse, register_schema, run, to_config
 from harness.errors import RequestError
 from harness.schema import CONF_DIR, validate
 
@@ -30,7 +29,6 @@ def main(composed: DictConfig) -> float:
     except RequestError as error:
         if HydraConfig.get().mode != RunMode.RUN:
             raise
-        remove_output(Path(HydraConfig.get().runtime.output_dir))
         refuse(error)
         return math.nan
 

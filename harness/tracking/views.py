@@ -14,6 +14,7 @@ DESCRIPTION = """**When do SELU's assumptions hold, when do they fail, and does 
 One run is one trial: one cell (activation, initializer, normalization, depth, ...) with one seed; the tag `cell` joins the seeds.
 `accuracy/` and `loss/` are final scores; `curve/` runs over training steps; `init/` and `end/` are layer profiles whose step is the layer.
 The whole layer table is the artifact `layers.parquet`. `python scripts/report.py` writes the report with intervals.
+The interface loads a hundred runs at a time, in the order of the list, and draws and averages those alone: search (`params.depth = "32"`) or load more.
 """
 
 _AXES = ("activation", "initializer", "normalization", "depth", "preprocessing", "dropout", "learning_rate", "seed")
@@ -22,10 +23,12 @@ _COMMON: dict[str, Any] = {
     "searchFilter": "", "orderByKey": "metrics.`accuracy/test`", "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [],
     "modelVersionFilter": "All Runs", "selectedColumns": _TABLE, "runsHiddenMode": "SHOWALL", "hideEmptyCharts": True, "useGroupedValuesInCharts": True,
 }  # fmt: skip
-_GROUPED = {"groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "activation"}]}}
+# Charts take the first runs of the list: in order of time, as the best alone would say nothing about an arm.
+_CHARTS = {"orderByKey": "attributes.start_time"}
+_GROUPED = _CHARTS | {"groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "activation"}]}}
 _VIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "headline": ("Headline table", {}, ""),
-    "charts": ("Charts", {}, "&compareRunsMode=CHART"),
+    "charts": ("Charts", _CHARTS, "&compareRunsMode=CHART"),
     "activations": ("Charts by activation", _GROUPED, "&compareRunsMode=CHART"),
 }
 

@@ -61,11 +61,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert (tmp_path / "file").read_text() == "no folder"
 
 
-def test_help_loads_no_torch():
-    code = "import sys; sys.argv = ['train', '--help']\ntry:\n    import runpy; runpy.run_module('harness.train', run_name='__main__')\nexcept SystemExit: pass\nsys.stderr.write(str([m for m in ('torch', 'mlflow', 'pandas') if m in sys.modules]))"
+@pytest.mark.parametrize("arguments", (["--help"], ["depth=0"], ["initializer=lecun_exact", "width=1"], ["--multirun", "depth=2,0"], ["--multirun", "activation=selu,sellu"]), ids=" ".join)
+def test_help_and_mistakes_load_no_torch(tmp_path, arguments):
+    words = ["train", *arguments, *([] if "--help" in arguments else [f"runs={tmp_path}"])]
+    code = f"import sys; sys.argv = {words}\ntry:\n    import runpy; runpy.run_module('harness.train', run_name='__main__')\nexcept SystemExit: pass\nsys.stderr.write(str([m for m in ('torch', 'mlflow', 'pandas') if m in sys.modules]))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert answer.stderr.endswith("[]"), answer.stderr
-    assert "activation" in answer.stdout and "initializer" in answer.stdout
+    assert ("activation: elu, gelu" in answer.stdout) == ("--help" in arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_one_cell_then_a_sweep_that_knows_it(tmp_path):

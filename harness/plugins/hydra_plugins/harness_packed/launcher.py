@@ -101,12 +101,9 @@ def _without_hydra(job: DictConfig) -> DictConfig:
 
 def _remove_if_unused(sweep_dir: Path) -> None:
     """Delete what Hydra wrote for a sweep that was refused before its first job."""
-    if {path.name for path in sweep_dir.glob("*")} <= {"multirun.yaml"}:
-        (sweep_dir / "multirun.yaml").unlink(missing_ok=True)
-        for folder in (sweep_dir, sweep_dir.parent, sweep_dir.parent.parent):
-            if not folder.is_dir() or any(folder.iterdir()):
-                break
-            folder.rmdir()
+    if {path.name for path in sweep_dir.glob("*")} == {"multirun.yaml"}:
+        (sweep_dir / "multirun.yaml").unlink()
+        sweep_dir.rmdir()
 
 
 def _join_failures(returns: list[JobReturn]) -> None:
