@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.probes.columns import Columns, absent
 from harness.probes.expectations import gaussian_moments
@@ -31,18 +31,21 @@ _SLOPE_ROWS = 64
 def contraction(reading: LayerReading) -> Columns:
     """The ladder's root-mean-square errors over units, and the residuals of the pooled, the per-unit and the paper's map."""
     measured = reading.activation_moments
-    predicted = {
-        "moments": _gaussian(reading, *reading.pre_activation_moments),
-        "empirical": unit_moments(by_unit(reading.activation_module(reading.pre_activation))),
-    }
+    arguments = {"moments": tuple(reading.pre_activation_moments)}
     columns = absent(measured.mean, "residual_pooled", "residual_map", *(f"ladder_{part}{rung}" for rung in _RUNGS[:2] for part in ("", "mean_", "variance_")))
     if reading.direct:
         mu, nu = (part.unsqueeze(1) for part in reading.input_moments)
         tau = reading.tau.mean(1, keepdim=True)
-        predicted["map"] = _gaussian(reading, torch.zeros_like(mu), nu * tau)
-        predicted["weights"] = _gaussian(reading, mu * reading.omega + reading.biases, nu * reading.tau)
-        columns |= {"residual_map": _relative(measured, predicted["weights"]), "residual_pooled": _pooled_residual(reading, mu, nu, tau)}
+        # Over units and samples together z ~ N(0, tau (nu + mu^2) + mean b^2), the mean-field map of the pooled moments.
+        q = tau * (nu + mu.square()) + reading.biases.square().mean(1, keepdim=True)
+        arguments |= {"map": (torch.zeros_like(mu), nu * tau), "weights": (mu * reading.omega + reading.biases, nu * reading.tau), "pooled": (torch.zeros_like(q), q)}
+    predicted = _gaussian(reading.activation_module, arguments)
+    if reading.direct:
+        together, by_map = pooled(measured), predicted.pop("pooled")
+        columns["residual_pooled"] = torch.hypot(together.mean - by_map.mean[:, 0], together.variance - by_map.variance[:, 0])
+        columns["residual_map"] = _relative(measured, predicted["weights"])
     columns["residual_unit"] = _relative(measured, predicted["moments"])
+    predicted["empirical"] = _empirical(reading)
     for rung, moments in predicted.items():
         columns |= _errors(rung, measured, moments)
     return columns
@@ -62,8 +65,17 @@ def empirical_slope(reading: LayerReading) -> Columns:
     return {"empirical_slope": torch.where((low > 0) & (high > 0), slope, torch.nan)}
 
 
-def _gaussian(reading: LayerReading, mean: Tensor, variance: Tensor) -> Moments:
-    return Moments(*gaussian_moments(reading.activation_module, mean, variance))
+def _gaussian(module: nn.Module, arguments: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Moments]:
+    """The activation's moments for each (mean, variance) of z, (trials, any number) each, in one call."""
+    sizes = [mean.shape[1] for mean, _ in arguments.values()]
+    moments = gaussian_moments(module, *(torch.cat(parts, 1) for parts in zip(*arguments.values())))
+    return {name: Moments(*parts) for name, *parts in zip(arguments, *(part.split(sizes, 1) for part in moments))}
+
+
+def _empirical(reading: LayerReading) -> Moments:
+    """Of the activation recomputed from z; where it is the measured one to the bit, so are its moments."""
+    again = reading.activation_module(reading.pre_activation)
+    return reading.activation_moments if torch.equal(again, reading.activation) else unit_moments(by_unit(again))
 
 
 def _errors(rung: str, measured: Moments, predicted: Moments) -> Columns:
@@ -76,10 +88,3 @@ def _relative(measured: Moments, predicted: Moments) -> Tensor:
     """Median over units of |nu_i - predicted nu_i| / predicted nu_i; units predicted to be constant are left out."""
     ratio = torch.where(predicted.variance > 0, (measured.variance - predicted.variance).abs() / predicted.variance, torch.nan)
     return torch.where(torch.isfinite(measured.variance).all(1), torch.nanmedian(ratio, 1).values, torch.nan)
-
-
-def _pooled_residual(reading: LayerReading, mu: Tensor, nu: Tensor, tau: Tensor) -> Tensor:
-    """Distance of the pooled (mean, variance) from the mean-field map: z ~ N(0, tau (nu + mu^2) + mean b^2) over units and samples."""
-    q = tau * (nu + mu.square()) + reading.biases.square().mean(1, keepdim=True)
-    predicted, measured = _gaussian(reading, torch.zeros_like(q), q), pooled(reading.activation_moments)
-    return torch.hypot(measured.mean - predicted.mean[:, 0], measured.variance - predicted.variance[:, 0])

@@ -111,7 +111,8 @@ def _gram(vectors: Tensor, moments: Moments) -> _Gram:
 def _excess_kurtosis(weight: Tensor) -> Tensor:
     flat = weight.flatten(1).double()
     centred = flat - flat.mean(1, keepdim=True)
-    return centred.pow(4).mean(1) / centred.square().mean(1).square() - 3.0
+    square = centred.square()
+    return square.square().mean(1) / square.mean(1).square() - 3.0
 
 
 def _mean_abs_correlation(samples: int) -> float:

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from harness.probes.columns import Columns, quantiles
 from harness.probes.nulls import fewest_samples, null_quantile
-from harness.probes.readings import LayerReading, blocks, unit_moments
+from harness.probes.readings import LayerReading, blocks, pooled
 
 # Units looked at one by one, evenly spread over the layer.
 _MOST_UNITS = 128
-# Entries of a layer that pooled measures read, evenly spread: their own noise is far below that of dependent samples and units.
+# Entries of a layer whose pooled distances are taken, evenly spread: their own noise is below 0.01. Skewness and kurtosis take them all.
 _MOST_ENTRIES = 2**13
 _UNIT_LEVELS = {"q50": 0.50, "q90": 0.90}
 
@@ -60,13 +60,13 @@ def pooled_gaussianity(reading: LayerReading) -> Columns:
     own = reading.rows.inputs is None or not reading.direct
     vectors = z if own else reading.rows.inputs
     q = torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64).square() / vectors.shape[2]
-    stride = _stride(rows * units, units)
-    entries = z.flatten(1)[:, ::stride]
+    mean, variance = pooled(reading.row_moments)
+    known = (variance > 0) & (rows * units >= fewest_samples())
+    scale = torch.where(known, variance.rsqrt(), torch.nan).unsqueeze(1)
     # A sample of no length has no direction; its zeros stay zeros.
-    scale = torch.where(q > 0, q.rsqrt(), 0.0).to(z.dtype)
-    normalized = entries * scale[:, torch.arange(0, rows * units, stride, device=z.device) // units]
-    columns = _pooled_measures(entries, "pooled") | _pooled_measures(normalized, "normalized")
-    columns["predicted_pooled_excess_kurtosis"] = torch.full_like(q[:, 0], torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
+    direction = scale * torch.where(q > 0, (q.mean(1, keepdim=True) / q).sqrt(), 0.0)
+    columns = _pooled_measures(z, mean, scale.expand(-1, rows), "pooled") | _pooled_measures(z, torch.zeros_like(mean), direction, "normalized")
+    columns["predicted_pooled_excess_kurtosis"] = torch.full_like(mean, torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
     return columns
 
 
@@ -89,14 +89,27 @@ def _distances(standard: Tensor) -> Columns:
     return {"wasserstein": (ordered - cells).abs().mean(-1, dtype=torch.float64), "kolmogorov": torch.maximum(above, below).double()}
 
 
-def _pooled_measures(entries: Tensor, prefix: str) -> Columns:
-    """Of (trials, entries); NaN where they are too few or all equal."""
-    mean, variance = unit_moments(entries.unsqueeze(2))
-    enough = (variance > 0) & (entries.shape[1] >= fewest_samples())
-    scale = torch.where(enough, variance.rsqrt(), torch.nan)
-    standard = (entries - mean.to(entries.dtype)).mul_(scale.to(entries.dtype))
-    parts = [measures(part) for part in blocks(standard, 0)]
-    return {f"{prefix}_{name}": torch.cat([part[name] for part in parts]) for name in parts[0]}
+def _pooled_measures(z: Tensor, shift: Tensor, scale: Tensor, prefix: str) -> Columns:
+    """Of (z - shift) scale: shape by all entries of (trials, rows, units), distances by a part of them; `shift` is (trials,), `scale` (trials, rows)."""
+    rows, units = z.shape[1:]
+    shift, scale = shift.to(z.dtype).unsqueeze(1), scale.to(z.dtype)
+    powers = torch.zeros(4, len(z), dtype=torch.float64, device=z.device)
+    for part, factor in zip(blocks(z, 1), scale.split(blocks(z, 1)[0].shape[1], 1)):
+        first = (part - shift.unsqueeze(2)).mul_(factor.unsqueeze(2))
+        second = first.square()
+        for index, power in enumerate((first, second, first * second, second * second)):
+            powers[index] += power.sum((1, 2), dtype=torch.float64)
+    mean, second, third, fourth = powers / (rows * units)
+    variance = second - mean.square()
+    columns = {
+        f"{prefix}_skewness": (third - 3 * mean * second + 2 * mean**3) / variance**1.5,
+        f"{prefix}_excess_kurtosis": (fourth - 4 * mean * third + 6 * mean.square() * second - 3 * mean**4) / variance.square() - 3.0,
+    }
+    stride = _stride(rows * units, units)
+    entries = (z.flatten(1)[:, ::stride] - shift) * scale[:, torch.arange(0, rows * units, stride, device=z.device) // units]
+    standard = ((entries - mean.to(z.dtype).unsqueeze(1)) * variance.rsqrt().to(z.dtype).unsqueeze(1))
+    parts = [_distances(part) for part in blocks(standard, 0)]
+    return columns | {f"{prefix}_{name}": torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _stride(entries: int, units: int) -> int:

@@ -193,7 +193,7 @@ def unit_moments(rows: Tensor) -> Moments:
     mean = rows.sum(1, dtype=torch.float64) / count
     square = torch.zeros_like(mean)
     for part in blocks(rows, 1):
-        square += (part.double() - mean.unsqueeze(1)).square_().sum(1)
+        square += part.to(torch.float64, copy=True).sub_(mean.unsqueeze(1)).square_().sum(1)
     return Moments(mean, square / count)
 
 
