@@ -30,6 +30,8 @@ def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | 
 
 
 def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
+    if len(pieces) == 1:
+        return pieces[0]
     columns = {name: torch.cat([piece.columns[name] for piece in pieces]) for name in pieces[0].columns}
     return dataclasses.replace(pieces[0], columns=columns)
 

@@ -91,7 +91,7 @@ def test_gaussianity_against_scipy(reading, trial):
     q = (x**2).mean(1)
     for prefix, values in (("pooled", z), ("normalized", z / np.sqrt(q)[:, None])):
         assert_columns(columns, trial, {f"{prefix}_skewness": scipy.stats.skew(values.ravel()), f"{prefix}_excess_kurtosis": scipy.stats.kurtosis(values.ravel())})
-        # 12,000 entries are more than 8,192: every third is taken, 3 being the first number from 2 on that shares no factor with 40 units.
+        # 12,000 entries are more than 4,096: every third is taken, 3 being the first number from 3 on that shares no factor with 40 units.
         standard = ((values - values.mean()) / values.std()).ravel()[::3]
         grid = normal_cells(len(standard))
         assert_columns(columns, trial, {f"{prefix}_wasserstein": scipy.stats.wasserstein_distance(standard, grid), f"{prefix}_kolmogorov": scipy.stats.kstest(standard, "norm").statistic})
