@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 BAND_DEVIATIONS = 2.5758293035489004
 # Representative samples: all pairs of so many vectors; of maps as many as keep pairs x positions near _MAP_ENTRIES.
 _VECTORS, _MAP_ENTRIES = 48, 40_000
+# Draws of a pair's logits for the alikeness of their residuals.
+_LOGIT_DRAWS = 2_000
 _SEED = 20170608
 
 
@@ -82,44 +84,48 @@ class Inputs:
     @cached_property
     def _vectors(self) -> Signal:
         flat = self.images.reshape(len(self.images), -1)[:_VECTORS]
-        first, second = np.triu_indices(len(flat), 1)
-        pairs = Pairs(first, second, np.zeros((len(first), 2), dtype=np.int64))
-        gram = flat @ flat.T / flat.shape[1]
-        return Signal(pairs, np.diagonal(gram)[:, None, None].copy(), flat.mean(1)[:, None, None], gram[first, second][:, None, None])
+        pairs, gram = Pairs.of_vectors(len(flat)), flat @ flat.T / flat.shape[1]
+        length, product = np.diagonal(gram)[:, None, None].copy(), gram[pairs.first, pairs.second][:, None, None]
+        return Signal(pairs, length, flat.mean(1)[:, None, None], product, diagonal_share=_diagonal_share(flat))
 
 
 def normal_inputs(q: float = 1.0, cosine: float = 0.0, samples: int = 16) -> Signal:
     """A signal of samples with equal norm and equal cosines, for networks without data: Poole et al.'s setting."""
-    first, second = np.triu_indices(samples, 1)
-    pairs = Pairs(first, second, np.zeros((len(first), 2), dtype=np.int64))
-    return Signal(pairs, np.full((samples, 1, 1), float(q)), np.zeros((samples, 1, 1)), np.full((len(first), 1, 1), float(q) * cosine), normal=True)
+    pairs = Pairs.of_vectors(samples)
+    return Signal(pairs, np.full((samples, 1, 1), float(q)), np.zeros((samples, 1, 1)), np.full((len(pairs.first), 1, 1), float(q) * cosine), normal=True)
+
+
+def _diagonal_share(flat: Array) -> float:
+    variances = flat.var(0)
+    return float(np.square(variances).sum() / max(variances.sum() ** 2, 1e-300))
 
 
 def _map_signal(images: Array, network: Network) -> Signal:
     height, width = images.shape[2:]
-    count = int(np.clip(0.5 + math.sqrt(2 * _MAP_ENTRIES / (height * width)), 8, _VECTORS))
+    count = int(np.clip(0.5 + math.sqrt(_MAP_ENTRIES / (height * width)), 8, _VECTORS))
     images = images[:count]
     first, second = np.triu_indices(len(images), 1)
-    # Any two positions are equally likely to meet; shifts stay whole under every later pooling.
+    # Shifts stay whole under every later pooling.
     step = 2 ** sum(isinstance(layer, Pool) and layer.size == 2 for layer in network)
     generator = np.random.Generator(np.random.PCG64(_SEED))
-    shift = np.stack([generator.integers(0, max(1, size // step), len(first)) * step for size in (height, width)], 1)
+    scattered = np.stack([generator.integers(0, max(1, size // step), len(first)) * step for size in (height, width)], 1)
+    parts = [(first, second, np.zeros_like(scattered), False), (first, second, scattered, True)]
     if any(isinstance(layer, Pool) for layer in network):
         own = np.repeat(np.arange(len(images)), 4)
-        first, second = np.concatenate([first, own]), np.concatenate([second, own])
-        shift = np.concatenate([shift, np.tile(propagation.neighbour_shifts(), (len(images), 1))])
-    pairs = Pairs(first, second, shift)
+        parts.append((own, own, np.tile(propagation.neighbour_shifts(), (len(images), 1)), False))
+    pairs = Pairs(*(np.concatenate([part[index] for part in parts]) for index in range(3)), np.concatenate([np.full(len(part[0]), part[3]) for part in parts]))
     # (channels, samples, height, width), so that partners are picked along samples.
     by_channel = images.transpose(1, 0, 2, 3)
     product = (pairs.of_first(by_channel) * pairs.of_second(by_channel)).mean(0)
-    return Signal(pairs, np.square(by_channel).mean(0), by_channel.mean(0), product)
+    share = _diagonal_share(images.transpose(0, 2, 3, 1).reshape(-1, images.shape[1]))
+    return Signal(pairs, np.square(by_channel).mean(0), by_channel.mean(0), product, diagonal_share=share)
 
 
 def representatives(images: Array, count: int = _VECTORS, candidates: int = 64) -> Array:
-    """`count` of `images` (samples, ...) that stand for all: spread over the norms, and nearest to all in mean product and covariance.
+    """`count` of `images` (samples, ...) that stand for all: spread over the norms, and nearest to all in what theory reads off them.
 
     Among `candidates` random choices of one sample from each of `count` classes of equal size by norm, the one whose mean norm,
-    its scatter, and mean product of different samples are nearest to those of all.
+    its scatter, mean product of different samples and participation ratio are nearest to those of all.
     """
     flat = np.asarray(images, dtype=float).reshape(len(images), -1)
     if len(flat) <= count:
@@ -128,21 +134,28 @@ def representatives(images: Array, count: int = _VECTORS, candidates: int = 64) 
     order = np.argsort(lengths, kind="stable")
     classes = np.array_split(order, count)
     generator = np.random.Generator(np.random.PCG64(_SEED))
-    wanted = _summary(lengths, flat.sum(0), len(flat))
+    centred = flat - flat.mean(0)
+    gram = centred.T @ centred if centred.shape[1] < len(flat) else centred @ centred.T
+    mean, rows = lengths.mean(), len(flat)
+    spread = (np.square(gram).sum() - np.square(np.square(centred).sum(1)).sum()) / (rows * (rows - 1)) / flat.shape[1] ** 2
+    product = (np.square(flat.sum(0)).mean() - lengths.sum()) / (rows * (rows - 1))
+    wanted = np.array([mean, lengths.std(), product, math.sqrt(max(spread, 0.0))])
     best, chosen = np.inf, classes[0]
     for _ in range(candidates):
         candidate = np.array([members[generator.integers(len(members))] for members in classes])
-        distance = float(np.square(_summary(lengths[candidate], flat[candidate].sum(0), count) - wanted).sum())
+        distance = float(np.square(_summary(flat[candidate]) - wanted).sum())
         if distance < best:
             best, chosen = distance, candidate
     # The order is random, so that the first few of them stand for all as well.
     return np.asarray(images, dtype=float)[generator.permutation(chosen)]
 
 
-def _summary(lengths: Array, total: Array, count: int) -> Array:
-    mean = lengths.mean()
-    product = (np.square(total).mean() - lengths.sum()) / (count * (count - 1))
-    return np.array([mean, lengths.std(), product]) / max(mean, 1e-300)
+def _summary(flat: Array) -> Array:
+    """What representatives must share with all: mean length, its deviation, mean product, root mean square of the centred products."""
+    gram, count = flat @ flat.T / flat.shape[1], len(flat)
+    pairs = Pairs.of_vectors(count)
+    signal = Signal(pairs, np.diagonal(gram)[:, None, None], np.zeros((count, 1, 1)), gram[pairs.first, pairs.second][:, None, None])
+    return np.array([signal.level, signal.length.std(), signal.mean_product(), math.sqrt(signal.centred_square)])
 
 
 @dataclass
@@ -168,7 +181,13 @@ class _Trace:
     sources: list[float] = field(default_factory=list)
     follows: list[float] = field(default_factory=list)
     gain_follows: list[list[float]] = field(default_factory=list)
-    classes: int = 2
+    # Of the last weights' output, and whether a normalization stands between it and the activation.
+    unit_variance_cv: float = math.nan
+    direct: bool = True
+    readout: tuple[Signal, int] | None = None
+    # Of each activated layer: mean square of what enters it times how alike its positions are, and its width.
+    lengths: list[float] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
     reason: str | None = None
 
 
@@ -216,8 +235,6 @@ def _obstacle(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFunct
     """Why theory cannot follow a layer, None where it can."""
     if isinstance(layer, Opaque):
         return f"{layer.name}: {layer.reason}"
-    if isinstance(layer, Activation) and signal.flattened:
-        return "dense layers behind a flattened map: the products of two samples at equal positions are not followed"
     if isinstance(layer, Activation) and not signal.normal:
         return f"activation {layer.name} of something that is not normal over units (no weights in front of it)"
     if isinstance(layer, Pool) and layer.kind == "max" and ahead is None:
@@ -232,6 +249,9 @@ def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFuncti
     if isinstance(layer, Activation):
         phi = known[layer.name] if layer.name in known else _built_in(layer.name, layer.options)
         activated, values = (_activated_once if signal.positions == 1 else _activated)(signal, phi, units, trace.measured)
+        trace.lengths.append(signal.level if signal.positions == 1 else max(signal.mean_product(), 0.0))
+        trace.widths.append(units)
+        values = values | {"unit_variance_cv": Value(trace.unit_variance_cv)}
         number = _record(activated, values, units, trace)
         gain = activated.expansion.gain
         return _Step(lambda gradient: gradient * gain, number), activated.behind, (signal, phi)
@@ -255,8 +275,9 @@ def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFuncti
     if isinstance(layer, Flatten):
         behind, backward = propagation.flatten(signal)
         return _Step(backward), behind, None
-    trace.classes = max(layer.units, 2)
     behind, backward = _through(signal, layer)
+    trace.readout = (behind, layer.units)
+    trace.unit_variance_cv = _unit_variance_cv(signal, layer, trace.measured)
     level = layer.sigma_w2 * signal.level
     trace.follows = [one * level / (level + layer.sigma_b2) if level else one for one in trace.follows]
     return _Step(backward), behind, None
@@ -323,7 +344,7 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     if q <= 0:
         return {}
     product = signal.mean_product(measured)
-    pairs = signal.pairs.different
+    pairs = signal.pairs.scattered
     alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.product[pairs]).mean()) / q**2
     of_samples = float(signal.length.mean((1, 2)).var()) / q**2 / measured
     length_noise = signal.shared + alike / units + of_samples
@@ -337,8 +358,8 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     cosine, share, sampling = signal.mean_cosine, product / q, _pair_sampling(signal, measured)
     cosine_noise = signal.mean_cosine_noise + 2 * (cosine * (1 - cosine)) ** 2 / units + sampling
     own_alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.length).mean()) / q**2
-    q_cv = math.sqrt(float(signal.length.var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)
-    ratio = signal.participation_ratio(measured)
+    q_cv = math.sqrt(float(signal.length.mean((1, 2)).var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)
+    ratio = 1.0 / (1.0 / signal.participation_ratio() + 1.0 / units)
     return {
         "pre_activation_mean": _normal(0.0, product / units),
         "pre_activation_variance": _positive(max(q - product / units, 0.0), length_noise),
@@ -349,8 +370,14 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
         "cosine": _normal(cosine, cosine_noise),
         "between_unit_share": _normal(share, cosine_noise),
         "participation_ratio": Value(ratio),
-        "unit_variance_cv": Value(float(unit_variance_cv(ratio))),
+        "empirical_slope": Value(float(about[2].mean()) / math.sqrt(2.0) / variance if variance > 0 else math.nan),
     }
+
+
+def _unit_variance_cv(signal: Signal, layer: Dense | Convolution, measured: float) -> float:
+    """CV over units of the variance of W x over samples and positions."""
+    # A convolution's units see windows: positions of one window scatter less than independent inputs would.
+    return float(unit_variance_cv(signal.participation_ratio(measured), layer.kurtosis, signal.diagonal_share, layer.fan_in if layer.exact else None))
 
 
 def _spread(noise: float, by_sample: Array, degree_2: Array, units: int, measured: float, shared: float) -> float:
@@ -386,15 +413,30 @@ def _backward_pass(steps: list[_Step], trace: _Trace) -> None:
     shape = trace.gains[-1].shape
     squares: dict[int, Array] = {}
     _backward(steps, np.ones((shape[0], 1, 1)), squares)
-    level = [float(squares[index].sum((1, 2)).mean()) for index in known]
-    variance = _gradient_variances(trace)
+    level = np.array([float(squares[index].sum((1, 2)).mean()) for index in known])
+    if level[-1] <= 0:
+        return
+    alike, feedback = _residuals(*trace.readout) if trace.readout is not None else (0.0, 0.0)
+    product = level / level[-1] * _feedback(level, feedback, trace)
+    variance = _gradient_variances(trace, alike) + np.square(np.log(np.maximum(product * level[-1], 1e-300) / np.maximum(level, 1e-300)))
     for index in known:
         values = trace.predictions[index].values
-        if not values or level[-1] <= 0:
+        if not values:
             continue
-        values["gradient_product"] = _positive(level[index] / level[-1], variance[index])
-        if index:
-            values["gradient_gain"] = _positive(level[index - 1] / level[index], variance[index - 1] - variance[index] if variance[index - 1] > variance[index] else 0.0)
+        values["gradient_product"] = _positive(float(product[index]), float(variance[index]))
+        if index and product[index] > 0:
+            values["gradient_gain"] = _positive(float(product[index - 1] / product[index]), max(float(variance[index - 1] - variance[index]), 0.0))
+
+
+def _feedback(level: Array, strength: float, trace: _Trace) -> Array:
+    """What forward and backward pass share, to first order in 1 / width, as a factor on each layer's product.
+
+    The gradient d behind weights W depends on W through z = W x. By Stein's lemma E |W'd|^2 exceeds the independent value by the share
+    q / width ((tr H)^2 + |H|^2 + ..) / |d|^2 with H the second derivative of the loss by z: G times that by the logits, where G is
+    the squared gradient's gain from the logits to z. It matters where q G is large against the width.
+    """
+    share = np.array([q * one * strength / units for q, one, units in zip(trace.lengths[1:], level[1:], trace.widths[:-1])])
+    return np.append(np.cumprod((1.0 + np.minimum(share, 1.0))[::-1])[::-1], 1.0)
 
 
 def _backward(steps: list[_Step], gradient: Array, squares: dict[int, Array]) -> Array:
@@ -409,17 +451,15 @@ def _backward(steps: list[_Step], gradient: Array, squares: dict[int, Array]) ->
     return gradient
 
 
-def _gradient_variances(trace: _Trace) -> Array:
+def _gradient_variances(trace: _Trace, alike: float) -> Array:
     """Variance over networks of the log of each layer's mean squared gradient relative to the last layer's.
 
-    A layer adds (E phi1'^2 phi2'^2 / .. (1 + 2 cosine^2) - 1) / width for two samples whose gradients have that cosine: 1 / (classes - 1) in
-    the mean square behind the readout, where a softmax at equal probabilities has residuals of the classes alone. Lengths that
-    differ from their mean change the gains as well.
+    A layer adds (E phi1'^2 phi2'^2 / (E phi1'^2 E phi2'^2) (1 + 2 cosine^2) - 1) / width for two samples whose gradients have that cosine.
+    Lengths that differ from their mean change the gains as well.
     """
     layers = len(trace.gains)
     positions = [gain.shape[1] * gain.shape[2] for gain in trace.gains]
     noise = np.zeros(layers)
-    alike = 1.0 / max(trace.classes - 1, 1)
     for index in reversed(range(layers)):
         square, kept, units = trace.gradient_noise[index]
         noise[index] = max(square * (1.0 + 2.0 * alike / positions[index]) - 1.0, 0.0) / units
@@ -430,6 +470,29 @@ def _gradient_variances(trace: _Trace) -> Array:
     behind = np.cumsum(follows[:-1][::-1], 0)[::-1] if layers > 1 else follows[:0]
     of_lengths = np.append(np.square(behind) @ np.array(trace.sources), 0.0)
     return np.append(np.cumsum(noise[:-1][::-1])[::-1], 0.0) + of_lengths
+
+
+def _residuals(logits: Signal, classes: int) -> tuple[float, float]:
+    """Of softmax minus label, over random labels: two samples' mean square cosine weighted by size, and the strength of `_feedback`.
+
+    With A = diag(p) - pp' the strength is E[(tr A)^2 + |A|^2 - 4 p'A(p - y)] / E |p - y|^2.
+    """
+    if classes < 2 or not math.isfinite(logits.level):
+        return 1.0, 0.0
+    generator = np.random.Generator(np.random.PCG64(_SEED))
+    cosine = min(max(logits.mean_cosine, 0.0), 1.0)
+    common = generator.standard_normal((_LOGIT_DRAWS, 1, classes))
+    z = math.sqrt(logits.level) * (math.sqrt(cosine) * common + math.sqrt(1 - cosine) * generator.standard_normal((_LOGIT_DRAWS, 2, classes)))
+    p = np.exp(z - z.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    residual = p - np.eye(classes)[generator.integers(classes, size=(_LOGIT_DRAWS, 2))]
+    sizes = np.square(residual).sum(-1)
+    alike = np.square((residual[:, 0] * residual[:, 1]).sum(-1)).mean() / max(sizes.prod(1).mean(), 1e-300)
+    second = np.square(p).sum(-1)
+    along = (p * (p - second[..., None]) * residual).sum(-1)  # p'A(p - y)
+    norm = np.square(p * (1 - p)).sum(-1) + second**2 - (p**4).sum(-1)  # |A|^2
+    strength = ((1 - second) ** 2 + norm - 4 * along).mean() / max(sizes.mean(), 1e-300)
+    return float(alike), max(float(strength), 0.0)
 
 
 def recovery_depths(predictions: Sequence[LayerPrediction], input_cosine: float) -> tuple[int | None, int | None]:

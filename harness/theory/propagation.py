@@ -107,18 +107,21 @@ def residual(signal: Signal, branch: Signal, skip_scale: float, branch_scale: fl
     mix = lambda name: weight**2 * getattr(signal, name) + (1 - weight) ** 2 * getattr(branch, name)  # noqa: E731
     return Signal(
         pairs, length, skip_scale * signal.mean + branch_scale * branch.mean, skip2 * signal.product + branch2 * branch.product + both * cross,
-        signal.normal and branch.normal, frozenset(), *(mix(name) for name in ("own", "shared", "cosine_noise", "mean_cosine_noise")), signal.flattened,
+        signal.normal and branch.normal, frozenset(), *(mix(name) for name in ("own", "shared", "cosine_noise", "mean_cosine_noise")),
+        max(signal.diagonal_share, branch.diagonal_share),
     )
 
 
 def flatten(signal: Signal) -> tuple[Signal, Backward]:
-    """One vector per sample. Its length is the mean over positions; pairs were followed at shifted positions, not at equal ones."""
-    positions, shape = signal.positions, signal.length.shape
-    if positions == 1:
+    """One vector per sample: lengths are means over positions, products those of pairs at equal positions."""
+    shape = signal.length.shape
+    if signal.positions == 1:
         return signal, lambda gradient: gradient
-    reduce = lambda maps: maps.mean((1, 2), keepdims=True)  # noqa: E731
-    behind = replace(signal, length=reduce(signal.length), mean=reduce(signal.mean), product=reduce(signal.product), normal=False, flattened=True)
-    return behind, lambda gradient: np.broadcast_to(gradient / positions, shape)
+    aligned = signal.pairs.aligned
+    pairs = Pairs(signal.pairs.first[aligned], signal.pairs.second[aligned], np.zeros_like(signal.pairs.shift[aligned]), np.zeros(len(aligned), dtype=bool))
+    length, mean, product = (maps.mean((1, 2), keepdims=True) for maps in (signal.length, signal.mean, signal.product[aligned]))
+    behind = replace(signal, pairs=pairs, length=length, mean=mean, product=product, normal=False, diagonal_share=signal.diagonal_share / signal.positions)
+    return behind, lambda gradient: np.broadcast_to(gradient / signal.positions, shape)
 
 
 def pool(signal: Signal, layer: Pool, activated: tuple[Signal, ActivationFunction] | None) -> tuple[Signal, Backward]:
@@ -136,7 +139,7 @@ def pool(signal: Signal, layer: Pool, activated: tuple[Signal, ActivationFunctio
         cut = maps[:, : height * size_y, : width * size_x]
         return cut.reshape(len(cut), height, size_y, width, size_x).mean((2, 4))
 
-    pairs = replace(signal.pairs, shift=np.where(signal.pairs.different[:, None], signal.pairs.shift // [size_y, size_x], signal.pairs.shift))
+    pairs = signal.pairs.scaled((size_y, size_x))
 
     def spread(gradient: Array, factor: Array | float) -> Array:
         maps = np.zeros_like(signal.length)
@@ -206,7 +209,7 @@ def _batch(signal: Signal, epsilon: float) -> tuple[Signal, Backward]:
 
 
 def _strided_pairs(pairs: Pairs, layer: Convolution) -> Pairs:
-    return pairs if layer.stride == 1 else replace(pairs, shift=np.where(pairs.different[:, None], pairs.shift // layer.stride, pairs.shift))
+    return pairs if layer.stride == 1 else pairs.scaled((layer.stride, layer.stride))
 
 
 def _offsets(layer: Convolution) -> list[tuple[int, int]]:
@@ -254,11 +257,10 @@ def _taps_back(gradient: Array, layer: Convolution, height: int, width: int) -> 
 def _neighbour_cosines(signal: Signal) -> dict[tuple[int, int], float]:
     """Mean of x x' over mean x^2 for each neighbour's shift; 1 (alike) where nothing was followed."""
     level = signal.level
-    same = ~signal.pairs.different
     found = {}
     for dy, dx in neighbour_shifts():
-        chosen = same & (signal.pairs.shift == (dy, dx)).all(1)
-        if chosen.any() and level > 0:
+        chosen = signal.pairs.neighbours((dy, dx))
+        if len(chosen) and level > 0:
             maps = signal.product[chosen]
             # The last rows and columns were multiplied around the edge.
             ys = slice(0, maps.shape[1] - dy) if maps.shape[1] > 1 else slice(None)
@@ -293,8 +295,8 @@ def _block_correlation(signal: Signal, size_y: int, size_x: int, apart_y: int, a
 def _set_neighbours(signal: Signal, pairs: Pairs, product: Array, level: Array, size_y: int, size_x: int) -> None:
     """Products of neighbouring blocks of one sample, from the correlation at their positions' distances."""
     for dy, dx in neighbour_shifts():
-        chosen = ~pairs.different & (pairs.shift == (dy, dx)).all(1)
-        if chosen.any():
+        chosen = pairs.neighbours((dy, dx))
+        if len(chosen):
             product[chosen] = _block_correlation(signal, size_y, size_x, int(dy), int(dx)) * level[pairs.first[chosen]]
 
 

@@ -30,17 +30,39 @@ _BAND_DEGREES = 24
 class Pairs:
     """Which samples are multiplied: entry (r, y, x) of a product is sample `first[r]` at (y, x) with `second[r]` at (y, x) + `shift[r]`.
 
+    Of different samples, pairs without shift are `aligned`: they make the cosine of whole maps. `scattered` pairs, shifted at random, stand
+    for any two positions, which is what a unit's mean over samples and positions is made of; for vectors they are the same.
     A pair of a sample with itself, shifted by a neighbour's distance, tells how alike neighbouring positions are.
     """
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
     shift: NDArray[np.int64]
+    apart: NDArray[np.bool_]
+
+    @classmethod
+    def of_vectors(cls, samples: int) -> Pairs:
+        """All pairs of different samples without positions."""
+        first, second = np.triu_indices(samples, 1)
+        return cls(first, second, np.zeros((len(first), 2), dtype=np.int64), np.zeros(len(first), dtype=bool))
 
     @cached_property
-    def different(self) -> NDArray[np.bool_]:
-        """Which pairs are of two samples."""
-        return self.first != self.second
+    def aligned(self) -> NDArray[np.int64]:
+        """Numbers of the pairs of different samples at equal positions."""
+        return np.flatnonzero((self.first != self.second) & ~self.apart)
+
+    @cached_property
+    def scattered(self) -> NDArray[np.int64]:
+        """Numbers of the pairs of different samples that stand for any two positions."""
+        return np.flatnonzero(self.apart) if self.apart.any() else self.aligned
+
+    def neighbours(self, shift: tuple[int, int]) -> NDArray[np.int64]:
+        """Numbers of the pairs of a sample with itself at this shift."""
+        return np.flatnonzero((self.first == self.second) & (self.shift == shift).all(1))
+
+    def scaled(self, size: tuple[int, int]) -> Pairs:
+        """The pairs on maps that are smaller by these factors; neighbours stay neighbours."""
+        return Pairs(self.first, self.second, np.where(self.apart[:, None], self.shift // size, self.shift), self.apart)
 
     def of_first(self, maps: Array) -> Array:
         """(..., samples, height, width) -> (..., pairs, height, width), the first partner's value."""
@@ -64,6 +86,7 @@ class Signal:
     `normal`: whether x is normal over units for a given sample. `fixed`: Hermite degrees that a normalization holds still, so
     that they add nothing to the spread between networks. Relative variances over networks of this width: `own` of one sample's
     length, `shared` of the mean over samples; `cosine_noise` of one pair's cosine and `mean_cosine_noise` of their mean, absolute.
+    `diagonal_share`: sum_j S_jj^2 / (tr S)^2 of the covariance S over units.
     """
 
     pairs: Pairs
@@ -76,7 +99,7 @@ class Signal:
     shared: float = 0.0
     cosine_noise: float = 0.0
     mean_cosine_noise: float = 0.0
-    flattened: bool = False
+    diagonal_share: float = 0.0
 
     @property
     def positions(self) -> int:
@@ -96,24 +119,27 @@ class Signal:
 
     @cached_property
     def mean_cosine(self) -> float:
-        """Mean cosine of different samples."""
-        return float(self.cosine[self.pairs.different].mean())
+        """Mean cosine of different samples as whole vectors or maps."""
+        pairs, by_sample = self.pairs, self.length.mean((1, 2))
+        norms = np.sqrt(by_sample[pairs.first[pairs.aligned]] * by_sample[pairs.second[pairs.aligned]])
+        products = self.product[pairs.aligned].mean((1, 2))
+        return float(np.divide(products, norms, out=np.zeros_like(norms), where=norms > 0).mean())
 
     def mean_product(self, samples: float = np.inf) -> float:
         """Mean of x x' over all pairs of `samples` samples (times positions), each with itself included."""
-        off = float(self.product[self.pairs.different].mean())
+        off = float(self.product[self.pairs.scattered].mean())
         return off + (self.level - off) / (samples * self.positions)
 
     def over_partners(self, products: Array) -> Array:
         """The mean of what every sample and position has with its partners, (samples, height, width), of pair maps."""
         pairs = self.pairs
-        if self.positions == 1 and pairs.different.all():
+        if self.positions == 1 and len(pairs.scattered) == len(pairs.first):
             flat, count = products.ravel(), len(self.length)
             total = np.bincount(pairs.first, flat, count) + np.bincount(pairs.second, flat, count)
             return (total / np.maximum(np.bincount(pairs.first, minlength=count) + np.bincount(pairs.second, minlength=count), 1))[:, None, None]
         total, number = np.zeros_like(self.length), np.zeros_like(self.length)
-        chosen = np.flatnonzero(pairs.different)
-        back = Pairs(pairs.first[chosen], chosen, -pairs.shift[chosen])
+        chosen = pairs.scattered
+        back = Pairs(pairs.first[chosen], chosen, -pairs.shift[chosen], pairs.apart[chosen])
         for partner, values in ((pairs.first[chosen], products[chosen]), (pairs.second[chosen], back.of_second(products))):
             np.add.at(total, partner, values)
             np.add.at(number, partner, 1.0)
@@ -123,20 +149,23 @@ class Signal:
     def centred(self) -> tuple[Array, Array]:
         """Lengths and products about the units' means over samples and positions."""
         with_mean = self.over_partners(self.product)
-        level = float(self.product[self.pairs.different].mean())
+        level = float(self.product[self.pairs.scattered].mean())
         length = np.maximum(self.length - 2 * with_mean + level, 0.0)
         return length, self.product - self.pairs.of_first(with_mean) - self.pairs.of_second(with_mean) + level
 
+    @cached_property
+    def centred_square(self) -> float:
+        """Mean square of the centred products of different samples; the representatives' own mean has taken part of it with them."""
+        count = len(self.length)
+        return float(np.square(self.centred[1][self.pairs.scattered]).mean()) * (count - 1) / max(count - 3, 1)
+
     def participation_ratio(self, samples: float = np.inf) -> float:
         """(tr S)^2 / tr S^2 of the covariance over units, from `samples` samples, with what finite width adds to the cosines' spread."""
-        length, product = self.centred
+        length = self.centred[0]
         trace = float(length.mean())
         if trace <= 0:
             return float("nan")
-        count = len(self.length)
-        # Means over the few representatives take part of the spread with them.
-        spread = float(np.square(product[self.pairs.different]).mean()) * (count - 1) / max(count - 3, 1)
-        inverse = spread / trace**2 + self.cosine_noise + float(np.square(length).mean()) / trace**2 / (samples * self.positions)
+        inverse = self.centred_square / trace**2 + self.cosine_noise + float(np.square(length).mean()) / trace**2 / (samples * self.positions)
         return 1.0 / inverse if inverse > 0 else float("inf")
 
 
@@ -195,6 +224,7 @@ def _noise_behind(
         "own": elasticity**2 * signal.own + own / units,
         "shared": elasticity**2 * signal.shared + shared / units,
         "cosine_noise": float((slope * slope).mean()) * signal.cosine_noise + pair_noise / units,
+        "diagonal_share": (1.0 + 2.0 / signal.participation_ratio()) / units,
         "mean_cosine_noise": float(slope.mean()) ** 2 * signal.mean_cosine_noise + 2 * (mean_c * (1 - mean_c)) ** 2 / units,
     }
 
@@ -215,7 +245,7 @@ def _kernel(signal: Signal, expansion: Expansion) -> Array:
 def _band_pairs(signal: Signal, expansion: Expansion) -> tuple[Expansion, Expansion, Array]:
     """Both partners' expansions and the cosine of evenly spread pairs of different samples."""
     height, width = signal.length.shape[1:]
-    different = np.flatnonzero(signal.pairs.different)
+    different = signal.pairs.scattered
     flat = np.linspace(0, different.size * height * width - 1, min(_BAND_PAIRS, different.size * height * width)).astype(int)
     pair, y, x = different[flat // (height * width)], flat // width % height, flat % width
     a, b, (dy, dx) = signal.pairs.first[pair], signal.pairs.second[pair], signal.pairs.shift[pair].T
