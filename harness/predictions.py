@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from harness.errors import RequestError
 from harness.networks.description import describe
 from harness.registry import load_callable
 from harness.theory import predictions
-from harness.theory.activations import ActivationFunction
-from harness.theory.predictions import Inputs, LayerPrediction
+from harness.theory.activations import ActivationFunction, from_callable
+from harness.theory.predictions import Inputs, LayerPrediction, Value
 
 # What a prediction depends on, besides the inputs.
 _GROUPS = ("architecture", "activation", "initializer", "normalization", "dropout", "depth", "width", "repair")
@@ -50,6 +51,18 @@ class Prediction:
             "predicted_cosine_recovery_depth": math.nan if cosine is None else float(cosine),
         }
 
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a layer: q, mean, variance, c, gradient_product and gradient_gain, bands as NAME_low and NAME_high, the reason where unknown."""
+        names = {"q": "q", "mean": "activation_mean", "variance": "activation_variance", "c": "cosine", "gradient_product": "gradient_product", "gradient_gain": "gradient_gain"}
+        rows = []
+        for layer in self.layers:
+            row: dict[str, Any] = {"layer": layer.layer, "units": layer.units}
+            for short, name in names.items():
+                value = layer.values.get(name, Value(math.nan))
+                row |= {short: value.value, f"{short}_low": value.low, f"{short}_high": value.high}
+            rows.append(row | {"reason": layer.reason})
+        return rows
+
     @property
     def recovery(self) -> tuple[int | None, int | None]:
         """See `harness.theory.predictions.recovery_depths`."""
@@ -77,8 +90,6 @@ def predict(spec: dict[str, Any], shape: tuple[int, int, int], classes: int, inp
         shape, classes: of the data set.
         inputs: representatives of the training split.
         samples: how many samples the probe measures.
-    Raises:
-        RequestError: an activation that has no Gaussian moments.
     """
     relevant = json.dumps({group: spec[group] for group in _GROUPS if group in spec}, sort_keys=True)
     return _predict(relevant, tuple(shape), classes, inputs, samples)
@@ -87,8 +98,11 @@ def predict(spec: dict[str, Any], shape: tuple[int, int, int], classes: int, inp
 @functools.lru_cache(maxsize=1024)
 def _predict(text: str, shape: tuple[int, int, int], classes: int, inputs: Inputs, samples: int) -> Prediction:
     spec = json.loads(text)
-    network = describe(spec, shape, classes)
-    own = _own_activation(spec["activation"]["name"])
+    try:
+        network, own = describe(spec, shape, classes), _own_activation(spec["activation"]["name"])
+    except RequestError as error:  # theory that cannot speak stops no training
+        silent = tuple(LayerPrediction(layer, 0, reason=str(error)) for layer in range(1, spec["depth"] + 1))
+        return Prediction(silent, silent, math.nan, math.nan)
     layers = predictions.predict(network, inputs, samples, activations=own)
     training = layers if spec["dropout"]["name"] == "none" else predictions.predict(network, inputs, samples, training=True, activations=own)
     signal = inputs.signal(network)
@@ -96,20 +110,22 @@ def _predict(text: str, shape: tuple[int, int, int], classes: int, inputs: Input
 
 
 def _own_activation(name: str) -> dict[str, ActivationFunction]:
-    """A user's function of tensors as a function of arrays."""
+    """A user's function of tensors as a function of arrays, with its slope from autograd."""
     if ":" not in name:
         return {}
-    from harness.theory.activations import from_callable
+    import torch  # a function of tensors cannot be called without it
 
     function = load_callable(name, "activation")
 
-    def on_arrays(x: np.ndarray) -> np.ndarray:
-        import torch  # a function of tensors cannot be called without it
-
+    def value(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return np.asarray(function(torch.as_tensor(np.asarray(x, dtype=float))))
+            return np.asarray(function(torch.from_numpy(np.array(x, dtype=float))))
 
-    return {name: from_callable(on_arrays, name)}
+    def slope(x: np.ndarray) -> np.ndarray:
+        leaf = torch.from_numpy(np.array(x, dtype=float)).requires_grad_()
+        return torch.autograd.grad(function(leaf).sum(), leaf)[0].numpy()
+
+    return {name: from_callable(value, name, slope=slope)}
 
 
 def sentence(prediction: Prediction) -> str:
@@ -118,7 +134,7 @@ def sentence(prediction: Prediction) -> str:
     if unknown is not None:
         return f"Theory cannot follow layer {unknown.layer}: {unknown.reason}."
     if not prediction.layers[-1].values:
-        return "Theory predicts that the signal dies out."
+        return "Theory predicts that nothing passes: the inputs are 0."
     depth = len(prediction.layers)
     words = [_activations(prediction.layers), _gradients(prediction.layers)]
     last = prediction.layers[-1]["cosine"]
@@ -145,7 +161,7 @@ def _activations(layers: tuple[LayerPrediction, ...]) -> str:
 def _gradients(layers: tuple[LayerPrediction, ...]) -> str:
     product = layers[0]["gradient_product"]
     if len(layers) == 1:
-        return "one layer, so no gradient to follow"
+        return "with one layer there is no gradient to follow"
     rate = product ** (1 / (len(layers) - 1)) if product > 0 else 0.0
     return f"squared gradients {_factor(product)} from the last layer to the first ({rate:.3g} a layer)"
 

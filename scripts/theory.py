@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -213,6 +214,68 @@ def _dropout(options: Options) -> Answer:
     ]
 
 
+def _predict_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="the words of a sweep for one cell: activation=selu initializer=he_normal depth=32 preprocessing=global dataset=digits")
+
+
+def _predict(options: Options) -> Answer:
+    from harness.cells import cell  # data, and with them torch, are needed by this command alone
+    from harness.command import compose
+    from harness.runner import prediction_of, trained_as, view_of
+
+    one = cell(compose(options.overrides))
+    member = one.members[0]
+    prediction = prediction_of(trained_as(member).spec, view_of(member), one.facts, member.config.probe.samples)
+    moments = view_of(member).prepared.moments
+    variance_depth, cosine_depth = prediction.recovery
+    result = {
+        "sentence": prediction.sentence, "inputs": vars(moments), "layers": prediction.rows(),
+        "variance_recovery_depth": variance_depth, "cosine_recovery_depth": cosine_depth,
+        "training_gradient_product": prediction.training[0]["gradient_product"],
+    }  # fmt: skip
+    lines = [
+        " ".join(f"{name}={value}" for name, value in member.trial.axes.items() if name in ("dataset", "preprocessing", "architecture", "depth", "width", "activation", "initializer", "normalization", "dropout", "repair")),
+        f"inputs: q {moments.q:.4g}, CV of q over samples {moments.cv_q:.3g}, mean cosine {moments.c:.3g}, participation ratio {moments.participation_ratio:.3g}",
+        "",
+        *_prediction_table(result["layers"]),
+        "",
+        prediction.sentence,
+        "Variance of activations inside [0.8, 1.5]: " + ("at no layer" if variance_depth is None else f"from layer {variance_depth} on, for the first time"),
+        "Cosine at half the inputs': " + ("at no layer" if cosine_depth is None else f"layer {cosine_depth}"),
+    ]
+    return result, lines
+
+
+def _prediction_table(rows: list[dict[str, Any]]) -> list[str]:
+    """The layers, each number with its 99 % band for one network of this width."""
+    columns = {"q": 26, "mean": 28, "variance": 26, "c": 26, "gradient_product": 30}
+    lines = ["layer  " + "".join(f"{name:<{width}}" for name, width in columns.items()).rstrip()]
+    for row in rows:
+        if row["reason"] is not None:
+            lines.append(f"{row['layer']:>5}  unknown: {row['reason']}")
+            continue
+        cells = []
+        for name, width in columns.items():
+            band = f" [{row[name + '_low']:.3g}, {row[name + '_high']:.3g}]" if math.isfinite(row[f"{name}_low"]) else ""
+            cells.append(f"{row[name]:.4g}{band}".ljust(width))
+        lines.append(f"{row['layer']:>5}  " + "".join(cells).rstrip())
+    return lines
+
+
+def _figures_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("runs/theory"), help="the folder to write (default: %(default)s)")
+
+
+def _figures(options: Options) -> Answer:
+    from harness.analysis import theory_figures  # matplotlib takes a second, which the other commands need not wait for
+
+    try:
+        paths = [str(path.resolve()) for path in theory_figures.write(options.out)]
+    except OSError as error:
+        raise RequestError(f"--out {options.out} cannot be written: {error.strerror or error}; give a writable folder") from None
+    return {"figures": paths}, paths
+
+
 COMMANDS = (
     Command("map", "SELU's map g at one point: mean, variance, Jacobian, spectral norm, theorem", _map_arguments, _map),
     Command("fixed-points", "all fixed points of g for one sum and one sum of squares of the weights", _fixed_points_arguments, _fixed_points),
@@ -220,6 +283,8 @@ COMMANDS = (
     Command("card", "fixed points, gains, depth scales and conditions of an activation", _card_arguments, _card),
     Command("edge-of-chaos", "weights and biases for which gradients neither grow nor vanish", _edge_arguments, _edge_of_chaos),
     Command("dropout", "constants and factors of alpha dropout", _dropout_arguments, _dropout),
+    Command("predict", "what theory predicts for a cell of a sweep before it trains, layer by layer", _predict_arguments, _predict),
+    Command("figures", "phase portrait of g, phase diagram, depth against dropout rate, as PNG and SVG", _figures_arguments, _figures),
 )
 
 

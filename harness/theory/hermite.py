@@ -55,6 +55,14 @@ class Expansion:
         """E phi'(u)^2."""
         return self.slope_square[0]
 
+    def with_kurtosis(self, excess: float) -> Expansion:
+        """With means as for a u of this excess kurtosis, to first order: E f(u) = f_0 + excess f_4 / sqrt(24) (Gram-Charlier)."""
+        moved = {}
+        for name in ("value", "square", "slope", "slope_square"):
+            moved[name] = getattr(self, name).copy()
+            moved[name][0] += excess / np.sqrt(24.0) * moved[name][4]
+        return Expansion(self.q, **moved, rest=self.rest)
+
     def take(self, index: Array | tuple[Array, ...], degree: int = DEGREE) -> Expansion:
         """The expansion at some of its q, up to a degree; `index` as for an array of the shape of `q`."""
         every = (slice(degree + 1), *index) if isinstance(index, tuple) else (slice(degree + 1), index)

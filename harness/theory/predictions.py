@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 BAND_DEVIATIONS = 2.5758293035489004
 # Representative samples: all pairs of so many vectors; of maps as many as keep pairs x positions near _MAP_ENTRIES.
 _VECTORS, _MAP_ENTRIES = 48, 40_000
+# Measurements are in float32: what a normalization holds still is off by this much.
+_ROUNDING = 1e-5
 # Draws of a pair's logits for the alikeness of their residuals.
 _LOGIT_DRAWS = 2_000
 _SEED = 20170608
@@ -103,7 +105,8 @@ def _diagonal_share(flat: Array) -> float:
 def _map_signal(images: Array, network: Network) -> Signal:
     height, width = images.shape[2:]
     count = int(np.clip(0.5 + math.sqrt(_MAP_ENTRIES / (height * width)), 8, _VECTORS))
-    images = images[:count]
+    level, few = float(np.square(images).mean()), float(np.square(images[:count]).mean())
+    images = images[:count] * (math.sqrt(level / few) if few > 0 else 1.0)
     first, second = np.triu_indices(len(images), 1)
     # Shifts stay whole under every later pooling.
     step = 2 ** sum(isinstance(layer, Pool) and layer.size == 2 for layer in network)
@@ -125,7 +128,7 @@ def representatives(images: Array, count: int = _VECTORS, candidates: int = 64) 
     """`count` of `images` (samples, ...) that stand for all: spread over the norms, and nearest to all in what theory reads off them.
 
     Among `candidates` random choices of one sample from each of `count` classes of equal size by norm, the one whose mean norm,
-    its scatter, mean product of different samples and participation ratio are nearest to those of all.
+    its scatter, mean product of different samples and participation ratio are nearest to those of all; scaled to their mean norm.
     """
     flat = np.asarray(images, dtype=float).reshape(len(images), -1)
     if len(flat) <= count:
@@ -147,7 +150,8 @@ def representatives(images: Array, count: int = _VECTORS, candidates: int = 64) 
         if distance < best:
             best, chosen = distance, candidate
     # The order is random, so that the first few of them stand for all as well.
-    return np.asarray(images, dtype=float)[generator.permutation(chosen)]
+    found = np.asarray(images, dtype=float)[generator.permutation(chosen)]
+    return found * math.sqrt(lengths.mean() / lengths[chosen].mean()) if lengths[chosen].any() else found
 
 
 def _summary(flat: Array) -> Array:
@@ -175,7 +179,7 @@ class _Trace:
     training: bool
     predictions: list[LayerPrediction] = field(default_factory=list)
     gains: list[Array] = field(default_factory=list)
-    gradient_noise: list[tuple[float, float, float]] = field(default_factory=list)
+    gradient_noise: list[tuple[float, tuple[float, float], float]] = field(default_factory=list)
     # Relative fluctuations of the mean length: each source's variance, how far the current length follows each source, and
     # how far the gain towards each activated layer does.
     sources: list[float] = field(default_factory=list)
@@ -187,6 +191,8 @@ class _Trace:
     readout: tuple[Signal, int] | None = None
     # Of each activated layer: mean square of what enters it times how alike its positions are, and its width.
     lengths: list[float] = field(default_factory=list)
+    # Log of what the gain towards each activated layer may be off by beyond the fluctuations.
+    uncertain: list[float] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
     reason: str | None = None
 
@@ -206,14 +212,14 @@ def predict(network: Network, inputs: Inputs | Signal, samples: float = math.inf
     signal = inputs.signal(network) if isinstance(inputs, Inputs) else inputs
     trace = _Trace(samples, training)
     with np.errstate(over="ignore", under="ignore", invalid="ignore", divide="ignore"):
-        steps, _ = _forward(network, signal, trace, activations or {})
+        steps, _ = _forward(network, signal, trace, activations or {}, 1)
         _backward_pass(steps, trace)
     return tuple(trace.predictions)
 
 
-def _forward(network: Sequence[Layer], signal: Signal, trace: _Trace, known: dict[str, ActivationFunction]) -> tuple[list[_Step], Signal]:
+def _forward(network: Sequence[Layer], signal: Signal, trace: _Trace, known: dict[str, ActivationFunction], units: int) -> tuple[list[_Step], Signal]:
     steps: list[_Step] = []
-    units, ahead = 0, None
+    ahead = None
     for layer in network:
         units = layer.units if isinstance(layer, (Dense, Convolution)) else units
         if trace.reason is None:
@@ -251,12 +257,13 @@ def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFuncti
         activated, values = (_activated_once if signal.positions == 1 else _activated)(signal, phi, units, trace.measured)
         trace.lengths.append(signal.level if signal.positions == 1 else max(signal.mean_product(), 0.0))
         trace.widths.append(units)
-        values = values | {"unit_variance_cv": Value(trace.unit_variance_cv)}
+        trace.uncertain.append(0.0)
+        values = values | ({"unit_variance_cv": Value(trace.unit_variance_cv)} if values else {})
         number = _record(activated, values, units, trace)
         gain = activated.expansion.gain
         return _Step(lambda gradient: gradient * gain, number), activated.behind, (signal, phi)
     if isinstance(layer, Residual):
-        step, behind = _residual(layer, signal, trace, known)
+        step, behind = _residual(layer, signal, trace, known, units)
         return step, behind, None
     if isinstance(layer, Dropout):
         if not trace.training:
@@ -270,6 +277,8 @@ def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFuncti
         if trace.gain_follows:
             trace.gain_follows[-1] = [have - one for have, one in zip(trace.gain_follows[-1], trace.follows)]
         trace.follows = [0.0] * len(trace.follows)
+        if layer.kind == "batch" and trace.uncertain:
+            trace.uncertain[-1] += math.log1p(2.0 / signal.participation_ratio())
         behind, backward = _through(signal, layer)
         return _Step(backward), behind, None
     if isinstance(layer, Flatten):
@@ -305,9 +314,9 @@ _activated_once = lru_cache(maxsize=1024)(_activated)
 _weights_or_normalization_once = lru_cache(maxsize=1024)(_weights_or_normalization)
 
 
-def _residual(layer: Residual, signal: Signal, trace: _Trace, known: dict[str, ActivationFunction]) -> tuple[_Step, Signal]:
+def _residual(layer: Residual, signal: Signal, trace: _Trace, known: dict[str, ActivationFunction], units: int) -> tuple[_Step, Signal]:
     follows = list(trace.follows)
-    inner, branch = _forward(layer.branch, signal, trace, known)
+    inner, branch = _forward(layer.branch, signal, trace, known, units)
     weighted = any(isinstance(part, (Dense, Convolution)) for part in layer.branch)
     alone = [part for part in layer.branch if isinstance(part, Activation)]
     elementwise = None
@@ -334,7 +343,8 @@ def _record(activated: Activated, values: dict[str, Value], units: int, trace: _
     sensitivity = float(expansion.slope_square[2].mean()) / math.sqrt(2.0) / gain
     trace.gain_follows.append([sensitivity * one for one in trace.follows])
     trace.follows = [activated.elasticity * one for one in trace.follows] + [1.0]
-    trace.sources.append(activated.noise["square square"] / max(activated.behind.level, 1e-300) ** 2 / units)
+    level = activated.behind.level
+    trace.sources.append(activated.noise["square square"] / level**2 / units if level > 0 else 0.0)
     return index
 
 
@@ -346,7 +356,7 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     product = signal.mean_product(measured)
     pairs = signal.pairs.scattered
     alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.product[pairs]).mean()) / q**2
-    of_samples = float(signal.length.mean((1, 2)).var()) / q**2 / measured
+    of_samples = 0.0 if 2 in signal.fixed else float(signal.length.mean((1, 2)).var()) / q**2 / measured
     length_noise = signal.shared + alike / units + of_samples
     mean, second = float(expansion.mean.mean()), activated.behind.level
     noise = activated.noise
@@ -357,12 +367,13 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     variance_noise = _spread(about_noise, about[0], about[2], units, measured, signal.shared)
     cosine, share, sampling = signal.mean_cosine, product / q, _pair_sampling(signal, measured)
     cosine_noise = signal.mean_cosine_noise + 2 * (cosine * (1 - cosine)) ** 2 / units + sampling
+    about_zero = 0.0 if 1 in signal.fixed else max(product, 0.0) / units
     own_alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.length).mean()) / q**2
     q_cv = math.sqrt(float(signal.length.mean((1, 2)).var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)
     ratio = 1.0 / (1.0 / signal.participation_ratio() + 1.0 / units)
     return {
-        "pre_activation_mean": _normal(0.0, product / units),
-        "pre_activation_variance": _positive(max(q - product / units, 0.0), length_noise),
+        "pre_activation_mean": _normal(0.0, about_zero),
+        "pre_activation_variance": _positive(max(q - about_zero, 0.0), length_noise),
         "activation_mean": _normal(mean, mean_noise),
         "activation_variance": _positive(variance, variance_noise / max(variance, 1e-300) ** 2),
         "q": _positive(q, length_noise),
@@ -397,13 +408,13 @@ def _pair_sampling(signal: Signal, measured: float) -> float:
 
 
 def _normal(value: float, variance: float) -> Value:
-    reach = BAND_DEVIATIONS * math.sqrt(max(variance, 0.0))
+    reach = BAND_DEVIATIONS * math.sqrt(max(variance, 0.0)) + _ROUNDING
     return Value(value, value - reach, value + reach)
 
 
-def _positive(value: float, relative_variance: float) -> Value:
+def _positive(value: float, relative_variance: float, uncertain: float = 0.0) -> Value:
     low, high = log_band(max(relative_variance, 0.0), BAND_DEVIATIONS)
-    return Value(value, value * float(low), value * float(high))
+    return Value(value, value * (float(low) * math.exp(-uncertain) - _ROUNDING), value * (float(high) * math.exp(uncertain) + _ROUNDING))
 
 
 def _backward_pass(steps: list[_Step], trace: _Trace) -> None:
@@ -416,16 +427,20 @@ def _backward_pass(steps: list[_Step], trace: _Trace) -> None:
     level = np.array([float(squares[index].sum((1, 2)).mean()) for index in known])
     if level[-1] <= 0:
         return
-    alike, feedback = _residuals(*trace.readout) if trace.readout is not None else (0.0, 0.0)
+    alike, feedback = _residuals(*trace.readout) if trace.readout is not None else ((0.0, 0.0), 0.0)
     product = level / level[-1] * _feedback(level, feedback, trace)
     variance = _gradient_variances(trace, alike) + np.square(np.log(np.maximum(product * level[-1], 1e-300) / np.maximum(level, 1e-300)))
+    # A unit's own deviation divides its gradient, E 1 / s^2 = (1 + 2 / PR) / E s^2, and batch normalization takes the gradient's
+    # projection on the unit out, which is as much where classes cluster: neither is followed, the band holds both.
+    uncertain = np.append(np.cumsum(trace.uncertain[:-1][::-1])[::-1], 0.0)
     for index in known:
         values = trace.predictions[index].values
         if not values:
             continue
-        values["gradient_product"] = _positive(float(product[index]), float(variance[index]))
+        values["gradient_product"] = _positive(float(product[index]), float(variance[index]), float(uncertain[index]))
         if index and product[index] > 0:
-            values["gradient_gain"] = _positive(float(product[index - 1] / product[index]), max(float(variance[index - 1] - variance[index]), 0.0))
+            more = max(float(variance[index - 1] - variance[index]), 0.0)
+            values["gradient_gain"] = _positive(float(product[index - 1] / product[index]), more, trace.uncertain[index - 1])
 
 
 def _feedback(level: Array, strength: float, trace: _Trace) -> Array:
@@ -433,10 +448,11 @@ def _feedback(level: Array, strength: float, trace: _Trace) -> Array:
 
     The gradient d behind weights W depends on W through z = W x. By Stein's lemma E |W'd|^2 exceeds the independent value by the share
     q / width ((tr H)^2 + |H|^2 + ..) / |d|^2 with H the second derivative of the loss by z: G times that by the logits, where G is
-    the squared gradient's gain from the logits to z. It matters where q G is large against the width.
+    the squared gradient's gain from the logits to z. It matters where q G is large against the width; x / (1 + x) keeps the first order and
+    stays bounded where it no longer suffices.
     """
     share = np.array([q * one * strength / units for q, one, units in zip(trace.lengths[1:], level[1:], trace.widths[:-1])])
-    return np.append(np.cumprod((1.0 + np.minimum(share, 1.0))[::-1])[::-1], 1.0)
+    return np.append(np.cumprod((1.0 + share / (1.0 + share))[::-1])[::-1], 1.0)
 
 
 def _backward(steps: list[_Step], gradient: Array, squares: dict[int, Array]) -> Array:
@@ -451,19 +467,21 @@ def _backward(steps: list[_Step], gradient: Array, squares: dict[int, Array]) ->
     return gradient
 
 
-def _gradient_variances(trace: _Trace, alike: float) -> Array:
+def _gradient_variances(trace: _Trace, alike: tuple[float, float]) -> Array:
     """Variance over networks of the log of each layer's mean squared gradient relative to the last layer's.
 
     A layer adds (E phi1'^2 phi2'^2 / (E phi1'^2 E phi2'^2) (1 + 2 cosine^2) - 1) / width for two samples whose gradients have that cosine.
-    Lengths that differ from their mean change the gains as well.
+    Lengths that differ from their mean change the gains as well. `alike` is the mean square cosine at the logits, as shares of pairs of
+    different and of equal labels; on the way back the latter fall like those of the nearest samples.
     """
     layers = len(trace.gains)
     positions = [gain.shape[1] * gain.shape[2] for gain in trace.gains]
     noise = np.zeros(layers)
+    others, same = alike
     for index in reversed(range(layers)):
         square, kept, units = trace.gradient_noise[index]
-        noise[index] = max(square * (1.0 + 2.0 * alike / positions[index]) - 1.0, 0.0) / units
-        alike *= min(kept, 1.0)
+        noise[index] = max(square * (1.0 + 2.0 * (others + same) / positions[index]) - 1.0, 0.0) / units
+        others, same = others * kept[0], same * kept[1]
     follows = np.zeros((layers, len(trace.sources)))
     for index, row in enumerate(trace.gain_follows):
         follows[index, : len(row)] = row
@@ -472,27 +490,32 @@ def _gradient_variances(trace: _Trace, alike: float) -> Array:
     return np.append(np.cumsum(noise[:-1][::-1])[::-1], 0.0) + of_lengths
 
 
-def _residuals(logits: Signal, classes: int) -> tuple[float, float]:
+def _residuals(logits: Signal, classes: int) -> tuple[tuple[float, float], float]:
     """Of softmax minus label, over random labels: two samples' mean square cosine weighted by size, and the strength of `_feedback`.
+
+    The first as the sum of what pairs of different labels and pairs of equal labels add.
 
     With A = diag(p) - pp' the strength is E[(tr A)^2 + |A|^2 - 4 p'A(p - y)] / E |p - y|^2.
     """
     if classes < 2 or not math.isfinite(logits.level):
-        return 1.0, 0.0
+        return (0.0, 1.0), 0.0
     generator = np.random.Generator(np.random.PCG64(_SEED))
     cosine = min(max(logits.mean_cosine, 0.0), 1.0)
     common = generator.standard_normal((_LOGIT_DRAWS, 1, classes))
     z = math.sqrt(logits.level) * (math.sqrt(cosine) * common + math.sqrt(1 - cosine) * generator.standard_normal((_LOGIT_DRAWS, 2, classes)))
     p = np.exp(z - z.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
-    residual = p - np.eye(classes)[generator.integers(classes, size=(_LOGIT_DRAWS, 2))]
+    labels = generator.integers(classes, size=(_LOGIT_DRAWS, 2))
+    residual = p - np.eye(classes)[labels]
     sizes = np.square(residual).sum(-1)
-    alike = np.square((residual[:, 0] * residual[:, 1]).sum(-1)).mean() / max(sizes.prod(1).mean(), 1e-300)
+    squares = np.square((residual[:, 0] * residual[:, 1]).sum(-1)) / max(sizes.prod(1).mean(), 1e-300)
+    equal = labels[:, 0] == labels[:, 1]
+    alike = float(np.where(equal, 0.0, squares).mean()), float(np.where(equal, squares, 0.0).mean())
     second = np.square(p).sum(-1)
     along = (p * (p - second[..., None]) * residual).sum(-1)  # p'A(p - y)
     norm = np.square(p * (1 - p)).sum(-1) + second**2 - (p**4).sum(-1)  # |A|^2
     strength = ((1 - second) ** 2 + norm - 4 * along).mean() / max(sizes.mean(), 1e-300)
-    return float(alike), max(float(strength), 0.0)
+    return alike, max(float(strength), 0.0)
 
 
 def recovery_depths(predictions: Sequence[LayerPrediction], input_cosine: float) -> tuple[int | None, int | None]:

@@ -172,7 +172,7 @@ def _weighted(signal: Signal, length: Array, product: Array, sigma_b2: float) ->
     share = (level / (level + sigma_b2)) ** 2 if level + sigma_b2 > 0 else 1.0
     return replace(
         signal, length=length + sigma_b2, product=product + sigma_b2, mean=np.zeros_like(length), normal=True, fixed=frozenset(),
-        own=share * signal.own, shared=share * signal.shared, cosine_noise=share * signal.cosine_noise, mean_cosine_noise=share * signal.mean_cosine_noise,
+        kurtosis=0.0, own=share * signal.own, shared=share * signal.shared, cosine_noise=share * signal.cosine_noise, mean_cosine_noise=share * signal.mean_cosine_noise,
     )
 
 
@@ -200,12 +200,11 @@ def _batch(signal: Signal, epsilon: float) -> tuple[Signal, Backward]:
     """Each unit about its mean and by its deviation over samples and positions (Yang et al. 2019)."""
     length, product = signal.centred
     level = float(length.mean()) + epsilon
-    # Units' variances scatter by 2 / PR, which their inverse feels: E 1/s^2 = (1 + 2 / PR) / E s^2.
-    ratio = signal.participation_ratio() if signal.normal else np.inf
-    excess = 2.0 / ratio if np.isfinite(ratio) and level > epsilon else 0.0
     centred = replace(signal, length=length, product=product, mean=signal.mean - signal.mean.mean())
-    behind, _ = _scaled(centred, np.full_like(length, 1.0 / level), frozenset({1, 2}) if signal.normal else frozenset(), own=max(signal.own - signal.shared, 0.0))
-    return behind, lambda gradient: gradient * ((1.0 + excess) / level)
+    fixed = frozenset({1, 2}) if signal.normal else frozenset()
+    behind, backward = _scaled(centred, np.full_like(length, 1.0 / level), fixed, own=max(signal.own - signal.shared, 0.0))
+    # z^4 / s^4 of a unit: both scatter by 2 / PR, together, which leaves 3 - 6 / PR.
+    return replace(behind, kurtosis=-6.0 / signal.participation_ratio() if signal.normal and level > epsilon else 0.0), backward
 
 
 def _strided_pairs(pairs: Pairs, layer: Convolution) -> Pairs:

@@ -86,7 +86,8 @@ class Signal:
     `normal`: whether x is normal over units for a given sample. `fixed`: Hermite degrees that a normalization holds still, so
     that they add nothing to the spread between networks. Relative variances over networks of this width: `own` of one sample's
     length, `shared` of the mean over samples; `cosine_noise` of one pair's cosine and `mean_cosine_noise` of their mean, absolute.
-    `diagonal_share`: sum_j S_jj^2 / (tr S)^2 of the covariance S over units.
+    `diagonal_share`: sum_j S_jj^2 / (tr S)^2 of the covariance S over units. `kurtosis`: excess over that of a normal, where a batch
+    normalization divides each unit by its own deviation.
     """
 
     pairs: Pairs
@@ -100,6 +101,7 @@ class Signal:
     cosine_noise: float = 0.0
     mean_cosine_noise: float = 0.0
     diagonal_share: float = 0.0
+    kurtosis: float = 0.0
 
     @property
     def positions(self) -> int:
@@ -174,14 +176,14 @@ class Activated:
     """phi of a normal signal: the signal behind it, its expansion at every sample and position, and averages over pairs of samples.
 
     `noise`: the mean over pairs of the covariance of f(u1) and g(u2), for (f, g) in "square square", "square value", "value value" and
-    "slope_square slope_square"; over the width it is the variance over networks of the pooled mean. `alike`: how the squared cosine of two
-    samples' gradients changes; `gain_products`: mean of E phi1'^2 E phi2'^2.
+    "slope_square slope_square"; over the width it is the variance over networks of the pooled mean. `alike`: the factor on the squared cosine
+    of two samples' gradients, for all pairs and for the nearest tenth; `gain_products`: mean of E phi1'^2 E phi2'^2.
     """
 
     behind: Signal
     expansion: Expansion
     noise: dict[str, float]
-    alike: float
+    alike: tuple[float, float]
     gain_products: float
     elasticity: float
 
@@ -190,6 +192,10 @@ def activate(signal: Signal, phi: ActivationFunction, units: int) -> Activated:
     """phi of a normal signal of `units` units."""
     expansion = hermite.expand(phi, signal.length)
     product = _kernel(signal, expansion)
+    if signal.kurtosis:
+        product = product - signal.pairs.of_first(expansion.mean) * signal.pairs.of_second(expansion.mean)
+        expansion = expansion.with_kurtosis(signal.kurtosis)
+        product = product + signal.pairs.of_first(expansion.mean) * signal.pairs.of_second(expansion.mean)
     first, second, c = _band_pairs(signal, expansion)
     powers = hermite.powers(c, _BAND_DEGREES)
     moving = powers.copy()
@@ -202,10 +208,12 @@ def activate(signal: Signal, phi: ActivationFunction, units: int) -> Activated:
     slopes = hermite.pair(first.slope, second.slope, powers)
     mean_square = float(expansion.second_moment.mean())
     elasticity = float(expansion.square[2].mean()) / np.sqrt(2.0) / mean_square if mean_square > 0 else 0.0
-    behind = replace(signal, length=expansion.second_moment, mean=expansion.mean, product=product, normal=False, fixed=frozenset())
+    behind = replace(signal, length=expansion.second_moment, mean=expansion.mean, product=product, normal=False, fixed=frozenset(), kurtosis=0.0)
     if mean_square > 0:
         behind = replace(behind, **_noise_behind(signal, expansion, first, second, powers, slopes, noise["square square"] / mean_square**2, elasticity, units))
-    return Activated(behind, expansion, noise, float((slopes * slopes / gains).mean()), float(gains.mean()), elasticity)
+    kept = np.minimum(slopes * slopes / gains, 1.0)
+    nearest = np.argsort(c)[-max(1, len(c) // 10) :]
+    return Activated(behind, expansion, noise, (float(kept.mean()), float(kept[nearest].mean())), float(gains.mean()), elasticity)
 
 
 def _noise_behind(
@@ -252,5 +260,6 @@ def _band_pairs(signal: Signal, expansion: Expansion) -> tuple[Expansion, Expans
     first = expansion.take((a, y, x), _BAND_DEGREES)
     second = expansion.take((b, (y + dy) % height, (x + dx) % width), _BAND_DEGREES)
     norms = np.sqrt(first.q * second.q)
-    c = np.clip(np.divide(signal.product[pair, y, x], norms, out=np.zeros_like(norms), where=norms > 0), -1.0, 1.0)
-    return first, second, c
+    c = np.divide(signal.product[pair, y, x], norms, out=np.zeros_like(norms), where=norms > 0)
+    # These few must have the mean of all: where it is 0, their own chance mean would count as correlation.
+    return first, second, np.clip(c - c.mean() + signal.cosine[different].mean(), -1.0, 1.0)
