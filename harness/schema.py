@@ -6,6 +6,7 @@ knows are the files in `conf/<group>`; a test holds them against the registries 
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,12 @@ class Config:
 
 def known_names(group: str) -> list[str]:
     """The names a configuration group offers, sorted."""
-    return sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml"))
+    return list(_files(group))
+
+
+@functools.cache  # thousands of cells ask for the same few folders
+def _files(group: str) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml")))
 
 
 def seed_list(seeds: Any) -> list[int]:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
@@ -58,7 +58,7 @@ class Job:
         return plan(self.member.trial.spec, self.facts.training_samples).steps
 
 
-def prefetch(configs: Sequence[Config | DictConfig], *, pack: int | str = "auto", program: str = "auto", workers: int | str = "auto", retry: bool = True) -> None:
+def prefetch(configs: Iterable[Config | DictConfig], *, pack: int | str = "auto", program: str = "auto", workers: int | str = "auto", retry: bool = True) -> None:
     """Train every trial of these cells that is not done yet. Failures are kept in the store; `run_cell` reports them.
 
     Args:

@@ -104,14 +104,17 @@ class Stepper:
     def advance(self, to: int) -> Iterator[int]:
         """Take all steps up to number `to`; yields the number of steps done, now and then."""
         while self.done < to:
+            self.take_steps(min(to, self.done - self.done % _REPORT_EVERY + _REPORT_EVERY))
+            yield self.done
+
+    def take_steps(self, to: int) -> None:
+        """Take all steps up to number `to`."""
+        while self.done < to:
             self.batches.prepare(self.done)
-            last = self.done + 1 == to
-            self.before = self.pack.parameters.clone() if last and to in self.plan.probes else None
+            self.before = self.pack.parameters.clone() if self.done + 1 in self.plan.probes else None
             self.update()
             self.done += 1
             self.losses += 1
-            if self.done % _REPORT_EVERY == 0:
-                yield self.done
 
     def mean_loss(self) -> Tensor:
         """Mean training loss since the last call, NaN when there was no step."""

@@ -1,0 +1,50 @@
+"""`scripts/benchmark.py` as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.benchmark import growth
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "scripts/benchmark.py", *arguments], capture_output=True, text=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--device", "cuda:77"], "device=cuda:77 is not there"), (["--repeats", "0"], "--repeats 0: expected"), (["--out", str(Path(__file__) / "inside")], "cannot be written"),
+])  # fmt: skip
+def test_a_wrong_request_is_one_line(arguments, message):
+    answer = benchmark("--quick", *arguments)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("error: ") and answer.stderr.count("\n") == 1 and message in answer.stderr
+
+
+def test_growth_is_of_real_trials(tmp_path):
+    told = []
+    grown = growth.measure(10, tmp_path, told.append)
+    assert (grown.trials, grown.jobs) == (12, 4) and grown.store_bytes > 10_000
+    assert set(grown.seconds) == {"checking the cells", "storing", "skipping all of them", "composing, checking, skipping by Hydra", "collecting", "writing the tables", "reporting"}
+    # The sweep by Hydra is the sweep that was stored: it trained nothing and left nothing new but its own log.
+    assert len(list((tmp_path / "runs-10" / "trials").iterdir())) == 12
+    assert len(told) == 7
+
+
+@pytest.mark.slow
+def test_the_quick_benchmark(tmp_path):
+    answer = benchmark("--quick", "--json", "--device", "cpu", "--out", str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    numbers = json.loads(answer.stdout)
+    assert [case["case"].split(",")[0] for case in numbers["cases"]] == ["digits", "MNIST-shaped"]
+    for case in numbers["cases"]:
+        assert all(reading["trials_per_minute"] > 0 and reading["steps_per_second"] > 0 for reading in case["readings"])
+    assert [grown["trials"] for grown in numbers["growth"]] == [12, 102]
+    page = (tmp_path / "benchmark.md").read_text()
+    assert "| (b) tensors on the device, no tracking |" in page and (tmp_path / "throughput.png").stat().st_size > 10_000
