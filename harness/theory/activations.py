@@ -11,7 +11,7 @@ from scipy.special import erf, expit, ndtr
 
 from harness.errors import RequestError
 from harness.registry import Registry
-from harness.theory.closed_forms import ClosedForms, erf_forms, exponential_linear_forms, piecewise_linear_forms
+from harness.theory.closed_forms import ClosedForms, erf_forms, exponential_linear_forms, gelu_forms, piecewise_linear_forms
 from harness.theory.piecewise import analyse
 from harness.theory.selu import ALPHA, LAMBDA, selu, selu_slope
 
@@ -131,7 +131,7 @@ def _piecewise_linear(name: str, negative_slope: float) -> ActivationFunction:
 
 @_activations.register("gelu")
 def _gelu() -> ActivationFunction:
-    return ActivationFunction("gelu", lambda x: x * ndtr(x), lambda x: ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi))
+    return ActivationFunction("gelu", lambda x: x * ndtr(x), lambda x: ndtr(x) + x * np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi), closed=gelu_forms())
 
 
 @_activations.register("silu")

@@ -71,7 +71,7 @@ def piecewise_linear_forms(negative_slope: float) -> ClosedForms:
 
 
 def erf_forms() -> ClosedForms:
-    """The error function (Williams 1997, Eq. 11): everything but the variance about a mean other than 0."""
+    """The error function (Williams 1997, "Computing with infinite networks"): everything but the variance about a mean other than 0."""
 
     def kernel(q1: Array, q2: Array, c: Array) -> Array:
         return 2 / np.pi * np.arcsin(2 * np.sqrt(q1) * np.sqrt(q2) * c / np.sqrt((1 + 2 * q1) * (1 + 2 * q2)))
@@ -85,6 +85,25 @@ def erf_forms() -> ClosedForms:
         kernel=kernel,
         slope_kernel=slope_kernel,
     )
+
+
+def gelu_forms() -> ClosedForms:
+    """GELU's kernel (Tsuchida et al. 2021, arXiv:2002.08517; `Gelu` of neural-tangents) and its derivative by the covariance."""
+
+    def parts(q1: Array, q2: Array, c: Array) -> tuple[Array, Array, Array, Array]:
+        """Covariance k, q1 q2, P = (1 + q1)(1 + q2) and sqrt(P - k^2)."""
+        product = q1 * q2
+        return np.sqrt(q1) * np.sqrt(q2) * c, product, (1 + q1) * (1 + q2), np.sqrt(1 + q1 + q2 + product * (1 - c) * (1 + c))
+
+    def kernel(q1: Array, q2: Array, c: Array) -> Array:
+        k, product, both, root = parts(q1, q2, c)
+        return k / 4 + ((k**2 + product * root**2) / (both * root) + k * np.arctan(k / root)) / (2 * np.pi)
+
+    def slope_kernel(q1: Array, q2: Array, c: Array) -> Array:
+        k, product, both, root = parts(q1, q2, c)
+        return 0.25 + (np.arctan(k / root) + k / root * (1 + (2 * (1 - product) + (k**2 + product * root**2) / root**2) / both)) / (2 * np.pi)
+
+    return ClosedForms(kernel=kernel, slope_kernel=slope_kernel)
 
 
 def _positive(mean: Array, variance: Array) -> Array:

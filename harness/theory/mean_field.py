@@ -32,12 +32,12 @@ _FAR = (40, 20, 8)
 
 
 def length_map(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike, sigma_b2: ArrayLike = 0.0) -> Array:
-    """V(q) = sigma_w2 E phi(sqrt(q) z)^2 + sigma_b2 (Poole et al. 2016, Eq. 3); shapes broadcast."""
+    """V(q) = sigma_w2 E phi(sqrt(q) z)^2 + sigma_b2 (Poole et al. 2016, section 2.1: the length map); shapes broadcast."""
     return np.multiply(sigma_w2, quadrature.second_moment(phi, 0.0, q)) + sigma_b2
 
 
 def length_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> Array:
-    """chi_q = V'(q) = sigma_w2 E[u phi(u) phi'(u)] / q with u ~ N(0, q) (Schoenholz et al. 2017, Eq. 8, by parts); q above 0.
+    """chi_q = V'(q) = sigma_w2 E[u phi(u) phi'(u)] / q with u ~ N(0, q) (Schoenholz et al. 2017, section 3, their chi_{q*} by parts); q above 0.
 
     For SELU at q = 1 and sigma_w2 = 1 it is the entry d nu~ / d nu of the Jacobian of g.
     """
@@ -46,7 +46,7 @@ def length_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> A
 
 
 def gradient_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> Array:
-    """chi_1 = sigma_w2 E phi'(sqrt(q) z)^2 (Schoenholz et al. 2017, Eq. 6): the factor of the mean squared gradient per layer.
+    """chi_1 = sigma_w2 E phi'(sqrt(q) z)^2 (Schoenholz et al. 2017, sections 2 and 5): the factor of the mean squared gradient per layer.
 
     Above 1 gradients grow and c = 1 is unstable (chaotic), below 1 they vanish (ordered). SELU with LeCun weights has 1.0716: the
     statement of Klambauer et al. (2017) that exploding gradients are impossible does not follow from their bound on the variance.
@@ -55,7 +55,7 @@ def gradient_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) ->
 
 
 def correlation_map(phi: ActivationFunction, c: ArrayLike, q: ArrayLike, sigma_w2: float, sigma_b2: float = 0.0) -> Array:
-    """C(c) = (sigma_w2 E phi(u1) phi(u2) + sigma_b2) / V(q) for two samples of equal length q (Poole et al. 2016, Eq. 5)."""
+    """C(c) = (sigma_w2 E phi(u1) phi(u2) + sigma_b2) / V(q) for two samples of equal length q (Poole et al. 2016, section 2.2: the correlation map)."""
     return pair_map(phi, q, q, c, sigma_w2, sigma_b2)[2]
 
 
@@ -73,12 +73,12 @@ def pair_map(phi: ActivationFunction, q1: ArrayLike, q2: ArrayLike, c: ArrayLike
 
 
 def correlation_gain(phi: ActivationFunction, c: ArrayLike, q: ArrayLike, sigma_w2: float) -> Array:
-    """chi_c = sigma_w2 E phi'(u1) phi'(u2): dC/dc at a fixed length q (Schoenholz et al. 2017, Eq. 9; Price's theorem)."""
+    """chi_c = sigma_w2 E phi'(u1) phi'(u2): dC/dc at a fixed length q (Schoenholz et al. 2017, section 3, their chi_{c*}; Price's theorem)."""
     return np.multiply(sigma_w2, quadrature.slope_kernel(phi, q, q, c))
 
 
 def depth_scale(gain: ArrayLike) -> Array:
-    """xi = -1 / ln |gain|: layers after which a deviation has shrunk by e; inf from gain 1 on, 0 for gain 0 (Schoenholz et al. 2017)."""
+    """xi = -1 / ln |gain|: layers after which a deviation has shrunk by e; inf from gain 1 on, 0 for gain 0 (Schoenholz et al. 2017, section 3)."""
     gain = np.abs(np.asarray(gain, dtype=float))
     with np.errstate(divide="ignore"):
         return np.where(gain >= 1.0, np.inf, -1.0 / np.log(np.minimum(gain, 1.0)))[()]

@@ -222,7 +222,8 @@ def _pairs(phi: ActivationFunction, functions: PairFunctions, q1: ArrayLike, q2:
 def _pair(phi: ActivationFunction, functions: PairFunctions, q1: float, q2: float, c: float, nodes: int | None) -> Array:
     """E of functions of (u1, u2) with u1 = s1 y1 and u2 = s2 (c y1 + r y2), y1 and y2 independent standard Gaussians."""
     s1, s2, r = np.sqrt(q1), np.sqrt(q2), np.sqrt((1.0 - c) * (1.0 + c))
-    points, kinks = _split_points(phi), np.array(phi.kinks, dtype=float)
+    # A wide z sees a smooth activation as one with a kink at 0.
+    points, kinks = _split_points(phi), np.array(phi.kinks or (0.0,))
     positions = [points / s1 if s1 > 0 else points]
     if c != 0 and s2 > 0:
         # E over y2 is phi seen through a window of width r / c: what was sharp at x is blurred about x / (s2 c).

@@ -22,7 +22,7 @@ def without_closed_forms(phi: ActivationFunction) -> ActivationFunction:
     return replace(phi, closed=ClosedForms())
 
 
-@pytest.mark.parametrize("name", ["selu", "elu", "relu", "leaky_relu", "identity", "erf"])
+@pytest.mark.parametrize("name", ["selu", "elu", "relu", "leaky_relu", "identity", "erf", "gelu"])
 def test_closed_forms_agree_with_quadrature(name):
     phi = activation(name)
     assert phi.closed != ClosedForms()
@@ -87,6 +87,15 @@ def test_the_slope_is_the_derivative_of_the_value(name):
     step = 1e-5 * np.maximum(np.abs(x), 0.1)
     np.testing.assert_allclose((phi.value(x + step) - phi.value(x - step)) / (2 * step), phi.slope(x), rtol=1e-7, atol=1e-8)
     assert np.isfinite(phi.value(np.array([-1e8, 1e8]))).all() and np.isfinite(phi.slope(np.array([-1e8, 1e8]))).all()
+
+
+@pytest.mark.parametrize("name", ["erf", "gelu"])
+@pytest.mark.parametrize("q", [1e-8, 1e2, 1e4, 1e6, 1e8])
+def test_a_wide_z_sees_smooth_activations_as_kinked(name, q):
+    phi, c = activation(name), np.array([0.3, 0.9, 0.99, 0.9999])
+    plain = without_closed_forms(phi)
+    np.testing.assert_allclose(quadrature.kernel(plain, q, q, c), quadrature.kernel(phi, q, q, c), rtol=1e-13)
+    np.testing.assert_allclose(quadrature.slope_kernel(plain, q, q, c), quadrature.slope_kernel(phi, q, q, c), rtol=2e-14 if q < 1e7 else 1e-13)
 
 
 def test_gauss_hermite_would_not_do():
