@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
 from harness.probes.readings import LayerReading
-from harness.probes.statistics import STANDARD, measure
+from harness.probes.statistics import chosen, measure
 from harness.training.schedules import Plan
 from harness.trial import Trial
 
@@ -60,7 +60,7 @@ class PlainTrial:
         """Train by the plan; `log` takes metrics and a step. Returns the final scores."""
         for step in range(self.plan.steps + 1):
             if step in self.plan.probes:
-                log(layer_statistics(self.network, *self.watched["probe"], self.before), step)
+                log(layer_statistics(self.network, *self.watched["probe"], self.before, step in (0, self.plan.steps)), step)
             if step in self.plan.evaluations:
                 log(self._evaluation(), step)
             if step < self.plan.steps:
@@ -114,7 +114,7 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float,
     return loss / len(labels), correct / len(labels)
 
 
-def layer_statistics(network: nn.Module, images: Tensor, labels: Tensor, before: list[Tensor] | None) -> dict[str, float]:
+def layer_statistics(network: nn.Module, images: Tensor, labels: Tensor, before: list[Tensor] | None, first_or_last: bool) -> dict[str, float]:
     """The standard statistics of every hidden layer, by forward hooks: `layer_01/activation_mean` and so on."""
     seen: dict[str, dict[str, Tensor]] = {}
 
@@ -138,7 +138,7 @@ def layer_statistics(network: nn.Module, images: Tensor, labels: Tensor, before:
         handle.remove()
     earlier = dict(zip((name for name, _ in network.named_parameters()), before)) if before is not None else {}
     readings = [_reading(name, layer, seen[name], earlier.get(f"{name}.weights.weight"), len(images)) for name, layer in layers.items()]
-    named = {f"{name}/{key}": value for name, own in zip(layers, measure(readings, STANDARD)) for key, value in own.items()}
+    named = {f"{name}/{key}": value for name, own in zip(layers, measure(readings, chosen("standard", first_or_last))) for key, value in own.items()}
     return dict(zip(named, torch.cat([value.double() for value in named.values()]).tolist()))
 
 
