@@ -39,6 +39,8 @@ _MOST_READ = 2**23
 _MOST_WEIGHTS = 2**23
 # Numbers that the autograd graph of one batch of the backward pass may hold.
 _MOST_GRAPH = 2**26
+# Samples of the backward pass; a mean over so many is as good.
+_MOST_GRADIENT_SAMPLES = 256
 # Weights whose gradients are measured, all layers together.
 _MOST_WEIGHT_GRADIENTS = 2**24
 # With fewer samples a variance over samples is mostly noise.
@@ -67,14 +69,29 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
     with _undisturbed(model):
         pilot = _run(model, inputs[:2], Tracer(inputs[:2], parameter_names(model), fresh_batch_norms(model)))
         _check_structure(pilot.structure)
-        count = min(len(inputs), max(_FEWEST, _MOST_NUMBERS // (pilot.largest // len(inputs[:2]))))
+        available = len(inputs)
+        count = min(available, max(_FEWEST, _MOST_NUMBERS // (pilot.largest // len(inputs[:2]))))
         inputs, labels = inputs[:count], None if labels is None else labels[:count]
         reader = _Reader()
         with torch.no_grad():
-            structure = _run(model, inputs, Tracer(inputs, parameter_names(model), fresh_batch_norms(model), on_activation=reader)).structure
+            structure = _run(model, inputs, Tracer(inputs, parameter_names(model), fresh_batch_norms(model), on_activation=reader, keep=_read_samples)).structure
         batch = max(2, min(count, _MOST_GRAPH // (pilot.numbers // len(inputs[:2]))))
-        slopes = _gradients(model, inputs, labels, batch, structure)
-    return _card(model, inputs, structure, reader, slopes, samples)
+        slopes = _gradients(model, inputs[:_MOST_GRADIENT_SAMPLES], None if labels is None else labels[:_MOST_GRADIENT_SAMPLES], batch, structure)
+    return _card(model, inputs, structure, reader, slopes, samples, available)
+
+
+def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
+    """What a model is made of, from one forward pass over `inputs` (samples, ...) without statistics: all that the lint needs.
+
+    Raises:
+        RequestError: as in `diagnose`.
+    """
+    _check(model, len(inputs))
+    inputs = _placed(inputs, model)
+    with _undisturbed(model), torch.no_grad():
+        structure = _run(model, inputs, Tracer(inputs, parameter_names(model), fresh_batch_norms(model))).structure
+    _check_structure(structure)
+    return structure
 
 
 def _check(model: nn.Module, samples: int) -> None:
@@ -98,7 +115,7 @@ def _check(model: nn.Module, samples: int) -> None:
 
 def _collected(loader: Any, samples: int) -> tuple[Tensor, Tensor | None]:
     """The first samples of a loader: inputs, and labels where every batch has them."""
-    batches = [loader] if isinstance(loader, Tensor) or (isinstance(loader, (tuple, list)) and len(loader) == 2 and all(isinstance(part, Tensor) for part in loader) and len(loader[0]) == len(loader[1])) else loader
+    batches = [loader] if isinstance(loader, Tensor) or _is_pair(loader) else loader
     if not isinstance(batches, Iterable):
         raise RequestError(f"the loader is a {type(loader).__name__}; expected an iterable of batches, a tensor, or (inputs, labels)")
     parts: list[tuple[Tensor, Tensor | None]] = []
@@ -119,6 +136,12 @@ def _collected(loader: Any, samples: int) -> tuple[Tensor, Tensor | None]:
         raise RequestError("the inputs hold a value that is not a finite number (NaN or infinite); mend the data")
     labelled = all(labels is not None and labels.dim() == 1 and not labels.is_floating_point() and len(labels) == len(part) for part, labels in parts)
     return inputs, torch.cat([labels for _, labels in parts])[:samples].long() if labelled else None
+
+
+def _is_pair(loader: Any) -> bool:
+    """Whether this is (inputs, labels) itself, not two batches."""
+    two = isinstance(loader, (tuple, list)) and len(loader) == 2 and all(isinstance(part, Tensor) for part in loader)
+    return two and loader[1].dim() == 1 and loader[0].dim() > 1 and len(loader[0]) == len(loader[1])
 
 
 _INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "data")
@@ -203,14 +226,14 @@ def measured(seen: Activated) -> tuple[dict[str, float], list[str]]:
 def reading_of(seen: Activated) -> tuple[LayerReading, int]:
     """The reading of one layer for one trial, cut to the bounds of this module, and how many samples it holds."""
     layer, z = seen.layer, seen.pre_activation
-    samples = len(z)
-    chosen = _spread(samples, max(2, _MOST_READ // max(1, z[0].numel())), z.device)
+    samples = len(seen.activation)
+    chosen = _chosen(seen.activation)
     units = _spread(layer.units, max(1, _MOST_WEIGHTS // layer.fan_in), z.device) if layer.groups == 1 else _spread(layer.units, layer.units, z.device)
     axis = z.dim() - 1 if layer.kind == "linear" else 1
 
     def shaped(tensor: Tensor, cut: bool) -> Tensor:
         tensor = tensor.detach()
-        tensor = tensor if len(chosen) == samples else tensor[chosen]
+        tensor = tensor if len(tensor) == len(chosen) else tensor[chosen]
         tensor = tensor if not cut or len(units) == layer.units else tensor.index_select(axis, units)
         if layer.kind == "linear":
             tensor = tensor.flatten(0, -2)
@@ -220,7 +243,7 @@ def reading_of(seen: Activated) -> tuple[LayerReading, int]:
             tensor = tensor.flatten(3)
         return tensor.float().unsqueeze(0)
 
-    walks = layer.convolution is not None and seen.outputs.shape == z.shape
+    walks = layer.convolution is not None and seen.outputs.shape[1:] == z.shape[1:]
     weight = layer.weight if len(units) == layer.units else layer.weight[units]
     reading = LayerReading(
         name=layer.label, kind="linear" if layer.kind == "linear" else "conv2d", activation_module=seen.module,
@@ -230,6 +253,15 @@ def reading_of(seen: Activated) -> tuple[LayerReading, int]:
         weights_module=layer.convolution if walks else None, weights_output=None if layer.direct else shaped(seen.outputs, cut=True),
     )  # fmt: skip
     return reading, len(chosen)
+
+
+def _chosen(z: Tensor) -> Tensor:
+    """The samples of a layer that are read."""
+    return _spread(len(z), max(2, _MOST_READ // max(1, z[0].numel())), z.device)
+
+
+def _read_samples(z: Tensor) -> Tensor:
+    return z[_chosen(z)]
 
 
 def _spread(count: int, most: int, device: torch.device) -> Tensor:
@@ -321,7 +353,7 @@ def _first_tensor(output: Any) -> Tensor | None:
     return next((found for found in map(_first_tensor, values) if found is not None), None)
 
 
-def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reader, gradients: _Gradients, asked: int) -> Card:
+def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reader, gradients: _Gradients, asked: int, available: int) -> Card:
     columns, absent = reader.columns, reader.absent
     for index, (layer, values) in enumerate(zip(structure.activated, columns)):
         values["gradient_square"] = gradients.square[index] if gradients.reason is None else numpy.nan
@@ -344,7 +376,7 @@ def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reade
     facts = InputFacts.of(inputs)
     return Card(
         model=type(model).__name__, parameters=sum(parameter.numel() for parameter in model.parameters()), shape=tuple(inputs.shape[1:]), samples=len(inputs), device=str(inputs.device),
-        layers=layers, verdicts=judged, criteria=evaluate(layers), findings=lint(structure, facts), summary=summarize(judged), notes=_notes(inputs, structure, gradients, asked, unknown),
+        layers=layers, verdicts=judged, criteria=evaluate(layers), findings=lint(structure, facts), summary=summarize(judged), notes=_notes(inputs, structure, gradients, asked, available, unknown),
     )  # fmt: skip
 
 
@@ -352,10 +384,11 @@ def _parameter_id(model: nn.Module, layer: Layer) -> int:
     return next((id(parameter) for name, parameter in model.named_parameters() if name == f"{layer.name}.weight"), 0)
 
 
-def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: int, unknown: str | None) -> list[str]:
+def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: int, available: int, unknown: str | None) -> list[str]:
     notes = []
     if len(inputs) < asked:
-        notes.append(f"{len(inputs)} samples were used of {asked} asked for: the loader has no more, or one layer's tensor would hold more than {_MOST_NUMBERS} numbers.")
+        why = "the loader has no more" if len(inputs) == available else f"with more of its {available}, one layer's tensor would hold more than {_MOST_NUMBERS:,} numbers"
+        notes.append(f"{len(inputs)} samples were used of {asked} asked for: {why}.")
     if len(inputs) < FEW_SAMPLES:
         notes.append(f"{len(inputs)} samples are few: moments over samples are noisy, and what needs more is absent.")
     notes.append(f"Gradients: {gradients.note}." if gradients.reason is None else f"No gradients: {gradients.reason}.")

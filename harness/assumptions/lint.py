@@ -162,10 +162,10 @@ def _scales(selus: list[Layer]) -> Iterator[Finding]:
 
 def weight_law(layer: Layer) -> tuple[str | None, float]:
     """What is wrong with the scale of a layer's weights, None where nothing is, and its mean tau."""
-    weight = layer.weight.float()
-    numbers = weight.numel()
-    tau = float(torch.linalg.vector_norm(weight, dtype=torch.float64)) ** 2 / layer.units
-    largest = float(weight.abs().max()) * math.sqrt(layer.fan_in)
+    numbers, tau = layer.weight.numel(), float(layer.scale.tau.mean())
+    if not math.isfinite(tau):
+        return None, tau
+    largest = layer.scale.largest * math.sqrt(layer.fan_in)
     if largest <= 1 + 1e-5 and 0.25 < tau < 0.45 and numbers * math.log(0.6827) < math.log(CHANCE):
         return "default initialisation", tau
     if TAU[0] <= tau <= TAU[1] or min(stats.chi2.cdf(tau * numbers, numbers), stats.chi2.sf(tau * numbers, numbers)) > CHANCE:

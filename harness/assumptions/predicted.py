@@ -97,14 +97,12 @@ def _described(layer: Layer, number: int, own: dict[str, ActivationFunction]) ->
 
 
 def _weights(layer: Layer) -> description.Dense | description.Convolution:
-    rows = layer.weight.flatten(1).double()
-    square = float(rows.square().mean())
-    omega, tau = rows.sum(1), rows.square().sum(1)
+    omega, tau = layer.scale.omega, layer.scale.tau
     law = {
-        "fan_in": layer.fan_in, "fan_out": layer.fan_out, "units": layer.units, "sigma_w2": square * layer.fan_in,
+        "fan_in": layer.fan_in, "fan_out": layer.fan_out, "units": layer.units, "sigma_w2": float(tau.mean()),
         "sigma_b2": 0.0 if layer.bias is None else float(layer.bias.double().square().mean()), "bias": layer.bias is not None,
         "centred": bool(omega.abs().max() < 1e-4 * tau.max().sqrt()), "exact": bool(tau.std(correction=0) < 1e-4 * tau.mean()),
-        "kurtosis": float(rows.pow(4).mean()) / square**2 if square > 0 else 3.0,
+        "kurtosis": layer.scale.kurtosis if math.isfinite(layer.scale.kurtosis) else 3.0,
     }  # fmt: skip
     if layer.kind != "conv2d":
         return description.Dense(**law)

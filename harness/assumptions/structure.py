@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
+
+_NUMBERS_AT_A_TIME = 2**20
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,16 @@ class Pool:
     size: int
     before: bool
     blocks: bool = True
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Of a layer's weights: each unit's omega and tau (units,), the largest size, and E w^4 / (E w^2)^2 without a mean taken off."""
+
+    omega: Tensor
+    tau: Tensor
+    largest: float
+    kurtosis: float
 
 
 @dataclass(eq=False)
@@ -72,10 +87,33 @@ class Layer:
     source: Layer | None = None
     first: bool = False
 
+    @functools.cached_property
+    def depth(self) -> int:
+        """Layers on the way from the model's input to here, itself included."""
+        return 1 + (self.source.depth if self.source is not None else 0)
+
     @property
     def label(self) -> str:
         """The name, with the number of the call where there are several."""
         return self.name if self.call == 1 else f"{self.name} (call {self.call})"
+
+    @functools.cached_property
+    def scale(self) -> Scale:
+        """The moments of the weights, computed over a few units at a time: a weight in double precision may be large."""
+        step = max(1, _NUMBERS_AT_A_TIME // self.fan_in)
+        # One buffer for all steps: freed ones of this size are not taken again by the allocator, and would add up.
+        buffer = torch.empty(min(step, self.units), self.fan_in, dtype=torch.float64, device=self.weight.device)
+        omega, tau, fourth = torch.empty(3, self.units, dtype=torch.float64, device=self.weight.device)
+        for start in range(0, self.units, step):
+            part = slice(start, min(start + step, self.units))
+            rows = buffer[: part.stop - start].copy_(self.weight[part].flatten(1))
+            for sums in (omega, tau, fourth):
+                torch.sum(rows, 1, out=sums[part])
+                rows.square_()
+        largest = max(float(self.weight.max()), -float(self.weight.min()))
+        mean_square = float(tau.mean()) / self.fan_in
+        kurtosis = float(fourth.mean()) / self.fan_in / mean_square**2 if mean_square > 0 else math.nan
+        return Scale(omega, tau, largest, kurtosis)
 
     @property
     def direct(self) -> bool:
@@ -85,7 +123,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Sum:
-    """A residual sum behind `layer`: mean squares of both terms and of what they add up to."""
+    """A residual sum behind `layer`: mean squares of both terms, before they were multiplied by a number, and of what they add up to."""
 
     layer: Layer
     branch: float

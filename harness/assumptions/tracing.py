@@ -39,10 +39,13 @@ _ACTIVATIONS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """What entered a layer's weights and what left them, alive as long as anything that comes from them."""
+    """What entered a layer's weights and what left them, alive as long as anything that comes from them.
+
+    `outputs` is None where it is the very tensor whose origin this is part of, which must not keep itself alive.
+    """
 
     inputs: Tensor
-    outputs: Tensor
+    outputs: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,20 +89,25 @@ class Tracer(TorchFunctionMode):
         fresh: ids of the running means of batch normalizations that never saw a batch: they use the batch's own statistics.
         on_activation: called behind every activation of a layer; None keeps no tensors.
         before_activation: called with (layer, z) before it, z a part of the autograd graph.
+        keep: copies what is to be kept of a z that the activation overwrites; all of it by default.
     """
 
     def __init__(
         self, model_input: Tensor, names: dict[int, str], fresh: set[int], on_activation: Callable[[Activated], None] | None = None,
-        before_activation: Callable[[Layer, Tensor], None] | None = None,
+        before_activation: Callable[[Layer, Tensor], None] | None = None, keep: Callable[[Tensor], Tensor] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.structure = Structure()
-        self.on_activation, self.before_activation = on_activation, before_activation
-        self.model_input = model_input
+        self.on_activation, self.before_activation, self.keep = on_activation, before_activation, keep
         self.names, self.fresh = names, fresh
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()
         self.origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        # Tensors that come from the model's input without any weights in between.
+        self.of_input: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.of_input[model_input] = True
+        # Mean squares that tensors had before they were multiplied by a number.
+        self.unscaled: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.whole: tuple[nn.Module, Tensor] | None = None
         # Numbers put out by all weights, normalizations and activations together, and by the largest of them.
@@ -123,6 +131,8 @@ class Tracer(TorchFunctionMode):
             return self._pool(base, func, args, kwargs)
         if base in ("add", "sub") and len(args) > 1:
             return self._sum(base, name.endswith("_"), func, args, kwargs)
+        if base in ("mul", "div"):
+            return self._factor(base, func, args, kwargs)
         if base == "pad":
             return self._padding(func, args, kwargs)
         return self._passed_on(base, func(*args, **kwargs), args)
@@ -132,7 +142,14 @@ class Tracer(TorchFunctionMode):
         self.largest = max(self.largest, tensor.numel())
 
     def _origin(self, value: Any) -> Origin | None:
-        return self.origins.get(value) if isinstance(value, Tensor) else None
+        origin = self.origins.get(value) if isinstance(value, Tensor) else None
+        if origin is None or origin.held is None or origin.held.outputs is not None:
+            return origin
+        return replace(origin, held=Held(origin.held.inputs, value))
+
+    def _remember(self, tensor: Tensor, origin: Origin) -> None:
+        own = origin.held is not None and origin.held.outputs is tensor
+        self.origins[tensor] = replace(origin, held=Held(origin.held.inputs, None)) if own else origin
 
     def _weights(self, name: str, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args)) | kwargs
@@ -145,7 +162,7 @@ class Tracer(TorchFunctionMode):
         layer = Layer(
             name=label, call=self.calls[label], kind=name, weight=weight.detach(), bias=None if given.get("bias") is None else given["bias"].detach(),
             units=weight.shape[0], fan_in=weight[0].numel(), fan_out=weight.shape[0] * weight[0, 0].numel() // given.get("groups", 1), groups=given.get("groups", 1),
-            source=source.layer if source is not None and source.stage == "activation" else None, first=inputs is self.model_input or (source is None and not self.structure.layers),
+            source=source.layer if source is not None and source.stage == "activation" else None, first=inputs in self.of_input,
         )  # fmt: skip
         if name in ("conv1d", "conv2d"):
             layer.convolution = _walk(given)
@@ -154,8 +171,18 @@ class Tracer(TorchFunctionMode):
                 layer.wrapped, layer.inner_size = self.padded[inputs]
             layer.padded = any(size > 0 for size in layer.convolution._reversed_padding_repeated_twice)
         self.structure.layers.append(layer)
-        self.origins[outputs] = Origin(layer, "weights", Held(inputs, outputs))
+        self._remember(outputs, Origin(layer, "weights", Held(inputs, outputs)))
         return outputs
+
+    def _factor(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A product: where one factor is a number, remember what the other one was before."""
+        terms = [value for value in args if isinstance(value, Tensor) and value.numel() > 1]
+        known = len(terms) == 1 and (terms[0] in self.of_input or self._origin(terms[0]) is not None)
+        before = self.unscaled.get(terms[0], _mean_square(terms[0])) if known else None
+        y = self._passed_on(name, func(*args, **kwargs), args)
+        if before is not None and isinstance(y, Tensor):
+            self.unscaled[y] = before
+        return y
 
     def _padding(self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         x = args[0] if args else kwargs["input"]
@@ -182,12 +209,12 @@ class Tracer(TorchFunctionMode):
         layer, held = origin.layer, origin.held
         if self.before_activation is not None:
             self.before_activation(layer, z)
-        kept = z.detach().clone() if in_place and self.on_activation is not None else z
+        kept = (self.keep(z.detach()) if self.keep is not None else z.detach().clone()) if in_place and self.on_activation is not None else z
         y = run()
         self._count(y)
         layer.activation, layer.module, layer.options = name, module, options
         self.structure.activated.append(layer)
-        self.origins[y] = Origin(layer, "activation")
+        self._remember(y, Origin(layer, "activation"))
         if self.on_activation is not None:
             self.on_activation(Activated(layer, held.inputs, held.outputs, kept, y, module))
         return y
@@ -223,7 +250,7 @@ class Tracer(TorchFunctionMode):
             kinds = origin.layer.normalizations if origin.stage == "weights" else origin.layer.normalizations_after
             if origin.stage != "merged":
                 kinds.append(_NORMALIZATIONS[name])
-            self.origins[y] = origin
+            self._remember(y, origin)
         return y
 
     def _dropout(self, name: str, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -238,7 +265,7 @@ class Tracer(TorchFunctionMode):
         if origin is not None:
             if dropout.rate > 0:
                 origin.layer.dropouts.append(dropout)
-            self.origins[y] = origin
+            self._remember(y, origin)
 
     def _pool(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         result = func(*args, **kwargs)
@@ -254,7 +281,7 @@ class Tracer(TorchFunctionMode):
             blocks = stride in (None, [], given)
             if origin.stage != "merged" and size != 1:
                 origin.layer.pools.append(Pool(_POOLS[name], int(size), origin.stage == "weights", blocks))
-            self.origins[y] = origin
+            self._remember(y, origin)
         return result
 
     def _sum(self, name: str, in_place: bool, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -268,22 +295,23 @@ class Tracer(TorchFunctionMode):
             if known.stage == "weights" and known.layer.bias is None and other.numel() == known.layer.units and known.layer.direct:
                 known.layer.bias = other.detach().flatten()
                 y = func(*args, **kwargs)
-                self.origins[y] = replace(known, held=Held(known.held.inputs, y))
+                self._remember(y, replace(known, held=Held(known.held.inputs, y)))
                 return y
             return self._passed_on(name, func(*args, **kwargs), args)
-        if origins[0] is None and a is not self.model_input or origins[1] is None and b is not self.model_input:
+        if any(origin is None and term not in self.of_input for origin, term in zip(origins, (a, b))):
             return self._passed_on(name, func(*args, **kwargs), args)
         if in_place and origins[0] is not None and origins[0].held is not None and origins[0].held.outputs is a:
             origins[0] = replace(origins[0], held=Held(origins[0].held.inputs, a.detach().clone()))
-        squares = [_mean_square(a), _mean_square(b)]
+        squares = [self.unscaled.get(term, _mean_square(term)) for term in (a, b)]
         y = func(*args, **kwargs)
-        carriers = sorted((origin for origin in origins if origin is not None), key=lambda origin: self.structure.layers.index(origin.layer))
+        # The branch is the way through more layers: a skip may have weights too.
+        carriers = sorted((origin for origin in origins if origin is not None), key=lambda origin: (origin.layer.depth, self.structure.layers.index(origin.layer)))
         waiting = [origin for origin in carriers if origin.stage == "weights"]
         carrier = (waiting or carriers)[-1]
         branch, skip = squares if carrier is origins[0] else squares[::-1]
         self.structure.sums.append(Sum(carrier.layer, branch, skip, _mean_square(y)))
         carrier.layer.residual = carrier.layer.residual or carrier.stage == "weights"
-        self.origins[y] = carrier
+        self._remember(y, carrier)
         return y
 
     def _passed_on(self, name: str, result: Any, args: tuple[Any, ...]) -> Any:
@@ -291,11 +319,15 @@ class Tracer(TorchFunctionMode):
         tensors = [value for value in args if isinstance(value, Tensor)] + [value for group in args if isinstance(group, (tuple, list)) for value in group if isinstance(value, Tensor)]
         known = [origin for origin in map(self._origin, tensors) if origin is not None]
         if not known:
+            if any(value in self.of_input for value in tensors):
+                for y in result if isinstance(result, (tuple, list)) else [result]:
+                    if isinstance(y, Tensor) and y.is_floating_point():
+                        self.of_input[y] = True
             return result
         origin = max(known, key=lambda candidate: self.structure.layers.index(candidate.layer))
         for y in result if isinstance(result, (tuple, list)) else [result]:
             if isinstance(y, Tensor) and y.is_floating_point() and not any(y is value for value in tensors if name in _SAME):
-                self.origins[y] = self._through(name, origin, y)
+                self._remember(y, self._through(name, origin, y))
                 if name not in _SAME:
                     self.structure.functions.add(name)
         return result
@@ -324,13 +356,15 @@ class Tracer(TorchFunctionMode):
             self._note_dropout(inputs[0], result, Dropout("alpha" if isinstance(module, AlphaDropout) else "standard", float(module.rate)))
         if self.whole is None or self.whole[0] is not module:
             return
-        z, self.whole = self.whole[1], None
+        z = self.whole[1]
         origin = self._origin(z)
         if isinstance(result, Tensor) and result.shape == z.shape and result is not z:
             name = str(getattr(module, "name", type(module).__name__))
-            self._activated(name, module, {}, origin, z, False, lambda: result)
+            # Without the module's hooks, and still as a whole while its statistics are taken.
+            self._activated(name, Elementwise(module.forward, (), {}), {}, origin, z, False, lambda: result)
         elif isinstance(result, Tensor):
-            self.origins[result] = self._through(type(module).__name__, origin, result)
+            self._remember(result, self._through(type(module).__name__, origin, result))
+        self.whole = None
 
 
 def _is_own_activation(module: nn.Module) -> bool:

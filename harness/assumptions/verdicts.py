@@ -18,6 +18,7 @@ from harness.assumptions.formulas import Formula
 Array = NDArray[numpy.float64]
 
 VERDICTS = ("holds", "strained", "fails")
+_MISSING = "not measured: "
 _KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
 
 
@@ -68,7 +69,7 @@ def summarize(judged: pandas.DataFrame, criteria: Criteria | None = None) -> dic
         rows = judged[judged["assumption"] == assumption]
         word = _worst(rows["verdict"])
         summary[f"verdict_{assumption}"] = word
-        said.append(_clause(assumption, word, rows))
+        said.append(_clause(assumption, word, rows if word == "unknown" else rows[rows["verdict"] != "unknown"]))
     sentence = "; ".join(said)
     return summary | {"verdict_sentence": sentence[:1].upper() + sentence[1:] + "."}
 
@@ -140,15 +141,16 @@ def _beyond(distance: Array, holds: float, strained: float) -> Array:
 
 
 def _reason(criterion: Criterion, values: dict[str, Array], absent: NDArray[numpy.object_]) -> NDArray[numpy.object_]:
-    needed = criterion.effect[-1].columns
+    formula = next((one for one in criterion.effect if all(name in values for name in one.columns)), criterion.effect[0])
+    needed = formula.columns
     missing = [name for name in needed if name not in values]
     if missing:
-        return numpy.full(len(absent), f"no column {', '.join(missing)}", object)
+        return numpy.full(len(absent), _MISSING + ", ".join(missing), object)
     reasons = numpy.full(len(absent), "", object)
     for name in reversed(needed):
         bad = numpy.isnan(values[name])
         reasons[bad] = [f"{name} is no number here" + (f": {why}" if why else "") for why in absent[bad]]
-    return numpy.where(reasons == "", f"{criterion.effect[-1].text} is no number here", reasons)
+    return numpy.where(reasons == "", f"{formula.text} is no number here", reasons)
 
 
 def _joined(reasons: list[NDArray[numpy.object_]]) -> NDArray[numpy.object_]:
@@ -157,8 +159,15 @@ def _joined(reasons: list[NDArray[numpy.object_]]) -> NDArray[numpy.object_]:
     if not len(codes[0]):
         return numpy.array([], object)
     combinations, inverse = numpy.unique(numpy.stack(codes), axis=1, return_inverse=True)
-    texts = ["; ".join(dict.fromkeys(filter(None, (known[code] for known, code in zip(words, combination))))) for combination in combinations.T]
+    texts = [_together([known[code] for known, code in zip(words, combination)]) for combination in combinations.T]
     return numpy.array(texts, object)[inverse.reshape(-1)]
+
+
+def _together(reasons: list[str]) -> str:
+    """Reasons in one line; missing columns are named once."""
+    missing = sorted({name for reason in reasons if reason.startswith(_MISSING) for name in reason.removeprefix(_MISSING).split(", ")})
+    others = [reason for reason in dict.fromkeys(reasons) if reason and not reason.startswith(_MISSING)]
+    return "; ".join([_MISSING + ", ".join(missing)] * bool(missing) + others)
 
 
 def _worst(words: pandas.Series) -> str:

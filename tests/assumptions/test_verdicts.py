@@ -99,7 +99,7 @@ def test_a_missing_column_is_unknown_with_its_name():
     judged = verdicts(table)
     rows = judged[judged["assumption"] == "dependence"]
     assert set(rows["verdict"]) == {"unknown"} and rows["measured"].isna().all()
-    assert all("no column" in reason and "unit_variance_cv" in reason for reason in rows["reason"])
+    assert all(reason.startswith("not measured: ") and "unit_variance_cv" in reason for reason in rows["reason"])
     assert set(judged[judged["assumption"] != "dependence"]["verdict"]) == {"holds"}
 
 
