@@ -223,7 +223,12 @@ def _predict(options: Options) -> Answer:
     from harness.command import compose
     from harness.runner import prediction_of, trained_as, view_of
 
-    one = cell(compose(options.overrides))
+    try:
+        one = cell(compose(options.overrides))
+    except RequestError as error:
+        if "Ambiguous value" in str(error):
+            raise RequestError(f"{error}: predict takes one cell, so one value for each axis") from None
+        raise
     member = one.members[0]
     prediction = prediction_of(trained_as(member).spec, view_of(member), one.facts, member.config.probe.samples)
     moments = view_of(member).prepared.moments

@@ -274,9 +274,7 @@ def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFuncti
         behind, backward = propagation.pool(signal, layer, ahead)
         return _Step(backward), behind, None
     if isinstance(layer, Normalization):
-        if trace.gain_follows:
-            trace.gain_follows[-1] = [have - one for have, one in zip(trace.gain_follows[-1], trace.follows)]
-        trace.follows = [0.0] * len(trace.follows)
+        _normalized(layer, signal, units, trace)
         if layer.kind == "batch" and trace.uncertain:
             trace.uncertain[-1] += math.log1p(2.0 / signal.participation_ratio())
         behind, backward = _through(signal, layer)
@@ -290,6 +288,21 @@ def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFuncti
     level = layer.sigma_w2 * signal.level
     trace.follows = [one * level / (level + layer.sigma_b2) if level else one for one in trace.follows]
     return _Step(backward), behind, None
+
+
+def _normalized(layer: Normalization, signal: Signal, units: int, trace: _Trace) -> None:
+    """What a normalization does to fluctuations: the gradient is divided by the deviation, and what follows forgets it.
+
+    The deviation scatters with the lengths in front, and by itself: the mean of z^2 over units by 2 c^2 / width.
+    """
+    if signal.normal:
+        square = 1.0 / signal.participation_ratio() if layer.kind == "batch" else float(np.square(signal.cosine[signal.pairs.scattered]).mean())
+        trace.sources.append(2.0 * square / units)
+        trace.follows.append(1.0)
+    if trace.gain_follows:
+        before = trace.gain_follows[-1] + [0.0] * (len(trace.follows) - len(trace.gain_follows[-1]))
+        trace.gain_follows[-1] = [have - one for have, one in zip(before, trace.follows)]
+    trace.follows = [0.0] * len(trace.follows)
 
 
 def _through(signal: Signal, layer: Dense | Convolution | Normalization) -> tuple[Signal, propagation.Backward]:
@@ -373,7 +386,7 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     ratio = 1.0 / (1.0 / signal.participation_ratio() + 1.0 / units)
     return {
         "pre_activation_mean": _normal(0.0, about_zero),
-        "pre_activation_variance": _positive(max(q - about_zero, 0.0), length_noise),
+        "pre_activation_variance": _positive(max(q - about_zero, 0.0), length_noise + 2.0 * (about_zero / q) ** 2),
         "activation_mean": _normal(mean, mean_noise),
         "activation_variance": _positive(variance, variance_noise / max(variance, 1e-300) ** 2),
         "q": _positive(q, length_noise),
