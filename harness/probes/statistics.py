@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 
 import torch
@@ -33,17 +34,37 @@ def chosen(statistics: str, first_or_last: bool) -> tuple[Statistic, ...]:
 _STACKED_NUMBERS = 2**20
 
 
-@torch.no_grad()
 def measure(readings: Sequence[LayerReading], statistics: Sequence[Statistic]) -> list[Columns]:
     """All columns of each layer of one network, in order; those that need neighbours (`finish`) included."""
     found: list[Columns] = [{} for _ in readings]
-    for group in _alike(readings):
-        merged = _merged([readings[index] for index in group])
-        columns = {name: values.unflatten(0, (len(group), -1)) for statistic in statistics for name, values in statistic(merged).items()}
+    groups = _alike(readings)
+    measured = _side_by_side(lambda group: _measured([readings[index] for index in group], statistics), groups, readings[0].pre_activation.device)
+    for group, columns in zip(groups, measured):
         for position, index in enumerate(group):
             found[index] = {name: values[position] for name, values in columns.items()}
     finish(found)
     return found
+
+
+@torch.no_grad()
+def _measured(readings: list[LayerReading], statistics: Sequence[Statistic]) -> Columns:
+    """Columns (layers, trials) of layers that are alike."""
+    merged = _merged(readings)
+    return {name: values.unflatten(0, (len(readings), -1)) for statistic in statistics for name, values in statistic(merged).items()}
+
+
+def _side_by_side(function: Callable[[list[int]], Columns], groups: list[list[int]], device: torch.device) -> list[Columns]:
+    """The function of every group; on a CPU each core takes groups of its own, as sorts and small operations do not share one out."""
+    threads = torch.get_num_threads()
+    workers = min(threads, len(groups)) if device.type == "cpu" else 1
+    if workers == 1:
+        return [function(group) for group in groups]
+    torch.set_num_threads(threads // workers)
+    try:
+        with ThreadPoolExecutor(workers) as pool:
+            return list(pool.map(function, groups))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _alike(readings: Sequence[LayerReading]) -> list[list[int]]:
