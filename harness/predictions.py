@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +100,7 @@ def predict(spec: dict[str, Any], shape: tuple[int, int, int], classes: int, inp
 def _predict(text: str, shape: tuple[int, int, int], classes: int, inputs: Inputs, samples: int) -> Prediction:
     spec = json.loads(text)
     try:
-        network, own = describe(spec, shape, classes), _own_activation(spec["activation"]["name"])
+        network, own = describe(spec, shape, classes), {name: own_activation(name) for name in [spec["activation"]["name"]] if ":" in name}
     except RequestError as error:  # theory that cannot speak stops no training
         silent = tuple(LayerPrediction(layer, 0, reason=str(error)) for layer in range(1, spec["depth"] + 1))
         return Prediction(silent, silent, math.nan, math.nan)
@@ -109,13 +110,22 @@ def _predict(text: str, shape: tuple[int, int, int], classes: int, inputs: Input
     return Prediction(layers, training, signal.level, signal.mean_cosine)
 
 
-def _own_activation(name: str) -> dict[str, ActivationFunction]:
-    """A user's function of tensors as a function of arrays, with its slope from autograd."""
-    if ":" not in name:
-        return {}
+def own_activation(path: str, kinks: tuple[float, ...] | None = None) -> ActivationFunction:
+    """A user's `module:function` for theory: of arrays as it is; of tensors, or a torch module class, with its slope from autograd.
+
+    Raises:
+        RequestError: it cannot be loaded or made, or is no elementwise map.
+    """
+    function = load_callable(path, "activation")
+    if _takes_arrays(function):
+        return from_callable(function, path, kinks)
     import torch  # a function of tensors cannot be called without it
 
-    function = load_callable(name, "activation")
+    if isinstance(function, type) and issubclass(function, torch.nn.Module):
+        try:
+            function = function().double()
+        except TypeError as error:
+            raise RequestError(f"activation {path!r} cannot be made without arguments: {error}") from error
 
     def value(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -125,7 +135,15 @@ def _own_activation(name: str) -> dict[str, ActivationFunction]:
         leaf = torch.from_numpy(np.array(x, dtype=float)).requires_grad_()
         return torch.autograd.grad(function(leaf).sum(), leaf)[0].numpy()
 
-    return {name: from_callable(value, name, slope=slope)}
+    return from_callable(value, path, kinks, slope)
+
+
+def _takes_arrays(function: Callable[..., Any]) -> bool:
+    try:
+        with np.errstate(all="ignore"):
+            return isinstance(function(np.linspace(-1.0, 1.0, 3)), np.ndarray)
+    except Exception:  # a user's code may raise anything; as a function of tensors it is tried next
+        return False
 
 
 def sentence(prediction: Prediction) -> str:

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RequestError
-from harness.registry import load_callable
+from harness.predictions import own_activation
 from harness.theory import cards, dropout, mean_field, parameters, phases, selu
-from harness.theory.activations import NAMES, ActivationFunction, activation, from_callable
+from harness.theory.activations import NAMES, ActivationFunction, activation
 
 Options = argparse.Namespace
 Answer = tuple[Any, list[str]]  # what --json prints, and the lines that are printed otherwise
@@ -339,7 +339,8 @@ def _activation(options: Options) -> ActivationFunction:
     if ":" in options.activation:
         if options.option:
             raise RequestError(f"--option is for built-in activations; {options.activation} takes none")
-        return _own_activation(options.activation, None if options.kink is None else tuple(options.kink))
+        sys.path.insert(0, os.getcwd())
+        return own_activation(options.activation, None if options.kink is None else tuple(options.kink))
     if options.kink is not None:
         raise RequestError(f"--kink is for module:function; the kinks of {options.activation} are known")
     chosen = {}
@@ -349,39 +350,6 @@ def _activation(options: Options) -> ActivationFunction:
             raise RequestError(f"--option {text}: expected NAME=VALUE with a number, such as negative_slope=0.2")
         chosen[name] = float(value)
     return activation(options.activation, **chosen)
-
-
-def _own_activation(path: str, kinks: tuple[float, ...] | None) -> ActivationFunction:
-    """A function of NumPy arrays as it is; one of torch tensors, or a torch module class, with its slope from autograd."""
-    sys.path.insert(0, os.getcwd())
-    function = load_callable(path, "activation")
-    torch = sys.modules.get("torch")  # a torch function's module has imported it
-    if torch is None or _takes_arrays(function):
-        return from_callable(function, path, kinks)
-    if isinstance(function, type) and issubclass(function, torch.nn.Module):
-        try:
-            function = function().double()
-        except TypeError as error:
-            raise RequestError(f"activation {path!r} cannot be made without arguments: {error}") from error
-
-    def value(x: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            result = function(torch.from_numpy(x))
-        return result.numpy() if isinstance(result, torch.Tensor) else result
-
-    def slope(x: np.ndarray) -> np.ndarray:
-        leaf = torch.from_numpy(np.array(x, dtype=float)).requires_grad_()
-        return torch.autograd.grad(function(leaf).sum(), leaf)[0].numpy()
-
-    return from_callable(value, path, kinks, slope)
-
-
-def _takes_arrays(function: Callable[..., Any]) -> bool:
-    try:
-        with np.errstate(all="ignore"):
-            return isinstance(function(np.linspace(-1.0, 1.0, 3)), np.ndarray)
-    except Exception:  # a user's code may raise anything; as a function of tensors it is tried next
-        return False
 
 
 def _show(value: float) -> str:

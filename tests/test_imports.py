@@ -71,7 +71,7 @@ def test_imports_go_one_way(folder):
 
 def test_only_tracking_imports_mlflow():
     users = {path.relative_to(ROOT / "harness").parts[0] for path in (ROOT / "harness").rglob("*.py") if any(name.partition(".")[0] == "mlflow" for name in imported(path))}
-    assert users == {"tracking"}
+    assert users == {"tracking", "benchmark"}  # the benchmark's yardstick logs as a user without this harness would
 
 
 @pytest.mark.parametrize("module", LIGHT)
