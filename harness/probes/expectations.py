@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.probes.readings import at
+
 # Beyond this many standard deviations a Gaussian has 1e-15 of its mass.
 _REACH = 8.0
 _NODES = 32
@@ -40,7 +42,7 @@ def _moments(module: nn.Module, mean: Tensor, variance: Tensor, nodes: Tensor, w
     t = torch.cat([-_REACH + below * (1 + nodes), kink + above * (1 + nodes)], -1)
     density = torch.cat([below * weights, above * weights], -1) * torch.exp(-0.5 * t.square())
     density = density / density.sum(-1, keepdim=True)
-    values = module(m + s * t)
+    values = at(module, m + s * t)
     first = (density * values).sum(-1)
     return first, (density * (values - first.unsqueeze(-1)).square()).sum(-1)
 

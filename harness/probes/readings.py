@@ -209,8 +209,16 @@ def pooled(moments: Moments) -> Moments:
     return Moments(moments.mean.mean(1), moments.variance.mean(1) + moments.mean.var(1, correction=0))
 
 
+def at(module: nn.Module, points: Tensor) -> Tensor:
+    """An activation at float64 points; computed in float32 where numbers of its own take nothing else."""
+    try:
+        return module(points)
+    except RuntimeError:
+        return module(points.float()).double()
+
+
 @torch.enable_grad()
 def slope(module: nn.Module, pre_activation: Tensor) -> Tensor:
     """phi'(z), entry by entry, for any elementwise activation."""
     z = pre_activation.detach().requires_grad_()
-    return torch.autograd.grad(module(z).sum(), z)[0]
+    return torch.autograd.grad(at(module, z).sum(), z)[0]

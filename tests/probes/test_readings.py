@@ -57,12 +57,27 @@ def test_the_empirical_slope_is_that_of_the_map(dense, normal):
 
 
 def test_flat_parts_of_activations():
-    assert flat_parts(nn.ReLU()) == (True, (0.0,))
-    assert flat_parts(nn.Identity()) == (False, ())
-    left, (point,) = flat_parts(nn.SELU())
-    assert left and point == pytest.approx(np.log(0.1), abs=1e-9)
-    left, points = flat_parts(nn.Tanh())
-    assert left and points == pytest.approx((-np.arctanh(0.9**0.5), np.arctanh(0.9**0.5)), abs=1e-9)
+    assert flat_parts(nn.ReLU(), torch.device("cpu")) == (True, (0.0,))
+    assert flat_parts(nn.Identity(), torch.device("cpu")) == (False, ())
+    left, (point,) = flat_parts(nn.SELU(), torch.device("cpu"))
+    assert left and point == pytest.approx(np.log(0.1), abs=2e-7)
+    left, points = flat_parts(nn.Tanh(), torch.device("cpu"))
+    assert left and points == pytest.approx((-np.arctanh(0.9**0.5), np.arctanh(0.9**0.5)), abs=2e-7)
+
+
+def test_an_activation_with_numbers_of_its_own(dense, normal):
+    """PReLU takes float32 alone, and may have learned since it was last looked at."""
+    module = nn.PReLU(init=0.5)
+    reading = dense(normal(1, 300, 20), normal(1, 30, 20, seed=1) / 20**0.5, module)
+    with torch.no_grad():
+        reading = dataclasses.replace(reading, activation=module(reading.pre_activation))
+    alike = dense(reading.inputs, reading.weight, nn.LeakyReLU(0.5), gradient=reading.gradient, weight_gradient=reading.weight_gradient)
+    learned, fixed = (measure([one], FULL)[0] for one in (reading, alike))
+    for name in learned:
+        torch.testing.assert_close(learned[name], fixed[name], equal_nan=True, rtol=1e-5, atol=1e-6)
+    assert float(learned["saturated_share"]) == 0.0
+    nn.init.constant_(module.weight, 0.01)
+    assert float(saturation(reading)["saturated_share"]) > 0.4
 
 
 def test_dead_units_are_those_whose_every_sample_is_flat(dense, normal):
