@@ -80,7 +80,8 @@ def pack_data(views: Sequence[View], probe_samples: int, device: torch.device) -
     images = datasets.load(distinct[0].dataset)
 
     def samples(split: str, count: int | None = None) -> Samples:
-        stacked = torch.stack([getattr(one, split)[:count] for one in prepared])
+        variants = [getattr(one, split)[:count] for one in prepared]
+        stacked = variants[0].unsqueeze(0) if len(variants) == 1 else torch.stack(variants)  # packs of one view share its images
         return Samples(stacked.to(device), getattr(images, split).labels[:count].to(device), variant_of_trial)
 
     source = make_source([one.training for one in prepared], images.training.labels, variant_of_trial, device, distinct[0].dataset.residency)

@@ -56,6 +56,7 @@ class PackOptimizer:
             for parameter, gradient in zip(group["params"], stored):
                 parameter.grad = gradient[start:stop]
         self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)  # or the next step would hold two sets of gradients
 
 
 def _runs(pack: Pack) -> list[tuple[tuple[int, int], tuple[float, float]]]:

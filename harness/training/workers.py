@@ -58,17 +58,26 @@ class Workers:
             yield from map(function, tasks)
             return
         with _threads_per_worker(self.threads), ThreadPoolExecutor(self.count, "worker", torch.set_num_threads, (self.threads,)) as pool:
-            waiting: set[Future[Outcome]] = {pool.submit(function, task) for task in tasks}
+            waiting: set[Future[Outcome]] = {pool.submit(self._guarded, function, task) for task in tasks}
             try:
                 while waiting:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
-                        yield future.result()
+                        if not isinstance(future.exception(), Stopped):  # what stopped it is among the others
+                            yield future.result()
             except BaseException:
                 self._stop.set()
                 for future in waiting:
                     future.cancel()
                 raise
+
+    def _guarded(self, function: Callable[[Task], Outcome], task: Task) -> Outcome:
+        self.check()
+        try:
+            return function(task)
+        except BaseException:
+            self._stop.set()
+            raise
 
 
 @contextlib.contextmanager

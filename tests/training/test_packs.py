@@ -17,6 +17,7 @@ from harness.training.feeds import feed
 from harness.training.loop import train
 from harness.training.optimizers import optimizers
 from harness.training.packs import Pack
+from harness.training.programs import TRAIN
 from harness.training.schedules import multiplier, plan
 from harness.schema import known_names
 from harness.trial import Trial
@@ -131,6 +132,64 @@ def test_initial_weights_and_batches_are_equal_to_the_bit(images, make_trial):
         for done, (x, labels) in enumerate(drawn):
             own_x, own_labels = next_batch(own, done)
             assert torch.equal(own_x[0], x[index]) and torch.equal(own_labels[0], labels[index])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_initial_state_is_equal_to_the_bit_in_every_network(images, make_trial, case):
+    trials = [make_trial(seed=seed, **BUDGET | CASES[case]) for seed in (4, 0, 9)]
+    together = Pack(trials, SHAPE, CLASSES, CPU)
+    for index, trial in enumerate(trials):
+        alone, place = Pack([trial], SHAPE, CLASSES, CPU), together.order.index(index)
+        for name, tensor in (alone.state | alone.buffers).items():
+            assert torch.equal(tensor[0], (together.state | together.buffers)[name][place]), name
+
+
+@pytest.mark.parametrize("dropout", ["alpha", "standard"])
+@pytest.mark.parametrize("program", ["batched", "stacked"])
+def test_dropout_noise_is_equal_to_the_bit(make_trial, dropout, program):
+    """Zero weights and a bias of one: what leaves the first layer is its mask alone."""
+    trials = [make_trial(seed=seed, activation="identity", dropout=dropout, **{**BUDGET, "depth": 1, "dropout.rate": 0.4}) for seed in (0, 3, 8)]
+
+    def noise(members: list[Trial], step: int) -> torch.Tensor:
+        pack = Pack(members, SHAPE, CLASSES, CPU, program)
+        for name, tensor in pack.state.items():
+            tensor.detach().fill_(1.0 if name == "layer_01.weights.bias" else 0.0)
+        pack.state["readout.weight"].detach().copy_(torch.eye(CLASSES, pack.state["readout.weight"].shape[2]))
+        pack.step.fill_(step)
+        return pack.program(pack.state, pack.buffers, torch.zeros(len(members), 32, *SHAPE), TRAIN).detach()
+
+    for step in (1, 2):
+        together = noise(trials, step)
+        assert 0.2 < float((together < 0.5).double().mean()) < 0.6
+        for index, trial in enumerate(trials):
+            assert torch.equal(noise([trial], step)[0], together[index])
+    assert not torch.equal(noise(trials, 1), noise(trials, 2)) and not torch.equal(together[0], together[1])
+
+
+def test_what_may_differ_within_a_pack_changes_no_companion(images, make_trial):
+    """Seed, scalars, initializer, activation, dropout rate and what the trial sees, all at once."""
+    differing = [
+        {"seed": 0}, {"seed": 5, "optimizer.learning_rate": 0.1}, {"optimizer.weight_decay": 0.05}, {"initializer": "orthogonal"}, {"activation": "tanh", "dropout.rate": 0.5},
+        {"initializer": "pytorch_default", "initializer.bias": "uniform", "activation": "relu"}, {"seed": 7, "activation": "elu", "activation.alpha": 0.5},
+    ]  # fmt: skip
+    trials = [make_trial(dropout="alpha", **BUDGET | changes) for changes in differing]
+    pixels, labels = images
+    doses = torch.tensor([1.0, 1.3, 0.7])[:, None, None, None, None] * pixels[None] + torch.tensor([0.0, 0.5, -0.5])[:, None, None, None, None]
+    seen = [0, 1, 2, 0, 1, 2, 1]
+
+    def data(variants: list[int]) -> PackData:
+        used = sorted(set(variants))
+        of_trial = torch.tensor([used.index(variant) for variant in variants])
+        samples = Samples(doses[used][:, 130:], labels[130:], of_trial)
+        return PackData(make_source([doses[variant, :130] for variant in used], labels[:130], of_trial, CPU), samples, samples, samples, samples)
+
+    pack = Pack(trials, SHAPE, CLASSES, CPU)
+    together = list(train(pack, data([seen[given] for given in pack.order]), plan(trials[0].spec, 130)))
+    for place, given in enumerate(pack.order):
+        alone = list(train(Pack([trials[given]], SHAPE, CLASSES, CPU), data([seen[given]]), plan(trials[given].spec, 130)))
+        for event, lonely in zip(together, alone, strict=True):
+            for key, value, expected in columns(event, lonely):
+                torch.testing.assert_close(value[place : place + 1], expected, atol=3e-5, rtol=3e-3, equal_nan=True, msg=lambda text: f"{differing[given]} {key}: {text}")
 
 
 def test_a_diverging_companion_changes_nothing_to_the_bit(images, make_trial):
