@@ -223,6 +223,8 @@ def validate(config: Config) -> None:
     _require(config.device == "auto" or config.device == "cpu" or config.device.split(":")[0] == "cuda", f"device={config.device}: expected auto, cpu, cuda or cuda:N")
     batch_norm_alone = config.normalization.name == "batch" and config.budget.batch_size == 1
     _require(not batch_norm_alone, "normalization=batch with budget.batch_size=1: a batch of one has no variance; use at least 2, or normalization=layer")
+    if config.repair in ("center_rows", "rescale_tau", "lsuv"):
+        _require(config.normalization.name != "weight_standardization", f"repair={config.repair}: normalization=weight_standardization gives every unit's weights sum 0 and length 1 whatever they are; nothing would change")
     if config.repair == "neutral_dropout":
         _require(config.dropout.name != "none", "repair=neutral_dropout: there is no dropout to repair; give dropout=alpha or dropout=standard")
 
