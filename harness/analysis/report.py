@@ -12,8 +12,10 @@ import pandas
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from harness.analysis import comparisons, figures, reproduction, rules, statistics
+from harness.analysis import assumption_figures, assumptions, comparisons, figures, reproduction, rules, statistics
 from harness.analysis.evidence import Evidence
+from harness.assumptions.criteria import load
+from harness.assumptions.verdicts import verdicts
 
 _MOST_ROWS = 200
 
@@ -30,7 +32,7 @@ class Section:
 def write(evidence: Evidence, folder: Path, title: str) -> Path:
     """Write `report.html` and one CSV for each table into `folder`; returns the report's path."""
     folder.mkdir(parents=True, exist_ok=True)
-    sections = [section(evidence) for section in (_summary, _accuracy, _comparisons, _layers, _divergence, _rules, _reproduce)]
+    sections = [section(evidence) for section in (_summary, _accuracy, _comparisons, _layers, _assumptions, _divergence, _rules, _reproduce)]
     for section in sections:
         for name, table in section.tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
@@ -122,6 +124,48 @@ def _layers(evidence: Evidence) -> Section:
         numbers = table.select_dtypes("number").columns.difference(["seed", "step", "layer", "epoch"])
         table = table[table["phase"].isin(("init", "end"))].groupby(["cell_id", "phase", "layer"], sort=False)[list(numbers)].mean().reset_index()
     return Section("Do the assumptions hold: layer profiles", parts, {"layers": table} if len(table) else {})
+
+
+def _assumptions(evidence: Evidence) -> Section:
+    """Verdicts by cell, where theory missed, two trials layer by layer, and what repairs brought back."""
+    cells, shares = assumptions.by_cell(evidence), assumptions.layer_shares(evidence)
+    cells = cells.merge(shares, on=["cell_id", "assumption"], how="left") if len(cells) and len(shares) else cells
+    misses, repairs = assumptions.theory_misses(evidence), assumptions.repairs(evidence)
+    parts = [f"<p>A trial's verdict is its worst at any layer and probe; criteria version {load().version}. The effect size decides, the band says whether theory is at fault. In brackets: the share of layers at which it holds, at the first and at the last probe.</p>"]
+    if len(cells):
+        words = cells.apply(lambda row: ", ".join(f"{row[word]} {word}" for word in ("holds", "strained", "fails", "unknown") if row[word]), axis=1)
+        words += cells.apply(_layers_that_hold, axis=1)
+        wide = cells.assign(verdict=words).pivot(index="cell_id", columns="assumption", values="verdict")[list(load().assumptions)]
+        axes = cells.drop_duplicates("cell_id").set_index("cell_id")[list(evidence.varied)]
+        parts.append(_table(axes.join(wide).reset_index(drop=True)))
+    for title, layers in assumptions.examples(evidence):
+        judged = verdicts(layers)
+        parts += [f"<h3>{escape(title)}</h3>", _picture(assumption_figures.verdict_map(judged), "Verdicts; a dot says that the measurement lies outside theory's 99 % band.")]
+        parts.append(_picture(assumption_figures.trajectories(layers), "Pooled mean and variance of each layer's activations on the vector field of SELU's map g, with the theorems' boxes."))
+        parts.append(_picture(assumption_figures.profiles(layers), "Layer profiles against theory's prediction at initialisation and its 99 % band."))
+        parts.append(_picture(assumption_figures.ladder(layers), "Attribution: each unit's mean and variance predicted with one assumption less a line."))
+    if len(misses):
+        parts.append("<h3>Where theory missed</h3><p>Readings at initialisation outside theory's 99 % band; about 0.01 is chance.</p>" + _table(misses.map(_number)))
+    if len(repairs):
+        parts.append("<h3>What repairs brought back</h3><p>Repaired against not, at the same seeds; verdicts are the usual ones, with the number of seeds that got better or worse.</p>" + _table(_repairs_shown(repairs)))
+    tables = {"verdicts": cells, "theory_misses": misses, "repairs": repairs}
+    return Section("Do the assumptions hold: verdicts", parts, {name: table for name, table in tables.items() if len(table)})
+
+
+def _layers_that_hold(row: pandas.Series) -> str:
+    shares = [row[name] for name in ("layers_hold_at_first", "layers_hold_at_the_end") if name in row and pandas.notna(row[name])]
+    return f" ({' to '.join(f'{share:.0%}' for share in shares)})" if shares else ""
+
+
+def _repairs_shown(repairs: pandas.DataFrame) -> pandas.DataFrame:
+    shown = repairs[["repair", "context", "pairs"]].copy()
+    shown["accuracy without"] = repairs["score_without"].map(_number)
+    shown["difference"] = [_interval(*row) for row in zip(repairs["difference"], repairs["low"], repairs["high"])]
+    for name in load().assumptions:
+        if name in repairs:
+            changes = zip(repairs[f"{name}_without"], repairs[name], repairs[f"{name}_better"], repairs[f"{name}_worse"])
+            shown[name] = [before if before == after and not better + worse else f"{before} to {after} ({better} better, {worse} worse)" for before, after, better, worse in changes]
+    return shown
 
 
 def _divergence(evidence: Evidence) -> Section:

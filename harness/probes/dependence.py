@@ -54,14 +54,15 @@ def variance_law(reading: LayerReading) -> Columns:
     `predicted_mean_drive`: Var_i(w_i . m) / mean_i v_i for independent weights, |m|^2 / tr S.
     """
     variance = reading.row_moments.variance if reading.direct else unit_moments(reading.rows.outputs).variance
-    columns = {"unit_variance_cv": variance.std(1, correction=0) / variance.mean(1)}
+    kurtosis = _excess_kurtosis(reading.weight)
+    columns = {"unit_variance_cv": variance.std(1, correction=0) / variance.mean(1), "weight_excess_kurtosis": kurtosis}
     inputs = reading.rows.inputs
     if inputs is None:
         return columns | absent(variance, "predicted_unit_variance_cv", "input_participation_ratio", "predicted_mean_drive")
     moments = reading.input_unit_moments if inputs is reading.inputs else unit_moments(inputs)
     gram = _gram(inputs, moments)
     diagonal = moments.variance.square().sum(1) / moments.variance.sum(1).square()
-    squared = 2 * gram.square / gram.trace.square() + _excess_kurtosis(reading.weight) * diagonal
+    squared = 2 * gram.square / gram.trace.square() + kurtosis * diagonal
     drive = moments.mean.square().sum(1) / moments.variance.sum(1)
     return columns | {"predicted_unit_variance_cv": squared.clamp(min=0).sqrt(), "input_participation_ratio": gram.participation_ratio(), "predicted_mean_drive": drive}
 
