@@ -380,6 +380,8 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     variance_noise = _spread(about_noise, about[0], about[2], units, measured, signal.shared)
     cosine, share, sampling = signal.mean_cosine, product / q, _pair_sampling(signal, measured)
     cosine_noise = signal.mean_cosine_noise + 2 * (cosine * (1 - cosine)) ** 2 / units + sampling
+    # Behind batch normalization, what a unit's tails add is known to first order only: as much again is allowed for.
+    tails = signal.kurtosis / math.sqrt(24.0)
     about_zero = 0.0 if 1 in signal.fixed else max(product, 0.0) / units
     own_alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.length).mean()) / q**2
     q_cv = math.sqrt(float(signal.length.mean((1, 2)).var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)
@@ -387,8 +389,8 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     return {
         "pre_activation_mean": _normal(0.0, about_zero),
         "pre_activation_variance": _positive(max(q - about_zero, 0.0), length_noise + 2.0 * (about_zero / q) ** 2),
-        "activation_mean": _normal(mean, mean_noise),
-        "activation_variance": _positive(variance, variance_noise / max(variance, 1e-300) ** 2),
+        "activation_mean": _normal(mean, mean_noise, abs(tails * float(expansion.value[4].mean()))),
+        "activation_variance": _positive(variance, variance_noise / max(variance, 1e-300) ** 2, abs(tails * float(about[4].mean())) / max(variance, 1e-300)),
         "q": _positive(q, length_noise),
         "q_cv": Value(q_cv),
         "cosine": _normal(cosine, cosine_noise),
@@ -420,8 +422,8 @@ def _pair_sampling(signal: Signal, measured: float) -> float:
     return 4.0 * float(signal.over_partners(signal.cosine).mean((1, 2)).var()) / measured
 
 
-def _normal(value: float, variance: float) -> Value:
-    reach = BAND_DEVIATIONS * math.sqrt(max(variance, 0.0)) + _ROUNDING
+def _normal(value: float, variance: float, uncertain: float = 0.0) -> Value:
+    reach = BAND_DEVIATIONS * math.sqrt(max(variance, 0.0)) + uncertain + _ROUNDING
     return Value(value, value - reach, value + reach)
 
 
@@ -441,11 +443,10 @@ def _backward_pass(steps: list[_Step], trace: _Trace) -> None:
     if level[-1] <= 0:
         return
     alike, feedback = _residuals(*trace.readout) if trace.readout is not None else ((0.0, 0.0), 0.0)
-    product = level / level[-1] * _feedback(level, feedback, trace)
-    variance = _gradient_variances(trace, alike) + np.square(np.log(np.maximum(product * level[-1], 1e-300) / np.maximum(level, 1e-300)))
+    product, variance = level / level[-1], _gradient_variances(trace, alike)
     # A unit's own deviation divides its gradient, E 1 / s^2 = (1 + 2 / PR) / E s^2, and batch normalization takes the gradient's
     # projection on the unit out, which is as much where classes cluster: neither is followed, the band holds both.
-    uncertain = np.append(np.cumsum(trace.uncertain[:-1][::-1])[::-1], 0.0)
+    uncertain = np.append(np.cumsum(trace.uncertain[:-1][::-1])[::-1], 0.0) + np.log(_feedback(level, feedback, trace))
     for index in known:
         values = trace.predictions[index].values
         if not values:
@@ -457,12 +458,12 @@ def _backward_pass(steps: list[_Step], trace: _Trace) -> None:
 
 
 def _feedback(level: Array, strength: float, trace: _Trace) -> Array:
-    """What forward and backward pass share, to first order in 1 / width, as a factor on each layer's product.
+    """How much forward and backward pass may share, to first order in 1 / width, as a factor on each layer's product that the band allows for.
 
     The gradient d behind weights W depends on W through z = W x. By Stein's lemma E |W'd|^2 exceeds the independent value by the share
     q / width ((tr H)^2 + |H|^2 + ..) / |d|^2 with H the second derivative of the loss by z: G times that by the logits, where G is
-    the squared gradient's gain from the logits to z. It matters where q G is large against the width; x / (1 + x) keeps the first order and
-    stays bounded where it no longer suffices.
+    the squared gradient's gain from the logits to z. It matters where q G is large against the width. Measured excesses are from
+    none to all of it (terms of the activation's curvature are left out), so the prediction itself stays that of independent passes.
     """
     share = np.array([q * one * strength / units for q, one, units in zip(trace.lengths[1:], level[1:], trace.widths[:-1])])
     return np.append(np.cumprod((1.0 + share / (1.0 + share))[::-1])[::-1], 1.0)
