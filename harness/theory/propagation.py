@@ -39,12 +39,10 @@ def convolution(signal: Signal, layer: Convolution) -> tuple[Signal, Backward]:
     """A convolution at every position: the mean over its taps, of which zero padding leaves some without input."""
     area = layer.kernel_size**2
     share = layer.sigma_w2 / area
-    taps = lambda maps, shift=None: _taps(maps, layer, shift)  # noqa: E731 - a name for one call with one layer
-    length, product = taps(signal.length) / area, taps(signal.product, signal.pairs.shift) / area
-    if layer.centred:
-        mean = taps(signal.mean) / area
-        length, product = _centred_about(length, product, mean, signal.pairs, layer, layer.fan_in, _strided_pairs(signal.pairs, layer))
+    length, product = _taps(signal.length, layer) / area, _taps(signal.product, layer, signal.pairs.shift) / area
     pairs = _strided_pairs(signal.pairs, layer)
+    if layer.centred:
+        length, product = _centred_about(length, product, _taps(signal.mean, layer) / area, pairs, layer.fan_in)
     behind = _weighted(replace(signal, pairs=pairs), layer.sigma_w2 * length, layer.sigma_w2 * product, layer.sigma_b2)
     height, width = signal.length.shape[1:]
     return behind, lambda gradient: share * _taps_back(gradient, layer, height, width)
@@ -104,7 +102,10 @@ def residual(signal: Signal, branch: Signal, skip_scale: float, branch_scale: fl
     skip2, branch2 = skip_scale**2, branch_scale**2
     length = skip2 * signal.length + branch2 * branch.length + both * own
     weight = skip2 * signal.level / max(float(length.mean()), 1e-300)
-    mix = lambda name: weight**2 * getattr(signal, name) + (1 - weight) ** 2 * getattr(branch, name)  # noqa: E731
+
+    def mix(name: str) -> float:
+        return weight**2 * getattr(signal, name) + (1 - weight) ** 2 * getattr(branch, name)
+
     return Signal(
         pairs, length, skip_scale * signal.mean + branch_scale * branch.mean, skip2 * signal.product + branch2 * branch.product + both * cross,
         signal.normal and branch.normal, frozenset(), *(mix(name) for name in ("own", "shared", "cosine_noise", "mean_cosine_noise")),
@@ -178,13 +179,13 @@ def _weighted(signal: Signal, length: Array, product: Array, sigma_b2: float) ->
 
 def _centred(length: Array, product: Array, mean: Array, pairs: Pairs, layer: Dense) -> tuple[Array, Array]:
     """What weights of sum 0 see: inputs about their mean over units."""
-    return _centred_about(length, product, mean, pairs, layer, layer.fan_in, pairs) if layer.centred else (length, product)
+    return _centred_about(length, product, mean, pairs, layer.fan_in) if layer.centred else (length, product)
 
 
-def _centred_about(length: Array, product: Array, mean: Array, pairs: Pairs, layer: Dense | Convolution, fan_in: int, behind: Pairs) -> tuple[Array, Array]:
+def _centred_about(length: Array, product: Array, mean: Array, pairs: Pairs, fan_in: int) -> tuple[Array, Array]:
     # Weights spread evenly over the fan_in - 1 directions orthogonal to the constant one.
     scale = fan_in / (fan_in - 1)
-    return scale * np.maximum(length - mean * mean, 0.0), scale * (product - behind.of_first(mean) * behind.of_second(mean))
+    return scale * np.maximum(length - mean * mean, 0.0), scale * (product - pairs.of_first(mean) * pairs.of_second(mean))
 
 
 def _scaled(signal: Signal, factor: Array, fixed: frozenset[int], own: float) -> tuple[Signal, Backward]:
