@@ -20,21 +20,51 @@ def statuses(config) -> list[str]:
     return sorted(record.status for record in Store(config.runs).records())
 
 
-def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost(make_config, monkeypatch, capsys):
-    config = make_config(**TINY | {"seeds": 5})
-    tried = []
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("fits", [1, 2])
+def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(make_config, monkeypatch, capsys, fits, workers):
+    config = make_config(**TINY | {"seeds": 10})
+    tried, trained = [], []
 
     def scarce(members, facts, program, on_steps):
         tried.append(len(members))
-        if len(members) > 2:
+        if len(members) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
+        trained.extend(member.trial.trial_id for member in members)
         return runner.run_pack(members, facts, program, on_steps)
 
     monkeypatch.setattr(sweep, "run_pack", scarce)
-    sweep.prefetch([config])
-    assert statuses(config) == ["done"] * 5
-    assert tried[0] == 5 and max(tried[1:]) < 5 and sum(size for size in tried if size <= 2) == 5
+    sweep.prefetch([config], workers=workers)
+    assert statuses(config) == ["done"] * 10
+    assert len(trained) == len(set(trained)) == 10
+    assert tried[0] == 10 // workers and min(tried) >= 1
+    # Sizes that failed are not tried again.
+    assert all(sum(size == other for other in tried) <= workers for size in tried if size > fits)
     assert "trying it in halves" in capsys.readouterr().err
+
+
+def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypatch):
+    config = make_config(**TINY | {"seeds": 3})
+
+    def never(members, facts, program, on_steps):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(sweep, "run_pack", never)
+    sweep.prefetch([config])
+    assert statuses(config) == ["failed"] * 3
+    with pytest.raises(TrialsFailed, match="Tried to allocate 9 GiB"):
+        sweep.run_cell(config)
+
+
+def test_packs_are_even_and_keep_all_workers_busy(make_config):
+    members = cells.cell(make_config(**TINY | {"seeds": 65})).members
+    jobs = [sweep.Job(member, None) for member in members]
+
+    def sizes(count: int, pack: int, workers: int) -> list[int]:
+        return [len(part) for part in sweep._even_parts(jobs[:count], sweep.Choice("batched", pack, workers))]
+
+    assert sorted(sizes(65, 64, 1)) == [32, 33] and sizes(64, 64, 1) == [64]
+    assert sizes(48, 16, 2) == [12] * 4 and sizes(3, 16, 2) == [1, 2] and sizes(1, 16, 2) == [1]
 
 
 def test_one_bad_trial_fails_alone_and_is_retried_only_when_asked(make_config, monkeypatch):
