@@ -381,7 +381,7 @@ def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reade
 
 
 def _parameter_id(model: nn.Module, layer: Layer) -> int:
-    return next((id(parameter) for name, parameter in model.named_parameters() if name == f"{layer.name}.weight"), 0)
+    return next((id(parameter) for name, parameter in model.named_parameters() if name in (layer.name, f"{layer.name}.weight")), 0)
 
 
 def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: int, available: int, unknown: str | None) -> list[str]:
@@ -392,6 +392,8 @@ def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: i
     if len(inputs) < FEW_SAMPLES:
         notes.append(f"{len(inputs)} samples are few: moments over samples are noisy, and what needs more is absent.")
     notes.append(f"Gradients: {gradients.note}." if gradients.reason is None else f"No gradients: {gradients.reason}.")
+    if gradients.reason is None and not any(gradients.square):
+        notes.append("Every gradient is 0, so that their ratios are absent: the output does not move with the layers, as with a last layer of zeros.")
     if gradients.weights_reason is not None:
         notes.append(f"No gradients of weights: {gradients.weights_reason}.")
     if unknown is not None:

@@ -26,6 +26,7 @@ _NORMALIZATIONS = {"batch_norm": "batch", "layer_norm": "layer", "group_norm": "
 _DROPOUTS = {name: "standard" for name in ("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout")} | {"alpha_dropout": "alpha", "feature_alpha_dropout": "alpha"}
 _POOLS = {f"{prefix}{kind}_pool{dims}d": word for prefix in ("", "adaptive_") for kind, word in (("max", "max"), ("avg", "average")) for dims in (1, 2, 3)}
 _POOLS |= {f"{name}_with_indices": "max" for name in list(_POOLS) if "max" in name}
+_WEIGHT_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 # Leave every number as it is, or only move it.
 _SAME = {"clone", "contiguous", "to", "float", "double", "detach", "type", "requires_grad", "identity"}
@@ -106,6 +107,8 @@ class Tracer(TorchFunctionMode):
         # Tensors that come from the model's input without any weights in between.
         self.of_input: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.of_input[model_input] = True
+        # Parameters by their transposes.
+        self.turned: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         # Mean squares that tensors had before they were multiplied by a number.
         self.unscaled: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
@@ -117,10 +120,17 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if self.whole is not None or name.startswith("__"):
-            return self._passed_on(name, func(*args, **kwargs), args) if name == "__getitem__" and self.whole is None else func(*args, **kwargs)
+            result = func(*args, **kwargs)
+            if self.whole is None and name in ("__getitem__", "__get__"):
+                self._turn(result, args)
+                return self._passed_on(name, result, args) if name == "__getitem__" else result
+            return result
         base = name.rstrip("_")
         if base == "linear" or base in _CONVOLUTIONS:
-            return self._weights(base, func, args, kwargs)
+            return self._weights(base, dict(zip(_WEIGHT_ARGUMENTS, args)) | kwargs, lambda: func(*args, **kwargs))
+        product = self._product(base, args)
+        if product is not None:
+            return self._weights("linear", product, lambda: func(*args, **kwargs))
         if base in _ACTIVATIONS or self._rectifies(base, args, kwargs):
             return self._activation(base, name.endswith("_"), func, args, kwargs)
         if base in _NORMALIZATIONS:
@@ -135,7 +145,10 @@ class Tracer(TorchFunctionMode):
             return self._factor(base, func, args, kwargs)
         if base == "pad":
             return self._padding(func, args, kwargs)
-        return self._passed_on(base, func(*args, **kwargs), args)
+        result = func(*args, **kwargs)
+        if base in ("t", "transpose", "permute"):
+            self._turn(result, args)
+        return self._passed_on(base, result, args)
 
     def _count(self, tensor: Tensor) -> None:
         self.numbers += tensor.numel()
@@ -151,13 +164,29 @@ class Tracer(TorchFunctionMode):
         own = origin.held is not None and origin.held.outputs is tensor
         self.origins[tensor] = replace(origin, held=Held(origin.held.inputs, None)) if own else origin
 
-    def _weights(self, name: str, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args)) | kwargs
+    def _product(self, name: str, args: tuple[Any, ...]) -> dict[str, Any] | None:
+        """A product x W written out, W a parameter or its transpose, as the arguments of a linear layer; None for any other."""
+        if name not in ("matmul", "mm", "addmm") or len(args) < 2:
+            return None
+        x, factor = args[-2:]
+        turned = self.turned.get(factor) if isinstance(factor, Tensor) else None
+        if not isinstance(factor, Tensor) or factor.dim() != 2 or (turned is None and id(factor) not in self.names):
+            return None
+        label = self.names[id(factor if turned is None else turned)]
+        bias = args[0] if name == "addmm" and args[0].dim() == 1 else None
+        return {"input": x, "weight": factor.detach().t() if turned is None else turned.detach(), "bias": bias, "label": label}
+
+    def _turn(self, result: Any, args: tuple[Any, ...]) -> None:
+        """Remember the transpose of a parameter."""
+        if args and id(args[0]) in self.names and isinstance(result, Tensor) and result.dim() == 2 and result.shape == args[0].shape[::-1] and result.data_ptr() == args[0].data_ptr():
+            self.turned[result] = args[0]
+
+    def _weights(self, name: str, given: dict[str, Any], run: Callable[[], Tensor]) -> Tensor:
         inputs, weight = given["input"], given["weight"]
-        outputs = func(*args, **kwargs)
+        outputs = run()
         self._count(outputs)
         source = self._origin(inputs)
-        label = self.names.get(id(weight), "").removesuffix(".weight") or (self.stack[-1] if self.stack else "") or name
+        label = given.get("label", self.names.get(id(weight), "")).removesuffix(".weight") or (self.stack[-1] if self.stack else "") or name
         self.calls[label] += 1
         layer = Layer(
             name=label, call=self.calls[label], kind=name, weight=weight.detach(), bias=None if given.get("bias") is None else given["bias"].detach(),

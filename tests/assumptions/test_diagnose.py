@@ -104,6 +104,29 @@ def test_functions_and_a_module_used_twice_are_seen_in_the_order_of_calls():
     assert layers["pre_activation_variance"].iloc[1] != layers["pre_activation_variance"].iloc[2]
 
 
+@pytest.mark.parametrize("product", [lambda x, w, b: x @ w.T + b, lambda x, w, b: x.matmul(w.t()) + b, lambda x, w, b: torch.addmm(b, x, w.transpose(0, 1)), lambda x, w, b: functional.linear(x, w) + b])
+def test_products_written_out_are_layers(product):
+    class Written(nn.Module):
+        def __init__(self, inner: nn.Sequential) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner[2](functional.selu(product(x, self.inner[0].weight, self.inner[0].bias)))
+
+    model = models.selu_mlp([20, 32, 4])
+    nn.init.normal_(model[0].bias, generator=torch.Generator().manual_seed(0))
+    expected, found = (diagnose(one, data(20)).layers for one in (model, Written(model)))
+    assert found["name"].tolist() == ["inner.0"]
+    assert numpy.allclose(expected.select_dtypes("number"), found.select_dtypes("number"), equal_nan=True, rtol=1e-4)
+
+
+def test_a_last_layer_of_zeros_is_noted():
+    model = models.selu_mlp([20, 32, 4])
+    nn.init.zeros_(model[2].weight)
+    assert any("Every gradient is 0" in note for note in diagnose(model, data(20)).notes)
+
+
 def test_modules_and_functions_agree():
     class Written(nn.Module):
         def __init__(self, inner: nn.Sequential) -> None:
