@@ -373,11 +373,11 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     length_noise = signal.shared + alike / units + of_samples
     mean, second = float(expansion.mean.mean()), activated.behind.level
     noise = activated.noise
-    mean_noise = _spread(noise["value value"], expansion.value[0], expansion.value[2], units, measured, signal.shared)
+    mean_noise = _spread(noise["value value"], expansion.value, signal, units, measured)
     about_noise = noise["square square"] - 4 * mean * noise["square value"] + 4 * mean**2 * noise["value value"]
     about = expansion.square - 2 * mean * expansion.value
     variance = max(second - mean**2 - mean_noise, 0.0)
-    variance_noise = _spread(about_noise, about[0], about[2], units, measured, signal.shared)
+    variance_noise = _spread(about_noise, about, signal, units, measured)
     cosine, share, sampling = signal.mean_cosine, product / q, _pair_sampling(signal, measured)
     cosine_noise = signal.mean_cosine_noise + 2 * (cosine * (1 - cosine)) ** 2 / units + sampling
     # Behind batch normalization, what a unit's tails add is known to first order only: as much again is allowed for.
@@ -406,13 +406,16 @@ def _unit_variance_cv(signal: Signal, layer: Dense | Convolution, measured: floa
     return float(unit_variance_cv(signal.participation_ratio(measured), layer.kurtosis, signal.diagonal_share, layer.fan_in if layer.exact else None))
 
 
-def _spread(noise: float, by_sample: Array, degree_2: Array, units: int, measured: float, shared: float) -> float:
+def _spread(noise: float, coefficients: Array, signal: Signal, units: int, measured: float) -> float:
     """Variance over networks of the pooled mean of f(u): of the units, of the length they share, and of the samples measured.
 
-    `by_sample` is E f(u) for every sample and `degree_2` its second Hermite coefficient: q dE f/dq = f_2 / sqrt(2).
+    `noise` is the covariance of f at different samples, `coefficients` f's Hermite coefficients for every sample: the first is E f(u),
+    and the second gives q dE f/dq = f_2 / sqrt(2). Of all pairs of measured samples and positions, some are of one with itself.
     """
-    follow = float(degree_2.mean()) / math.sqrt(2.0)
-    return max(noise, 0.0) / units + follow**2 * shared + float(by_sample.mean((1, 2)).var()) / measured
+    degrees = np.array([degree for degree in range(1, len(coefficients)) if degree not in signal.fixed])
+    own = float(np.square(coefficients[degrees]).sum(0).mean()) / (measured * signal.positions)
+    follow = float(coefficients[2].mean()) / math.sqrt(2.0)
+    return (max(noise, 0.0) + own) / units + follow**2 * signal.shared + float(coefficients[0].mean((1, 2)).var()) / measured
 
 
 def _pair_sampling(signal: Signal, measured: float) -> float:
