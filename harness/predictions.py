@@ -173,7 +173,7 @@ def _activations(layers: tuple[LayerPrediction, ...]) -> str:
             return f"the variance of activations {verb}, at the end by a factor of {rate:.3g} a layer, to {variances[-1]:.3g}, with mean {mean:.2g}"
     inside = 0.8 <= variances[-1] <= 1.5 and abs(mean) <= 0.1
     keeps = "activations keep" if abs(variances[-1] / variances[0] - 1) < 0.1 else "activations reach"
-    return f"{keeps} mean {mean:.2f} and variance {variances[-1]:.2f}" + (", inside" if inside else ", outside") + " Theorem 1's range"
+    return f"{keeps} mean {round(mean, 2) + 0.0:.2f} and variance {variances[-1]:.2f}" + (", inside" if inside else ", outside") + " Theorem 1's range"
 
 
 def _gradients(layers: tuple[LayerPrediction, ...]) -> str:

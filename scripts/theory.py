@@ -245,26 +245,27 @@ def _predict(options: Options) -> Answer:
         *_prediction_table(result["layers"]),
         "",
         prediction.sentence,
-        "Variance of activations inside [0.8, 1.5]: " + ("at no layer" if variance_depth is None else f"from layer {variance_depth} on, for the first time"),
-        "Cosine at half the inputs': " + ("at no layer" if cosine_depth is None else f"layer {cosine_depth}"),
+        "Variance of activations inside [0.8, 1.5]: " + ("at no layer" if variance_depth is None else f"first at layer {variance_depth}"),
+        "Cosine at half the inputs': " + ("at no layer" if cosine_depth is None else f"first at layer {cosine_depth}"),
     ]
     return result, lines
 
 
 def _prediction_table(rows: list[dict[str, Any]]) -> list[str]:
     """The layers, each number with its 99 % band for one network of this width."""
-    columns = {"q": 26, "mean": 28, "variance": 26, "c": 26, "gradient_product": 30}
-    lines = ["layer  " + "".join(f"{name:<{width}}" for name, width in columns.items()).rstrip()]
-    for row in rows:
-        if row["reason"] is not None:
-            lines.append(f"{row['layer']:>5}  unknown: {row['reason']}")
-            continue
-        cells = []
-        for name, width in columns.items():
-            band = f" [{row[name + '_low']:.3g}, {row[name + '_high']:.3g}]" if math.isfinite(row[f"{name}_low"]) else ""
-            cells.append(f"{row[name]:.4g}{band}".ljust(width))
-        lines.append(f"{row['layer']:>5}  " + "".join(cells).rstrip())
+    names = ("q", "mean", "variance", "c", "gradient_product")
+    cells = [[_with_band(row, name) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[column]) for line in cells)) + 2 for column, name in enumerate(names)]
+    lines = ["layer  " + "".join(name.ljust(width) for name, width in zip(names, widths)).rstrip()]
+    for row, line in zip(rows, cells):
+        said = "".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() if row["reason"] is None else f"unknown: {row['reason']}"
+        lines.append(f"{row['layer']:>5}  {said}")
     return lines
+
+
+def _with_band(row: dict[str, Any], name: str) -> str:
+    band = f" [{row[name + '_low']:.3g}, {row[name + '_high']:.3g}]" if math.isfinite(row[f"{name}_low"]) else ""
+    return f"{row[name]:.4g}{band}"
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:

@@ -56,11 +56,15 @@ class Expansion:
         return self.slope_square[0]
 
     def with_kurtosis(self, excess: float) -> Expansion:
-        """With means as for a u of this excess kurtosis, to first order: E f(u) = f_0 + excess f_4 / sqrt(24) (Gram-Charlier)."""
+        """With means as for a u of this excess kurtosis, to first order: E f(u) = f_0 + excess f_4 / sqrt(24) (Gram-Charlier).
+
+        The first order is trusted up to a quarter of a mean (of the root mean square, for phi and phi' themselves).
+        """
+        limits = {"value": np.sqrt(self.square[0]), "square": self.square[0], "slope": np.sqrt(self.slope_square[0]), "slope_square": self.slope_square[0]}
         moved = {}
-        for name in ("value", "square", "slope", "slope_square"):
+        for name, limit in limits.items():
             moved[name] = getattr(self, name).copy()
-            moved[name][0] += excess / np.sqrt(24.0) * moved[name][4]
+            moved[name][0] += np.clip(excess / np.sqrt(24.0) * moved[name][4], -0.25 * limit, 0.25 * limit)
         return Expansion(self.q, **moved, rest=self.rest)
 
     def take(self, index: Array | tuple[Array, ...], degree: int = DEGREE) -> Expansion:

@@ -371,7 +371,7 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.product[pairs]).mean()) / q**2
     of_samples = 0.0 if 2 in signal.fixed else float(signal.length.mean((1, 2)).var()) / q**2 / measured
     length_noise = signal.shared + alike / units + of_samples
-    mean, second = float(expansion.mean.mean()), activated.behind.level
+    mean, second = expansion.mean.mean(), activated.behind.level  # NumPy numbers: they overflow to infinity, which the next layer reports
     noise = activated.noise
     mean_noise = _spread(noise["value value"], expansion.value, signal, units, measured)
     about_noise = noise["square square"] - 4 * mean * noise["square value"] + 4 * mean**2 * noise["value value"]
@@ -380,8 +380,9 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     variance_noise = _spread(about_noise, about, signal, units, measured)
     cosine, share, sampling = signal.mean_cosine, product / q, _pair_sampling(signal, measured)
     cosine_noise = signal.mean_cosine_noise + 2 * (cosine * (1 - cosine)) ** 2 / units + sampling
-    # Behind batch normalization, what a unit's tails add is known to first order only: as much again is allowed for.
-    tails = signal.kurtosis / math.sqrt(24.0)
+    # Behind batch normalization, what a unit's tails add, its own and those of samples of different lengths, is known to first
+    # order only: as much again is allowed for.
+    tails = (abs(signal.kurtosis) + 3.0 * float(signal.length.var()) / q**2) / math.sqrt(24.0) if signal.kurtosis else 0.0
     about_zero = 0.0 if 1 in signal.fixed else max(product, 0.0) / units
     own_alike = 0.0 if 2 in signal.fixed else 2.0 * float(np.square(signal.length).mean()) / q**2
     q_cv = math.sqrt(float(signal.length.mean((1, 2)).var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)

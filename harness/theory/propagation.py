@@ -204,8 +204,8 @@ def _batch(signal: Signal, epsilon: float) -> tuple[Signal, Backward]:
     centred = replace(signal, length=length, product=product, mean=signal.mean - signal.mean.mean())
     fixed = frozenset({1, 2}) if signal.normal else frozenset()
     behind, backward = _scaled(centred, np.full_like(length, 1.0 / level), fixed, own=max(signal.own - signal.shared, 0.0))
-    # z^4 / s^4 of a unit: both scatter by 2 / PR, together, which leaves 3 - 6 / PR.
-    return replace(behind, kurtosis=-6.0 / signal.participation_ratio() if signal.normal and level > epsilon else 0.0), backward
+    # A unit over its own deviation is a coordinate on a sphere of PR dimensions: E z^4 / s^4 = 3 PR / (PR + 2).
+    return replace(behind, kurtosis=-6.0 / (signal.participation_ratio() + 2.0) if signal.normal and level > epsilon else 0.0), backward
 
 
 def _strided_pairs(pairs: Pairs, layer: Convolution) -> Pairs:
