@@ -101,12 +101,13 @@ def _predict(text: str, shape: tuple[int, int, int], classes: int, inputs: Input
     spec = json.loads(text)
     try:
         network, own = describe(spec, shape, classes), {name: own_activation(name) for name in [spec["activation"]["name"]] if ":" in name}
-    except RequestError as error:  # theory that cannot speak stops no training
-        silent = tuple(LayerPrediction(layer, 0, reason=str(error)) for layer in range(1, spec["depth"] + 1))
+        layers = predictions.predict(network, inputs, samples, activations=own)
+        training = layers if spec["dropout"]["name"] == "none" else predictions.predict(network, inputs, samples, training=True, activations=own)
+        signal = inputs.signal(network)
+    except Exception as error:  # theory that cannot speak, whatever the reason, costs no trained trial: the reason stands in its place
+        reason = str(error) if isinstance(error, RequestError) else f"{type(error).__name__}: {error}"
+        silent = tuple(LayerPrediction(layer, 0, reason=reason) for layer in range(1, spec["depth"] + 1))
         return Prediction(silent, silent, math.nan, math.nan)
-    layers = predictions.predict(network, inputs, samples, activations=own)
-    training = layers if spec["dropout"]["name"] == "none" else predictions.predict(network, inputs, samples, training=True, activations=own)
-    signal = inputs.signal(network)
     return Prediction(layers, training, signal.level, signal.mean_cosine)
 
 
