@@ -31,7 +31,7 @@ from mlflow.tracking import MlflowClient
 from harness.schema import TrackingConfig
 from harness.store import writes
 from harness.store.records import Record
-from harness.tracking import figure, views
+from harness.tracking import figure, page, views
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -105,7 +105,9 @@ class Connection:
             writes.write_json(Path(folder) / "config.json", {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}, sync=False)
             shutil.copy(record.folder / "layers.parquet", folder)
             if self.settings.figures and len(layers):
-                (Path(folder) / "layers.svg").write_text(figure.layer_profile(layers, run_name(record)))
+                profile = figure.layer_profile(layers, run_name(record))
+                (Path(folder) / "layers.svg").write_text(profile)
+                (Path(folder) / "diagnosis.html").write_text(page.diagnosis(record, layers, run_name(record), profile), encoding="utf-8")
             self.client.log_artifacts(run_id, folder)
 
     def links(self) -> list[str]:

@@ -48,7 +48,15 @@ def test_a_trial_becomes_one_flat_complete_run(trained):
     assert sorted(steps) == [0, 2, 4]
     assert run.inputs.dataset_inputs[0].dataset.name == "digits"
     files = {file.path for file in client(uri).list_artifacts(run.info.run_id)}
-    assert files == {"config.json", "layers.parquet", "layers.svg"}
+    assert files == {"config.json", "diagnosis.html", "layers.parquet", "layers.svg"}
+    verdict = {name: value for name, value in record.summary.items() if name.startswith("verdict_")}
+    assert set(verdict) >= {f"verdict_{name}" for name in ("input", "weights", "gaussianity", "dependence", "contraction", "sentence")}
+    assert {name: run.data.tags[name] for name in verdict} == verdict
+    page = (trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "diagnosis.html").read_text()
+    # Three layers, three probes, five assumptions; nothing is loaded from elsewhere.
+    assert page.count('<td style="background:') == 3 * 3 * 5 and "src=" not in page and "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    predicted = {point.step: point.value for point in client(uri).get_metric_history(run.info.run_id, "init/variance_predicted")}
+    assert predicted == pytest.approx(layers[layers["phase"] == "init"].set_index("layer")["predicted_activation_variance"].to_dict())
     assert (trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "layers.parquet").read_bytes() == (record.folder / "layers.parquet").read_bytes()
 
 
