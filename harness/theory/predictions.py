@@ -29,10 +29,12 @@ Array = NDArray[np.float64]
 BAND_DEVIATIONS = 2.5758293035489004
 # Representative samples: all pairs of so many vectors; of maps as many as keep pairs x positions near _MAP_ENTRIES.
 _VECTORS, _MAP_ENTRIES = 48, 40_000
+# Bands of lengths are those of a log-linear response: beyond this error of a logarithm they mean nothing.
+_MOST_BEND = 0.1
 # Measurements are in float32: what a normalization holds still is off by this much.
 _ROUNDING = 1e-5
 # Draws of a pair's logits for the alikeness of their residuals.
-_LOGIT_DRAWS = 2_000
+_LOGIT_DRAWS = 600
 _SEED = 20170608
 
 
@@ -223,7 +225,7 @@ def _forward(network: Sequence[Layer], signal: Signal, trace: _Trace, known: dic
     for layer in network:
         units = layer.units if isinstance(layer, (Dense, Convolution)) else units
         if trace.reason is None:
-            trace.reason = _obstacle(layer, signal, ahead)
+            trace.reason = _obstacle(layer, signal, ahead) or _apart(layer, signal, known)
         if trace.reason is not None:
             for _ in range(_activations_in(layer)):
                 trace.predictions.append(LayerPrediction(len(trace.predictions) + 1, units, reason=trace.reason))
@@ -250,10 +252,28 @@ def _obstacle(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFunct
     return None
 
 
+def _apart(layer: Layer, signal: Signal, known: dict[str, ActivationFunction]) -> str | None:
+    """Why no band can be given where the length map is so curved over the band of lengths that networks part ways."""
+    if not isinstance(layer, Activation) or signal.shared <= 0 or signal.level <= 0:
+        return None
+    reach = BAND_DEVIATIONS * math.sqrt(signal.shared)
+    ends = hermite.expand(_function(layer, known), signal.level * np.exp([-reach, 0.0, reach]))
+    logs = np.log(np.maximum(ends.second_moment, 1e-300))
+    slope = float(ends.square[2][1]) / math.sqrt(2.0) / max(float(ends.second_moment[1]), 1e-300)
+    bend = max(abs(logs[0] - logs[1] + slope * reach), abs(logs[2] - logs[1] - slope * reach))
+    if bend <= _MOST_BEND:
+        return None
+    return f"at this width lengths scatter over a factor of {math.exp(2 * reach):.0f}, which {layer.name} maps to different fates: some networks vanish here while others do not"
+
+
+def _function(layer: Activation, known: dict[str, ActivationFunction]) -> ActivationFunction:
+    return known[layer.name] if layer.name in known else _built_in(layer.name, layer.options)
+
+
 def _advance(layer: Layer, signal: Signal, ahead: tuple[Signal, ActivationFunction] | None, units: int, trace: _Trace, known: dict[str, ActivationFunction]) -> tuple[_Step, Signal, tuple[Signal, ActivationFunction] | None]:
     """One layer: its step, the signal behind it, and the activation that a maximum right behind it would see."""
     if isinstance(layer, Activation):
-        phi = known[layer.name] if layer.name in known else _built_in(layer.name, layer.options)
+        phi = _function(layer, known)
         activated, values = (_activated_once if signal.positions == 1 else _activated)(signal, phi, units, trace.measured)
         trace.lengths.append(signal.level if signal.positions == 1 else max(signal.mean_product(), 0.0))
         trace.widths.append(units)
@@ -334,7 +354,7 @@ def _residual(layer: Residual, signal: Signal, trace: _Trace, known: dict[str, A
     alone = [part for part in layer.branch if isinstance(part, Activation)]
     elementwise = None
     if not weighted and len(alone) == 1 and len(layer.branch) == 1:
-        elementwise = known[alone[0].name] if alone[0].name in known else _built_in(alone[0].name, alone[0].options)
+        elementwise = _function(alone[0], known)
     if trace.reason is None:
         skip, added = layer.skip_scale**2 * signal.level, layer.branch_scale**2 * branch.level
         share = skip / (skip + added) if skip + added > 0 else 0.0
@@ -388,8 +408,9 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
     q_cv = math.sqrt(float(signal.length.mean((1, 2)).var()) / q**2 + max(signal.own - signal.shared, 0.0) + max(own_alike - alike, 0.0) / units)
     ratio = 1.0 / (1.0 / signal.participation_ratio() + 1.0 / units)
     return {
-        "pre_activation_mean": _normal(0.0, about_zero),
-        "pre_activation_variance": _positive(max(q - about_zero, 0.0), length_noise + 2.0 * (about_zero / q) ** 2),
+        # Where lengths scatter by orders of magnitude, the mean of z scatters with the longest of them.
+        "pre_activation_mean": _normal(0.0, about_zero * float(log_band(length_noise, BAND_DEVIATIONS)[1])),
+        "pre_activation_variance": _positive(max(q - about_zero, 0.0), length_noise + 2.0 * (about_zero / q) ** 2, abs(1.0 - q) if 2 in signal.fixed else 0.0),
         "activation_mean": _normal(mean, mean_noise, abs(tails * float(expansion.value[4].mean()))),
         "activation_variance": _positive(variance, variance_noise / max(variance, 1e-300) ** 2, abs(tails * float(about[4].mean())) / max(variance, 1e-300)),
         "q": _positive(q, length_noise),

@@ -183,6 +183,16 @@ def test_what_cannot_be_followed_is_unknown_with_the_reason():
     assert dead[0].values == {} or dead[0]["q"] == 0
 
 
+def test_networks_that_part_ways_are_not_predicted():
+    """GELU with He's weights has an unstable length: at finite width some networks vanish and others do not (measured: means off by 10^4 at layer 32)."""
+    layers = predict(mlp("gelu", 2.0), normal_inputs(1.9, 0.5))
+    unknown = [layer for layer in layers if layer.reason is not None]
+    assert 16 < len(unknown) < 30 and "different fates" in unknown[0].reason and math.isnan(layers[0]["gradient_product"])
+    assert all(layer.reason is None for layer in predict(mlp("gelu", 2.0, width=10**7), normal_inputs(1.9, 0.5)))
+    for name, sigma_w2 in (("selu", 2.0), ("relu", 2.0), ("tanh", 2.0), ("gelu", 1 / 3)):
+        assert all(layer.reason is None for layer in predict(mlp(name, sigma_w2, width=64), normal_inputs(1.0, 0.5)))
+
+
 def test_recovery_depths():
     layers = predict(mlp("selu", 1.0, depth=64), normal_inputs(0.1, 0.3))
     variance, cosine = recovery_depths(layers, 0.3)
@@ -211,12 +221,15 @@ def compare(make_config, seeds=6, **choices):
     results = run_pack(one.members, one.facts, "auto", lambda steps: None)
     member = one.members[0]
     predicted = prediction_of(trained_as(member).spec, view_of(member), one.facts, member.config.probe.samples).columns
-    return {name: (np.array([result.layers[name] for result in results]), np.array(predicted[f"predicted_{name}_low"]), np.array(predicted[f"predicted_{name}_high"])) for name in COLUMNS}
+    known = [name for name in COLUMNS if f"predicted_{name}_low" in predicted]
+    return {name: (np.array([result.layers[name] for result in results]), np.array(predicted[f"predicted_{name}_low"]), np.array(predicted[f"predicted_{name}_high"])) for name in known}
 
 
 def assert_in_bands(found, single=0.9):
     inside = []
     for name, (measured, low, high) in found.items():
+        told = np.isfinite(low)  # behind a layer that theory cannot follow nothing is told
+        measured, low, high = measured[:, told], low[told], high[told]
         slack = 1e-9 * np.abs(high) + 1e-6  # the last layer's product is 1 exactly, a normalized mean 0
         mean = measured.mean(0)
         assert ((mean >= low - slack) & (mean <= high + slack)).all(), (name, mean, low, high)
