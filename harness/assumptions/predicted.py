@@ -6,6 +6,7 @@ line to compare with, not a claim.
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy
@@ -28,8 +29,8 @@ def predicted_columns(structure: Structure, inputs: Tensor) -> tuple[list[dict[s
         return [{} for _ in range(count)], "the inputs are neither vectors nor images, or fewer than 4"
     images = inputs.detach().cpu().double().numpy()
     images = images if images.ndim == 4 else images[:, :, None, None]
-    network, own = network_of(structure)
     try:
+        network, own = network_of(structure)
         found = predictions.predict(network, predictions.Inputs(predictions.representatives(images)), len(inputs), activations=own)
     except RequestError as error:
         return [{} for _ in range(count)], str(error)
@@ -121,6 +122,8 @@ def _activation(layer: Layer, number: int, own: dict[str, ActivationFunction]) -
 
 
 def _on_arrays(module: nn.Module):  # noqa: ANN202
+    module = copy.deepcopy(module).double().cpu()  # an activation may have parameters of its own
+
     def function(x: numpy.ndarray) -> numpy.ndarray:
         with torch.no_grad():
             return module(torch.as_tensor(numpy.asarray(x, dtype=float))).numpy()

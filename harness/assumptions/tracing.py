@@ -231,6 +231,8 @@ class Tracer(TorchFunctionMode):
             self.structure.left_out.append(f"{origin.layer.label}: a PReLU with a slope for each unit is not one function of z")
             return self._passed_on(name, func(*args, **kwargs), args)
         in_place = in_place or bool(kwargs.get("inplace", False))
+        if name == "prelu":  # with one slope it is a leaky ReLU, in any precision
+            name, options = "leaky_relu", {"negative_slope": float(options["weight"].detach())}
         module = self._module(name, options)
         return self._activated(name, module, {key: float(value) for key, value in options.items() if isinstance(value, (int, float))}, origin, z, in_place, lambda: func(*args, **kwargs))
 

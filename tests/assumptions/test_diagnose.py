@@ -372,3 +372,12 @@ def test_residual_networks_are_followed_as_far_as_they_go():
     assert len(names) == 17 and names[:3] == ["conv1", "layer1.0.conv1", "layer1.0.conv2"]
     assert not any("downsample" in name for name in names)
     assert "residual sum" in card.layers["absent"].iloc[2] and any("downsample" in note for note in card.notes)
+
+
+def test_a_prelu_of_one_slope_is_a_leaky_relu_and_one_of_many_is_left_out():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 24), nn.PReLU(), nn.Linear(24, 24), nn.PReLU(24), nn.Linear(24, 4))
+    card = diagnose(model, [(torch.randn(256, 12), torch.randint(0, 4, (256,)))])
+    assert list(card.layers["activation"]) == ["leaky_relu"]
+    assert numpy.isfinite(card.layers["predicted_activation_variance"]).all()
+    assert any("a PReLU with a slope for each unit" in note for note in card.notes)
