@@ -135,7 +135,7 @@ def _score(effect: Array, criterion: Criterion) -> Array:
 
 
 def _beyond(distance: Array, holds: float, strained: float) -> Array:
-    inner = distance / holds if holds > 0 else numpy.where(distance > 0, numpy.inf, 0.0 * distance)
+    inner = distance / holds if holds > 0 else numpy.where(distance > 0, numpy.inf, numpy.where(numpy.isnan(distance), numpy.nan, 0.0))
     outer = 1.0 + (distance - holds) / (strained - holds) if strained > holds else numpy.where(distance > holds, numpy.inf, inner)
     return numpy.where(distance <= holds, inner, numpy.where(numpy.isnan(distance), numpy.nan, outer))
 
