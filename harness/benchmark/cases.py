@@ -32,7 +32,7 @@ class Case:
 
     def shortened(self, epochs_or_steps: str, packs: tuple[int, ...]) -> Case:
         """The same with a smaller budget and fewer packs, for `--quick`."""
-        return replace(self, extra=(*self.extra, *epochs_or_steps.split()), packs=packs, single_trials=1)
+        return replace(self, name=f"{self.name} (here: {epochs_or_steps})", extra=(*self.extra, *epochs_or_steps.split()), packs=packs, single_trials=1)
 
 
 # The two shapes that the project's targets speak of. Both log everything, at the default cadence: 10 evaluations, 5 probes.

@@ -8,10 +8,10 @@ from statistics import median
 from typing import Any
 
 from harness.benchmark.growth import Growth
-from harness.benchmark.throughput import Reading, Throughput
+from harness.benchmark.throughput import Throughput
 
 _A, _A_DICT, _B = "(a) DataLoader, hooks, log_metric", "(a) the same, log_metrics", "(b) tensors on the device, no tracking"
-_PARTS = ("training steps", "probes", "evaluation", "initial weights", "predictions", "store", "tracking", "Hydra")
+_PARTS = ("training steps", "probes", "evaluation", "initial weights", "predictions", "verdicts", "store", "tracking", "Hydra")
 
 
 def as_dict(described: dict[str, Any], results: list[Throughput], growth: list[Growth]) -> dict[str, Any]:
@@ -67,9 +67,9 @@ def _saved(result: Throughput) -> float:
 def _growth(growth: list[Growth]) -> str:
     kinds = list(growth[0].seconds)
     rows = [[f"{one.trials:,}", f"{one.jobs:,}", *(f"{one.seconds[kind]:.2f}" for kind in kinds), f"{one.store_bytes / 2**20:,.1f}"] for one in growth]
-    last = growth[-1]
-    per_job = 1000 * last.seconds["composing, checking, skipping by Hydra"] / last.jobs
-    said = f"A whole multirun of finished trials takes {per_job:.0f} ms a job at the last size."
+    first, last, part = growth[0], growth[-1], "composing, checking, skipping by Hydra"
+    per_job = 1000 * (last.seconds[part] - first.seconds[part]) / (last.jobs - first.jobs)
+    said = f"A multirun of finished trials takes {per_job:.0f} ms for every further job: composing, checking, skipping, its folder, log and return value."
     return "\n\n".join(["## Growth with the number of trials", _table(["trials", "jobs", *(f"{kind}, s" for kind in kinds), "store, MiB"], rows), said])
 
 
@@ -94,15 +94,15 @@ def plot(results: list[Throughput], path: Path) -> None:
         panel.plot([chosen.pack], [chosen.trials_per_minute], "*", color="C3", markersize=13, label=f"as it chooses: {chosen.pack}")
         for name, style in ((_B, "--"), (_A_DICT, "-."), (_A, ":")):
             panel.axhline(result.reading(name).trials_per_minute, color="0.35", linestyle=style, label=f"plain PyTorch {name}")
-        _dress(panel, result, tried)
+        _dress(panel, result, sorted({one.pack for one in ours}))
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
-def _dress(panel: Any, result: Throughput, tried: list[Reading]) -> None:
+def _dress(panel: Any, result: Throughput, sizes: list[int]) -> None:
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")
-    panel.set_xticks([one.pack for one in tried], [str(one.pack) for one in tried])
+    panel.set_xticks(sizes, [str(size) for size in sizes])
     panel.set_xlabel("trials in a pack")
     panel.set_ylabel("trials a minute")
     panel.set_title(result.case, fontsize=9)

@@ -37,7 +37,7 @@ _STEPS_SECONDS = 1.0
 # Functions whose time is told apart; those of packs run in the workers, the others in the main thread.
 _IN_WORKERS: dict[str, tuple[Any, str]] = {
     "training steps": (loop.Stepper, "take_steps"), "probes": (loop, "probe"), "evaluation": (loop, "evaluate"), "initial weights": (runner, "Pack"),
-    "predictions": (runner, "prediction_of"), "store": (sweep.Store, "finish"),
+    "predictions": (runner, "prediction_of"), "verdicts": (runner, "add_verdicts"), "store": (sweep.Store, "finish"),
 }  # fmt: skip
 _IN_MAIN: dict[str, tuple[Any, str]] = {"tracking": (tracking.Tracker, "log"), "opening the tracker": (tracking, "open"), "everything but Hydra": (sweep, "prefetch")}
 
