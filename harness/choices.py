@@ -28,6 +28,8 @@ from harness.training.workers import cores, most_workers
 
 # Measuring takes a few seconds: it has to be a small part of the sweep.
 _WORTH_MEASURING_SECONDS = 60.0
+# Below this nothing is worth sharing out: one pack, and one thread, which no busy neighbour can keep waiting for another.
+_BRIEF_SECONDS = 2.0
 
 
 def choose(members: Sequence[Member], facts: Facts, runs: Path, program: str = "auto", pack: int | None = None, workers: int | None = None) -> Choice:
@@ -41,8 +43,11 @@ def choose(members: Sequence[Member], facts: Facts, runs: Path, program: str = "
     room = max(1, largest_pack(trial.spec, facts.shape, facts.classes, devices.free_memory(device)) // at_most)
     schedule = plan(trial.spec, facts.training_samples)
     default = Choice(_unmeasured_program(trial, facts, program), min(choices.UNMEASURED_PACK[device.type], room), at_most)
-    if choices.expected_seconds(trial, facts.shape, facts.classes, schedule.steps * len(members), device) < _WORTH_MEASURING_SECONDS:
-        chosen = replace(default, workers=1 if workers is None else at_most)
+    expected = choices.expected_seconds(trial, facts.shape, facts.classes, schedule.steps * len(members), device)
+    if expected < _BRIEF_SECONDS:
+        chosen = replace(default, workers=1 if workers is None else at_most, brief=True)
+    elif expected < _WORTH_MEASURING_SECONDS:
+        chosen = default
     else:
         key = json.dumps({"machine": _machine(device), "asked": [program, pack, workers], "kind": choices.kind(trial, facts.shape, facts.classes)}, sort_keys=True)
         chosen = _read(runs).get(key) or _measure(members, facts, device, program, pack, workers, at_most, room)

@@ -178,8 +178,8 @@ class _Sweep:
         self.progress = Progress(len(left), sum(job.steps for job in left))
         elsewhere: list[Job] = []
         try:
-            for workers, packs in plans.items():
-                self.workers = Workers(workers, 1 if workers > 1 else torch.get_num_threads())
+            for (workers, threads), packs in plans.items():
+                self.workers = Workers(workers, threads)
                 for mine, others in self.workers.map(self._train, packs):
                     elsewhere += self._note(mine, others, tracker)
             self._finish_elsewhere(elsewhere, tracker)
@@ -189,16 +189,16 @@ class _Sweep:
         for line in tracker.links():
             _say(line)
 
-    def _plans(self, jobs: list[Job]) -> dict[int, list[_PackOfJobs]]:
-        """Packs of jobs that one program can run, by the number of packs to train at a time; longest first."""
+    def _plans(self, jobs: list[Job]) -> dict[tuple[int, int], list[_PackOfJobs]]:
+        """Packs of jobs that one program can run, by the number of packs to train at a time and of threads for each; longest first."""
         groups: dict[str, list[Job]] = {}
         for job in jobs:
             groups.setdefault(program_key(job.member, trained_as(job.member), mixed_activations=True), []).append(job)
-        plans: dict[int, list[_PackOfJobs]] = {}
+        plans: dict[tuple[int, int], list[_PackOfJobs]] = {}
         for kind, group in groups.items():
             choice = choose([job.member for job in group], group[0].facts, self.store.runs, self.fixed.program, self.fixed.pack, self.fixed.workers)
             for alike in _of_one_program(group, choice):
-                plans.setdefault(choice.workers, []).extend(_PackOfJobs(part, choice.program, kind) for part in _even_parts(alike, choice))
+                plans.setdefault((choice.workers, choice.threads), []).extend(_PackOfJobs(part, choice.program, kind) for part in _even_parts(alike, choice))
         for packs in plans.values():
             packs.sort(key=lambda pack: -sum(job.steps for job in pack.jobs))
         return plans
@@ -268,6 +268,7 @@ class _Sweep:
         """Wait for trials that another process holds, and take over those that it lets go unfinished."""
         jobs = [job for job in jobs if not self.store.is_done(job.trial_id)]
         if jobs:
+            self.workers = Workers(1, 1)
             _say(f"{len(jobs)} trials are being trained by another sweep on {self.store.runs}; waiting for them")
         packs = [pack for alike in self._plans(jobs).values() for pack in alike]
         while packs:

@@ -37,12 +37,21 @@ UNMEASURED_PACK = {"cpu": 16, "cuda": 256}
 
 @dataclass(frozen=True)
 class Choice:
-    """`program` (see `packs.PROGRAMS`), trials in a pack, packs at a time, and the trial-steps per second that were measured (0: none were)."""
+    """`program` (see `packs.PROGRAMS`), trials in a pack, packs at a time, and the trial-steps per second that were measured (0: none were).
+
+    `threads` are each worker's: one where several share the cores, else all of them, or one for what is over at once.
+    """
 
     program: str
     pack: int
     workers: int
     rate: float = 0.0
+    brief: bool = False
+
+    @property
+    def threads(self) -> int:
+        """Threads of each worker's operations."""
+        return 1 if self.workers > 1 or self.brief else torch.get_num_threads()
 
 
 def expected_seconds(trial: Trial, shape: tuple[int, int, int], classes: int, trial_steps: int, device: torch.device) -> float:
@@ -93,8 +102,7 @@ class Measurement:
         """Trial-steps per second with all workers busy; 0 where memory does not suffice."""
         try:
             steppers = [self._stepper(choice) for _ in range(choice.workers)]
-            threads = 1 if choice.workers > 1 else torch.get_num_threads()
-            return sum(Workers(choice.workers, threads).map(self._rate, steppers))
+            return sum(Workers(choice.workers, choice.threads).map(self._rate, steppers))
         except torch.OutOfMemoryError:
             return 0.0
 

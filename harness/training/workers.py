@@ -55,7 +55,8 @@ class Workers:
         A single worker is this very thread: nothing is started for it.
         """
         if self.count == 1:
-            yield from map(function, tasks)
+            with _threads_per_worker(self.threads):
+                yield from map(function, tasks)
             return
         with _threads_per_worker(self.threads), ThreadPoolExecutor(self.count, "worker", torch.set_num_threads, (self.threads,)) as pool:
             waiting: set[Future[Outcome]] = {pool.submit(self._guarded, function, task) for task in tasks}

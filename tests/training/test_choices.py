@@ -54,6 +54,7 @@ def members(make_config):
 @pytest.fixture
 def worth_measuring(monkeypatch):
     monkeypatch.setattr(cached, "_WORTH_MEASURING_SECONDS", 0.0)
+    monkeypatch.setattr(cached, "_BRIEF_SECONDS", 0.0)
     monkeypatch.setattr(choices, "_READING_SECONDS", 0.005)
 
 
@@ -85,7 +86,9 @@ def test_what_the_user_fixed_is_kept(members, tmp_path, worth_measuring):
 def test_short_sweeps_are_not_measured(members, tmp_path, monkeypatch):
     monkeypatch.setattr(choices, "fastest", lambda *arguments: pytest.fail("not worth it"))
     chosen = cached.choose(*members(), tmp_path)
-    assert (chosen.workers, chosen.rate) == (1, 0.0) and not (tmp_path / "packs").exists()
+    assert (chosen.workers, chosen.rate, chosen.threads) == (1, 0.0, 1) and not (tmp_path / "packs").exists()
+    # Longer ones are shared out; only the longest are measured.
+    assert cached.choose(*members(**{"budget.steps": 2000, "width": 64}), tmp_path).workers == cached.most_workers(cached.torch.device("cpu"))
     long = {"budget.steps": 2_000_000, "width": 512}
     with pytest.raises(pytest.fail.Exception):
         cached.choose(*members(**long), tmp_path)
