@@ -5,7 +5,17 @@ from __future__ import annotations
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import BatchedSweeperTestSuite, IntegrationTestSuite, LauncherTestSuite
-from pytest import mark
+from hydra.version import _UNSPECIFIED_, VersionBase
+from pytest import fixture, mark
+
+
+@fixture(autouse=True)
+def no_version_chosen():
+    """The suites expect a process in which no app has chosen Hydra's version rules, which are one for the process."""
+    versions = VersionBase.instance()
+    before, versions.version_base = versions.version_base, _UNSPECIFIED_
+    yield
+    versions.version_base = before
 
 
 def test_the_launcher_is_found():
