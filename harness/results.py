@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas
 import torch
 
-from harness.assumptions.verdicts import summarize, verdicts
+from harness.assumptions.verdicts import summarize, verdict_columns
 from harness.predictions import Prediction
 from harness.training.events import Evaluated, Event, Finished, Probed
 from harness.training.schedules import Plan, multiplier
@@ -60,7 +59,7 @@ def add_prediction(result: Result, prediction: Prediction) -> None:
 
 def add_verdicts(result: Result) -> None:
     """Judge SELU's assumptions at every layer and probe; call it behind `add_prediction`, whose columns the judgement uses."""
-    result.summary.update(summarize(verdicts(pandas.DataFrame(result.layers))))
+    result.summary.update(summarize(verdict_columns(result.layers)))
 
 
 def _share_in_band(layers: Columns, rows: list[int]) -> float:

@@ -53,6 +53,12 @@ class Criteria:
         """The names of the assumptions in their order."""
         return tuple(self.claims)
 
+    @functools.cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the layer table that any criterion reads."""
+        formulas = (formula for one in self.criteria for formula in (*one.prediction, *one.low, *one.high, *one.effect))
+        return tuple(dict.fromkeys([*(one.column for one in self.criteria), *(name for formula in formulas for name in formula.columns if name != "prediction")]))
+
 
 @functools.lru_cache(maxsize=1)
 def load() -> Criteria:

@@ -6,7 +6,8 @@ an assumption can fail just as theory says it must, and theory can miss where th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy
 import pandas
@@ -20,9 +21,14 @@ Array = NDArray[numpy.float64]
 VERDICTS = ("holds", "strained", "fails")
 _MISSING = "not measured: "
 _KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
+# What a sentence is made of.
+_SAID = ("verdict", "step", "layer", "column", "measured", "predicted", "by_theory", "score", "reason")
+
+# A table as columns of equal length: a DataFrame, or what takes a tenth of its time, a dict of arrays or lists.
+Columns = Mapping[str, Any]
 
 
-def evaluate(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pandas.DataFrame:
+def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
     """Every criterion at every row of a layer table: one row per (row, criterion).
 
     Args:
@@ -34,16 +40,20 @@ def evaluate(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pand
         of the thresholds: up to 1 holds, up to 2 strained, above fails. `outside_band`: measured outside the 99 % band; `theory_missed`:
         and the prediction is theory's.
     """
-    parts = _evaluated_all(layers, criteria or load())
-    return _frame(layers, [part for _, part in parts])
+    return pandas.DataFrame(_below(layers, [part for _, part in _evaluated_all(layers, criteria or load())]))
 
 
-def verdicts(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pandas.DataFrame:
+def verdicts(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
     """One row per (row of the layer table, assumption): that of its worst deciding criterion, row after row.
 
     Columns as in `evaluate`, and `fault`: "", "assumption", "theory" or "both". Where some criteria could not be evaluated
     and others could, the latter decide and `reason` names the former.
     """
+    return pandas.DataFrame(verdict_columns(layers, criteria))
+
+
+def verdict_columns(layers: Columns, criteria: Criteria | None = None) -> dict[str, NDArray]:
+    """`verdicts` as a dict of arrays."""
     criteria = criteria or load()
     evaluated = _evaluated_all(layers, criteria)
     parts = []
@@ -52,24 +62,28 @@ def verdicts(layers: pandas.DataFrame, criteria: Criteria | None = None) -> pand
         scores = numpy.stack([part["score"] for part in candidates])
         chosen = numpy.where(numpy.isnan(scores), -1.0, scores).argmax(0)
         worst = {key: numpy.choose(chosen, [part[key] for part in candidates]) for key in candidates[0] if key not in ("reason", "decides")}
-        broken = numpy.isin(worst["verdict"], ("strained", "fails"))
-        worst["fault"] = numpy.select([broken & worst["theory_missed"], broken, worst["theory_missed"]], ["both", "assumption", "theory"], "")
+        broken = (worst["verdict"] == "strained") | (worst["verdict"] == "fails")
+        worst["fault"] = numpy.select([broken & worst["theory_missed"], broken, worst["theory_missed"]], ["both", "assumption", "theory"], "").astype(object)
         parts.append(worst | {"reason": _joined([part["reason"] for part in candidates])})
-    return _frame(layers, parts).sort_values("row", kind="stable", ignore_index=True)
+    below = _below(layers, parts)
+    by_row = numpy.argsort(below["row"], kind="stable")
+    return {name: values[by_row] for name, values in below.items()}
 
 
-def summarize(judged: pandas.DataFrame, criteria: Criteria | None = None) -> dict[str, str]:
+def summarize(judged: Columns, criteria: Criteria | None = None) -> dict[str, str]:
     """What `verdicts` found for one trial: `verdict_<assumption>`, the worst word at any layer and step, and `verdict_sentence`.
 
     The sentence says for each assumption from which layer and which step on the worst word applies, and the worst number.
     """
     criteria = criteria or load()
+    columns = {name: numpy.asarray(judged[name]) for name in ("assumption", *_SAID)}
     summary, said = {}, []
     for assumption in criteria.assumptions:
-        rows = judged[judged["assumption"] == assumption]
+        chosen = columns["assumption"] == assumption
+        rows = {name: columns[name][chosen] for name in _SAID}
         word = _worst(rows["verdict"])
         summary[f"verdict_{assumption}"] = word
-        said.append(_clause(assumption, word, rows if word == "unknown" else rows[rows["verdict"] != "unknown"]))
+        said.append(_clause(assumption, word, rows if word == "unknown" else _where(rows, rows["verdict"] != "unknown")))
     sentence = "; ".join(said)
     return summary | {"verdict_sentence": sentence[:1].upper() + sentence[1:] + "."}
 
@@ -85,15 +99,17 @@ def ranges(numbers: Sequence[int]) -> str:
     return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
 
 
-def _frame(layers: pandas.DataFrame, parts: list[dict[str, NDArray]]) -> pandas.DataFrame:
+def _below(layers: Columns, parts: list[dict[str, NDArray]]) -> dict[str, NDArray]:
     """Parts with one value for each row of `layers`, below each other, behind the keys of the row."""
-    keys = {name: numpy.tile(layers[name].to_numpy(), len(parts)) for name in _KEYS if name in layers}
-    return pandas.DataFrame(keys | {"row": numpy.tile(numpy.arange(len(layers)), len(parts))} | {key: numpy.concatenate([part[key] for part in parts]) for key in parts[0]})
+    keys = {name: numpy.tile(numpy.asarray(layers[name]), len(parts)) for name in _KEYS if name in layers}
+    rows = numpy.tile(numpy.arange(len(parts[0]["score"])), len(parts))
+    return keys | {"row": rows} | {key: numpy.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
-def _evaluated_all(layers: pandas.DataFrame, criteria: Criteria) -> list[tuple[Criterion, dict[str, NDArray]]]:
-    values = {name: layers[name].to_numpy(float) for name in layers if pandas.api.types.is_numeric_dtype(layers[name])}
-    absent = layers["absent"].fillna("").astype(str).to_numpy(object) if "absent" in layers else numpy.full(len(layers), "", object)
+def _evaluated_all(layers: Columns, criteria: Criteria) -> list[tuple[Criterion, dict[str, NDArray]]]:
+    values = {name: numpy.asarray(layers[name], float) for name in criteria.columns if name in layers}
+    rows = len(layers["layer"])
+    absent = numpy.array(["" if pandas.isna(text) else str(text) for text in layers["absent"]], object) if "absent" in layers else numpy.full(rows, "", object)
     return [(criterion, _evaluated(criterion, values, absent)) for criterion in criteria.criteria]
 
 
@@ -170,37 +186,40 @@ def _together(reasons: list[str]) -> str:
     return "; ".join([_MISSING + ", ".join(missing)] * bool(missing) + others)
 
 
-def _worst(words: pandas.Series) -> str:
+def _worst(words: NDArray[numpy.object_]) -> str:
     present = set(words)
     return next((word for word in reversed(VERDICTS) if word in present), "unknown")
 
 
-def _clause(assumption: str, word: str, rows: pandas.DataFrame) -> str:
+def _where(rows: dict[str, NDArray], chosen: NDArray[numpy.bool_]) -> dict[str, NDArray]:
+    return {name: values[chosen] for name, values in rows.items()}
+
+
+def _clause(assumption: str, word: str, rows: dict[str, NDArray]) -> str:
     one = assumption != "weights"
     if word == "unknown":
         reasons = [reason for reason in rows["reason"] if reason]
         return f"{assumption} {'is' if one else 'are'} unknown ({reasons[0] if reasons else 'nothing was probed'})"
     if word == "holds":
-        return f"{assumption} {'holds' if one else 'hold'} at every layer" + (" and probe" if rows["step"].nunique() > 1 else "")
-    bad = rows[rows["verdict"] == word]
+        return f"{assumption} {'holds' if one else 'hold'} at every layer" + (" and probe" if len(set(rows["step"])) > 1 else "")
+    bad = _where(rows, rows["verdict"] == word)
     verb = {"strained": "is strained" if one else "are strained", "fails": "fails" if one else "fail"}[word]
-    return f"{assumption} {verb} {_where(bad['layer'], rows['layer'])}{_when(bad, rows)} ({_brief(bad.loc[bad['score'].idxmax()])})"
+    return f"{assumption} {verb} {_which_layers(bad['layer'], rows['layer'])}{_when(bad['step'], rows['step'])} ({_brief(bad, int(bad['score'].argmax()))})"
 
 
-def _where(bad: pandas.Series, layers: pandas.Series) -> str:
+def _which_layers(bad: NDArray, layers: NDArray) -> str:
     numbers, last = sorted(set(int(layer) for layer in bad)), int(layers.max())
-    if len(numbers) == layers.nunique():
+    if len(numbers) == len(set(layers)):
         return "at every layer"
     if numbers == list(range(numbers[0], last + 1)):
         return f"from layer {numbers[0]} on" if numbers[0] < last else f"at layer {last}"
     return f"at layer{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
 
 
-def _when(bad: pandas.DataFrame, rows: pandas.DataFrame) -> str:
-    steps = sorted(rows["step"].unique())
+def _when(bad: NDArray, all_steps: NDArray) -> str:
+    steps, seen = sorted(set(all_steps)), sorted(set(bad))
     if len(steps) == 1:
         return ""
-    seen = sorted(bad["step"].unique())
     first = "initialisation" if seen[0] == 0 else f"step {int(seen[0])}"
     if len(seen) == len(steps):
         return ", from initialisation to the end"
@@ -209,6 +228,7 @@ def _when(bad: pandas.DataFrame, rows: pandas.DataFrame) -> str:
     return f", at {first} only" if len(seen) == 1 else f", between {first} and step {int(seen[-1])}"
 
 
-def _brief(row: pandas.Series) -> str:
-    predicted = f", {'theory says' if row['by_theory'] else 'assumed'} {row['predicted']:.3g}" if pandas.notna(row["predicted"]) else ""
-    return f"{row['column']} {row['measured']:.3g} at layer {int(row['layer'])}{predicted}"
+def _brief(rows: dict[str, NDArray], row: int) -> str:
+    said = {name: values[row] for name, values in rows.items()}
+    predicted = "" if numpy.isnan(said["predicted"]) else f", {'theory says' if said['by_theory'] else 'assumed'} {said['predicted']:.3g}"
+    return f"{said['column']} {said['measured']:.3g} at layer {int(said['layer'])}{predicted}"
