@@ -20,7 +20,7 @@ Array = NDArray[numpy.float64]
 
 VERDICTS = ("holds", "strained", "fails")
 _MISSING = "not measured: "
-_KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
+KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
 # What a sentence is made of.
 _SAID = ("verdict", "step", "layer", "column", "measured", "predicted", "by_theory", "score", "reason")
 
@@ -101,7 +101,7 @@ def ranges(numbers: Sequence[int]) -> str:
 
 def _below(layers: Columns, parts: list[dict[str, NDArray]]) -> dict[str, NDArray]:
     """Parts with one value for each row of `layers`, below each other, behind the keys of the row."""
-    keys = {name: numpy.tile(numpy.asarray(layers[name]), len(parts)) for name in _KEYS if name in layers}
+    keys = {name: numpy.tile(numpy.asarray(layers[name]), len(parts)) for name in KEYS if name in layers}
     rows = numpy.tile(numpy.arange(len(parts[0]["score"])), len(parts))
     return keys | {"row": rows} | {key: numpy.concatenate([part[key] for part in parts]) for key in parts[0]}
 

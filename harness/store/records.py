@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pandas
 import pyarrow
 import pyarrow.parquet
+from numpy.typing import NDArray
 
 from harness.errors import RequestError
 from harness.store import claims, writes
@@ -47,15 +49,21 @@ class Record:
         """Whether there is a result: done or diverged."""
         return self.status in FINISHED
 
-    def table(self, name: str) -> pyarrow.Table:
-        """The trial's own table, `curves` or `layers`; RequestError when the file is missing or damaged."""
+    def table(self, name: str, wanted: Collection[str] | None = None) -> pyarrow.Table:
+        """The trial's own table, `curves` or `layers`, or its wanted columns as far as it has them; RequestError when the file is missing or damaged."""
         path = self.folder / f"{name}.parquet"
         try:
             # One small file: opening it plainly costs a third of what the data set reader does.
             with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
-                return file.read(use_threads=False)
+                columns = None if wanted is None else [column for column in file.schema_arrow.names if column in wanted]
+                return file.read(columns, use_threads=False)
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(path, error) from None
+
+    def columns(self, name: str, wanted: Collection[str]) -> dict[str, NDArray]:
+        """The wanted columns of a table as arrays, as far as it has them: quicker than a frame of all. NaN where a number is missing."""
+        table = self.table(name, wanted)
+        return {column: table[column].to_numpy() for column in table.column_names}
 
     def curves(self) -> pandas.DataFrame:
         """One row per evaluation."""

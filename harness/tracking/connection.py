@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
-import pandas
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+from numpy.typing import NDArray
 
 from harness.schema import TrackingConfig
 from harness.store import writes
@@ -42,7 +43,9 @@ _PROFILES = {
     "pre_activation_variance": "z_variance", "activation_mean": "mean", "activation_variance": "variance", "gradient_product": "gradient",
     "predicted_activation_mean": "mean_predicted", "predicted_activation_variance": "variance_predicted", "predicted_gradient_product": "gradient_predicted",
 }  # fmt: skip
+_COLUMNS = {*_PROFILES, *figure.COLUMNS}
 _SCORES = ("test_accuracy", "validation_accuracy", "train_accuracy", "best_validation_accuracy")
+_CURVES = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
 _COSTS = ("seconds", "steps", "parameters", "pack_size")
 
@@ -79,36 +82,37 @@ class Connection:
         if same_place:
             with contextlib.suppress(Exception):  # it may never have come to exist
                 self.client.delete_run(earlier["run_id"])
-        run_id = self._create(record)
+        run = self._create(record)
+        run_id = run.info.run_id
         state = {"uri": self.uri, "experiment_id": self.experiment_id, "run_id": run_id}
         writes.write_json(marker, state | {"complete": False}, sync=False)
-        layers = record.layers()
+        layers = record.columns("layers", _COLUMNS | page.columns())
         self.client.log_batch(run_id, metrics=list(metrics(record, layers)), params=params(record))
         self.client.log_inputs(run_id, [DatasetInput(Dataset(record.axes["dataset"], _digest(record), "local", json.dumps({"name": record.axes["dataset"]})))])
-        self._send_files(run_id, record, layers)
+        self._send_files(run, record, layers)
         self.client.set_terminated(run_id, "FINISHED", _milliseconds(record.ended))
         writes.write_json(marker, state | {"complete": True}, sync=False)
         return True
 
-    def _create(self, record: Record) -> str:
+    def _create(self, record: Record) -> Run:
         tags = {axis: str(value) for axis, value in record.axes.items()}
         tags |= {"trial_id": record.trial_id, "cell": record.cell_id, "seed": str(record.seed), "status": record.status}
         tags |= {name: str(value) for name, value in record.summary.items() if name.startswith("verdict_") and isinstance(value, str)}
         if record.diverged_step is not None:
             tags["diverged_step"] = str(record.diverged_step)
         tags["mlflow.note.content"] = describe(record)
-        run = self.client.create_run(self.experiment_id, start_time=_milliseconds(record.started), tags=tags, run_name=run_name(record))
-        return run.info.run_id
+        return self.client.create_run(self.experiment_id, start_time=_milliseconds(record.started), tags=tags, run_name=run_name(record))
 
-    def _send_files(self, run_id: str, record: Record, layers: pandas.DataFrame) -> None:
+    def _send_files(self, run: Run, record: Record, layers: Mapping[str, NDArray]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             writes.write_json(Path(folder) / "config.json", {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}, sync=False)
             shutil.copy(record.folder / "layers.parquet", folder)
-            if self.settings.figures and len(layers):
+            if self.settings.figures and len(layers["layer"]):
                 profile = figure.layer_profile(layers, run_name(record))
                 (Path(folder) / "layers.svg").write_text(profile)
                 (Path(folder) / "diagnosis.html").write_text(page.diagnosis(record, layers, run_name(record), profile), encoding="utf-8")
-            self.client.log_artifacts(run_id, folder)
+            # The client's own way asks the server first where the run keeps its files, which its creation has told.
+            get_artifact_repository(run.info.artifact_uri, self.uri).log_artifacts(folder)
 
     def links(self) -> list[str]:
         """How to open the saved views."""
@@ -137,7 +141,7 @@ def params(record: Record) -> list[Param]:
     return [Param(name, str(value)) for name, value in (record.axes | {"seed": record.seed}).items()]
 
 
-def metrics(record: Record, layers: pandas.DataFrame) -> Iterator[Metric]:
+def metrics(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Metric]:
     """Scores as single points, curves over training steps, and layer profiles over the layer's number."""
     when = _milliseconds(record.ended)
     for section, names in (("accuracy", _SCORES), ("loss", _LOSSES), ("cost", _COSTS)):
@@ -145,18 +149,22 @@ def metrics(record: Record, layers: pandas.DataFrame) -> Iterator[Metric]:
             if _number(record.summary.get(name)):
                 key = {"accuracy": f"accuracy/{name.removesuffix('_accuracy')}", "loss": f"loss/{name.removesuffix('_loss')}"}.get(section, f"cost/{name}")
                 yield Metric(key, float(record.summary[name]), when, 0)
-    curves = record.curves()
-    for name, key in (("train_loss", "curve/train_loss"), ("validation_loss", "curve/validation_loss"), ("validation_accuracy", "curve/validation_accuracy"), ("learning_rate", "curve/learning_rate")):
-        for step, value in zip(curves["step"], curves[name]):
+    curves = record.columns("curves", {"step", *_CURVES})
+    for name in _CURVES:
+        values = curves[name].tolist()
+        if name == "learning_rate" and len(set(values)) == 1:
+            continue  # a constant one is a parameter, and every point costs a sixth of a millisecond
+        for step, value in zip(curves["step"].tolist(), values):
             if _number(value):
-                yield Metric(key, float(value), when, int(step))
+                yield Metric(f"curve/{name}", value, when, step)
     for phase in ("init", "end"):
-        rows = layers[layers["phase"] == phase] if len(layers) else layers
+        chosen = layers["phase"] == phase
+        numbers = layers["layer"][chosen].tolist()
         for column, short in _PROFILES.items():
-            for layer, value in zip(rows.get("layer", ()), rows.get(column, ())):
-                if _number(value) and (short.removesuffix("_predicted") != "gradient" or value > 0):
-                    gradient = short.startswith("gradient")
-                    yield Metric(f"{phase}/log10_{short}" if gradient else f"{phase}/{short}", math.log10(value) if gradient else float(value), when, int(layer))
+            for layer, value in zip(numbers, layers[column][chosen].tolist() if column in layers else ()):
+                gradient = short.startswith("gradient")
+                if _number(value) and (value > 0 or not gradient):
+                    yield Metric(f"{phase}/log10_{short}" if gradient else f"{phase}/{short}", math.log10(value) if gradient else float(value), when, layer)
 
 
 def _number(value: Any) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from html import escape
 
-import pandas
+import numpy
+from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT, _MARGIN = 300, 180, 42
 _COLOURS = {"init": "#0072b2", "end": "#d55e00"}
@@ -17,8 +19,11 @@ _PANELS = (
 )
 
 
-def layer_profile(layers: pandas.DataFrame, title: str) -> str:
-    """Mean, variance and gradient over the layers at initialisation and at the end, Theorem 1's box in grey."""
+COLUMNS = ("phase", "layer", *(column for column, *_ in _PANELS))
+
+
+def layer_profile(layers: Mapping[str, NDArray], title: str) -> str:
+    """From the `COLUMNS` of a layer table: mean, variance and gradient over the layers at initialisation and at the end, Theorem 1's box in grey."""
     panels = "".join(_panel(layers, index, *panel) for index, panel in enumerate(_PANELS))
     width, height = len(_PANELS) * (_WIDTH + _MARGIN) + _MARGIN, _HEIGHT + 2 * _MARGIN + 10
     legend = "".join(
@@ -29,13 +34,14 @@ def layer_profile(layers: pandas.DataFrame, title: str) -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>{head}{panels}</svg>'
 
 
-def _panel(layers: pandas.DataFrame, index: int, column: str, title: str, box: tuple[float, float] | None, logarithmic: bool) -> str:
+def _panel(layers: Mapping[str, NDArray], index: int, column: str, title: str, box: tuple[float, float] | None, logarithmic: bool) -> str:
     scale = (lambda value: math.log10(value)) if logarithmic else (lambda value: value)
+    values = layers.get(column, numpy.array([]))
+    drawn = numpy.isfinite(values) & (values > 0 if logarithmic else True)
     series = {}
-    for phase in _COLOURS:
-        rows = layers[layers["phase"] == phase]
-        pairs = zip(rows["layer"], rows[column])
-        series[phase] = [(int(layer), scale(value)) for layer, value in pairs if math.isfinite(value) and (value > 0 or not logarithmic)]
+    for phase in _COLOURS if len(values) else ():
+        chosen = drawn & (layers["phase"] == phase)
+        series[phase] = [(int(layer), scale(value)) for layer, value in zip(layers["layer"][chosen], values[chosen].tolist())]
     points = [point for line in series.values() for point in line]
     if not points:
         return ""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 
-import pandas
+import numpy
+from numpy.typing import NDArray
 
-from harness.assumptions.verdicts import verdicts
+from harness.assumptions import criteria
+from harness.assumptions.verdicts import KEYS, verdict_columns
 from harness.store.records import Record
 
 _COLOURS = {"holds": "#56b4e9", "strained": "#e69f00", "fails": "#d55e00", "unknown": "#e5e5e5"}
@@ -15,12 +18,17 @@ _RUNGS = (("ladder_map", "g, all units alike"), ("ladder_weights", "+ omega and 
 _STYLE = "body{font:14px/1.5 sans-serif;margin:1.5em;color:#1b1b1b;background:#fff}table{border-collapse:collapse;font-size:12px;margin:.6em 0}td,th{padding:2px 7px;border:1px solid #ddd;text-align:center}th{font-weight:600}svg{max-width:100%;height:auto}"
 
 
-def diagnosis(record: Record, layers: pandas.DataFrame, title: str, profile: str) -> str:
-    """The page; `profile` is the figure of the layers as SVG. It loads nothing and runs nothing."""
+def columns() -> set[str]:
+    """The columns of a layer table that the page reads."""
+    return {*criteria.load().columns, *KEYS, "absent", *(column for column, _ in _RUNGS)}
+
+
+def diagnosis(record: Record, layers: Mapping[str, NDArray], title: str, profile: str) -> str:
+    """The page, of a layer table's `columns`; `profile` is the figure of the layers as SVG. It loads nothing and runs nothing."""
     said = [str(record.summary[name]) for name in ("verdict_sentence", "prediction_sentence") if record.summary.get(name)]
     parts = [f"<p>{escape(text)}</p>" for text in said] + [profile]
-    if len(layers):
-        parts += ["<h2>Verdicts by layer and probe</h2>", _key(), _grid(verdicts(layers)), _ladder(layers)]
+    if len(layers["layer"]):
+        parts += ["<h2>Verdicts by layer and probe</h2>", _key(), _grid(verdict_columns(layers)), _ladder(layers)]
     return f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{"".join(parts)}</body></html>\n'
 
 
@@ -28,34 +36,36 @@ def _key() -> str:
     return "<p>" + " ".join(f'<span style="background:{colour};padding:1px 7px">{_LETTERS[word]} {word}</span>' for word, colour in _COLOURS.items()) + ". Hover a cell for its number; bold: theory's 99 % band was missed.</p>"
 
 
-def _grid(judged: pandas.DataFrame) -> str:
+def _grid(judged: Mapping[str, NDArray]) -> str:
     """One row a layer; for each assumption one column a probe."""
-    assumptions, steps = list(judged["assumption"].unique()), sorted(judged["step"].unique())
+    assumptions, steps = list(dict.fromkeys(judged["assumption"])), sorted(set(judged["step"].tolist()))
     heads = "".join(f'<th colspan="{len(steps)}">{escape(name)}</th>' for name in assumptions)
     under = "".join(f"<th>{int(step)}</th>" for _ in assumptions for step in steps)
-    cells = {(row.layer, row.assumption, row.step): row for row in judged.itertuples()}
+    cells = dict(zip(zip(*(judged[name].tolist() for name in ("layer", "assumption", "step"))), map(_cell, *(judged[name].tolist() for name in _CELL))))
     rows = []
-    for layer in sorted(judged["layer"].unique()):
-        marks = (cells.get((layer, name, step)) for name in assumptions for step in steps)
-        rows.append(f"<tr><th>{int(layer)}</th>{''.join(_cell(mark) for mark in marks)}</tr>")
+    for layer in sorted(set(judged["layer"].tolist())):
+        marks = (cells.get((layer, name, step), "<td></td>") for name in assumptions for step in steps)
+        rows.append(f"<tr><th>{int(layer)}</th>{''.join(marks)}</tr>")
     return f'<table><tr><th rowspan="2">layer</th>{heads}</tr><tr>{under}</tr>{"".join(rows)}</table>'
 
 
-def _cell(row) -> str:  # noqa: ANN001 - a named tuple of pandas
-    if row is None:
-        return "<td></td>"
-    told = row.reason if row.verdict == "unknown" else f"{row.criterion}: measured {row.measured:.4g}, predicted {row.predicted:.4g}"
-    letter = f"<b>{_LETTERS[row.verdict]}</b>" if row.theory_missed else _LETTERS[row.verdict]
-    return f'<td style="background:{_COLOURS[row.verdict]}" title="{escape(str(told))}">{letter}</td>'
+_CELL = ("verdict", "reason", "criterion", "measured", "predicted", "theory_missed")
 
 
-def _ladder(layers: pandas.DataFrame) -> str:
+def _cell(verdict: str, reason: str, criterion: str, measured: float, predicted: float, theory_missed: bool) -> str:
+    told = reason if verdict == "unknown" else f"{criterion}: measured {measured:.4g}, predicted {predicted:.4g}"
+    letter = f"<b>{_LETTERS[verdict]}</b>" if theory_missed else _LETTERS[verdict]
+    return f'<td style="background:{_COLOURS[verdict]}" title="{escape(told)}">{letter}</td>'
+
+
+def _ladder(layers: Mapping[str, NDArray]) -> str:
     """Error of the predicted (mean, variance) of a unit at the last probe that has it, one assumption less a column."""
     known = [(column, name) for column, name in _RUNGS if column in layers]
-    rows = layers.dropna(subset=[column for column, _ in known]) if known else layers.head(0)
-    if not len(rows):
+    whole = numpy.isfinite([layers[column] for column, _ in known]).all(0) if known else numpy.zeros(len(layers["layer"]), bool)
+    if not whole.any():
         return ""
-    last = rows[rows["step"] == rows["step"].max()].sort_values("layer")
+    step = layers["step"][whole].max()
+    rows = [row for row in numpy.argsort(layers["layer"], kind="stable") if whole[row] and layers["step"][row] == step]
     head = "".join(f"<th>{escape(name)}</th>" for _, name in known)
-    body = "".join(f"<tr><th>{int(row['layer'])}</th>{''.join(f'<td>{row[column]:.3g}</td>' for column, _ in known)}</tr>" for _, row in last.iterrows())
-    return f"<h2>What each assumption costs, step {int(last['step'].iloc[0])}</h2><p>Error of a unit's predicted mean and variance, with one assumption less in every column.</p><table><tr><th>layer</th>{head}</tr>{body}</table>"
+    body = "".join(f"<tr><th>{int(layers['layer'][row])}</th>{''.join(f'<td>{layers[column][row]:.3g}</td>' for column, _ in known)}</tr>" for row in rows)
+    return f"<h2>What each assumption costs, step {int(step)}</h2><p>Error of a unit's predicted mean and variance, with one assumption less in every column.</p><table><tr><th>layer</th>{head}</tr>{body}</table>"
