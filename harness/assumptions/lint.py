@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy
 import torch
-from scipy import stats
+from scipy import special
 from torch import Tensor
 
 from harness.assumptions.structure import Layer, Structure
@@ -168,7 +168,7 @@ def weight_law(layer: Layer) -> tuple[str | None, float]:
     largest = layer.scale.largest * math.sqrt(layer.fan_in)
     if largest <= 1 + 1e-5 and 0.25 < tau < 0.45 and numbers * math.log(0.6827) < math.log(CHANCE):
         return "default initialisation", tau
-    if TAU[0] <= tau <= TAU[1] or min(stats.chi2.cdf(tau * numbers, numbers), stats.chi2.sf(tau * numbers, numbers)) > CHANCE:
+    if TAU[0] <= tau <= TAU[1] or min(special.chdtr(numbers, tau * numbers), special.chdtrc(numbers, tau * numbers)) > CHANCE:
         return None, tau
     if largest <= 2 + 1e-5 and abs(tau - TRUNCATED_VARIANCE) < 5 * math.sqrt(1.6 / numbers):
         return "raw truncated normal", tau

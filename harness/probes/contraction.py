@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from harness.probes.columns import Columns, absent
 from harness.probes.expectations import gaussian_moments
-from harness.probes.readings import LayerReading, Moments, by_unit, pooled, unit_moments
+from harness.probes.readings import LayerReading, Moments, blocks, entry_moments, pooled, unit_moments
 
 _RUNGS = ("map", "weights", "moments", "empirical")
 # The empirical slope scales the inputs of so many rows by 1 -+ this.
@@ -74,8 +74,10 @@ def _gaussian(module: nn.Module, arguments: dict[str, tuple[Tensor, Tensor]]) ->
 
 def _empirical(reading: LayerReading) -> Moments:
     """Of the activation recomputed from z; where it is the measured one to the bit, so are its moments."""
-    again = reading.activation_module(reading.pre_activation)
-    return reading.activation_moments if torch.equal(again, reading.activation) else unit_moments(by_unit(again))
+    module = reading.activation_module
+    if all(torch.equal(module(z), y) for z, y in zip(blocks(reading.pre_activation, 1), blocks(reading.activation, 1))):
+        return reading.activation_moments
+    return pooled(entry_moments(module(reading.pre_activation)))
 
 
 def _errors(rung: str, measured: Moments, predicted: Moments) -> Columns:

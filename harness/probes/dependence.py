@@ -54,7 +54,7 @@ def variance_law(reading: LayerReading) -> Columns:
     `predicted_mean_drive`: Var_i(w_i . m) / mean_i v_i for independent weights, |m|^2 / tr S.
     """
     variance = reading.row_moments.variance if reading.direct else unit_moments(reading.rows.outputs).variance
-    kurtosis = _excess_kurtosis(reading.weight)
+    kurtosis = _excess_kurtosis(reading.weight, reading.omega)
     columns = {"unit_variance_cv": variance.std(1, correction=0) / variance.mean(1), "weight_excess_kurtosis": kurtosis}
     inputs = reading.rows.inputs
     if inputs is None:
@@ -109,11 +109,16 @@ def _gram(vectors: Tensor, moments: Moments) -> _Gram:
     return _Gram(matrix, torch.linalg.vector_norm(centred, dim=2, dtype=torch.float64).pow(4).sum(1), rows)
 
 
-def _excess_kurtosis(weight: Tensor) -> Tensor:
-    flat = weight.flatten(1).double()
-    centred = flat - flat.mean(1, keepdim=True)
-    square = centred.square()
-    return square.square().mean(1) / square.mean(1).square() - 3.0
+def _excess_kurtosis(weight: Tensor, omega: Tensor) -> Tensor:
+    """Of all weights (trials, units, fan_in) of a layer, whose units sum to `omega`."""
+    flat = weight.flatten(1)
+    mean = omega.sum(1, keepdim=True) / flat.shape[1]
+    second, fourth = torch.zeros(2, len(flat), dtype=torch.float64, device=flat.device)
+    for part in blocks(flat, 1):
+        square = part.to(torch.float64, copy=True).sub_(mean).square_()
+        second += square.sum(1)
+        fourth += square.square_().sum(1)
+    return fourth * flat.shape[1] / second.square() - 3.0
 
 
 def _mean_abs_correlation(samples: int) -> float:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.probes.columns import Columns, absent
-from harness.probes.readings import LayerReading, by_unit, slope
+from harness.probes.readings import LayerReading, blocks, slope
 
 # A unit is saturated where its slope is below this share of the activation's steepest slope.
 SATURATION = 0.1
@@ -38,14 +38,17 @@ def saturation(reading: LayerReading) -> Columns:
 
     Flat means |phi'(z)| < 0.1 max|phi'|: for SELU z < -2.303, for ReLU z < 0, for tanh |phi| > 0.949.
     """
-    rows = by_unit(reading.pre_activation)
-    flat_at_left, crossings = flat_parts(reading.activation_module, rows.device)
-    flat = torch.full(rows.shape, flat_at_left, device=rows.device)
-    for crossing in crossings:
-        flat ^= rows > crossing
+    z = reading.pre_activation
+    flat_at_left, crossings = flat_parts(reading.activation_module, z.device)
+    count = torch.zeros(z.shape[0], z[0, 0].numel(), dtype=torch.int64, device=z.device)
+    for part in blocks(z.flatten(2), 1):
+        flat = torch.full(part.shape, flat_at_left, device=z.device)
+        for crossing in crossings:
+            flat ^= part > crossing
+        count += flat.sum(1)
+    count, entries = count.unflatten(1, (z.shape[2], -1)).sum(2), z[0, :, 0].numel()
     known = torch.where(torch.isfinite(reading.pre_activation_moments.mean.sum(1)), 1.0, torch.nan)
-    count = flat.sum(1)
-    return {"saturated_share": count.double().mean(1) / rows.shape[1] * known, "dead_share": (count == rows.shape[1]).double().mean(1) * known}
+    return {"saturated_share": count.double().mean(1) / entries * known, "dead_share": (count == entries).double().mean(1) * known}
 
 
 def flat_parts(module: nn.Module, device: torch.device) -> tuple[bool, tuple[float, ...]]:

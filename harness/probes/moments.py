@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.probes.columns import Columns, absent, quantiles
-from harness.probes.readings import LayerReading, pooled, unit_moments
+from harness.probes.readings import LayerReading, Moments, blocks, pooled
 
 
 def moments(reading: LayerReading) -> Columns:
@@ -39,7 +39,7 @@ def lengths(reading: LayerReading) -> Columns:
 def _lengths(tensor: Tensor, prefix: str) -> Columns:
     """Mean and CV over samples of q(x) = |x|^2 / n, and the mean cosine of pairs of distinct samples that have a length."""
     vectors = tensor.flatten(2)
-    norms = torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64)
+    norms = torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=torch.float64) for part in blocks(vectors, 1)], 1)
     q = norms.square() / vectors.shape[2]
     alive = norms > 0
     count = alive.sum(1)
@@ -74,12 +74,12 @@ def edges(reading: LayerReading) -> Columns:
         if not bool(mask.any()):
             columns |= absent(tau, f"{name}_pre_activation_variance", f"{name}_activation_variance", f"{name}_tau_mean")
             continue
-        columns[f"{name}_pre_activation_variance"] = _variance_at(reading.pre_activation, mask)
-        columns[f"{name}_activation_variance"] = _variance_at(reading.activation, mask)
+        columns[f"{name}_pre_activation_variance"] = _variance_at(reading.pre_activation_entry_moments, mask)
+        columns[f"{name}_activation_variance"] = _variance_at(reading.activation_entry_moments, mask)
         columns[f"{name}_tau_mean"] = tau[:, mask].mean(1)
     return columns
 
 
-def _variance_at(tensor: Tensor, mask: Tensor) -> Tensor:
-    rows = tensor.flatten(3)[..., mask].movedim(2, -1).flatten(1, -2)
-    return pooled(unit_moments(rows)).variance
+def _variance_at(moments: Moments, mask: Tensor) -> Tensor:
+    """Pooled over samples, units and the positions of the mask."""
+    return pooled(Moments(*(part[..., mask].flatten(1) for part in moments))).variance

@@ -85,14 +85,24 @@ class LayerReading:
         return Geometry(module, self.inputs.shape[3], self.inputs.shape[4]) if isinstance(module, nn.Conv2d) and self.inputs.dim() == 5 else None
 
     @cached_property
+    def pre_activation_entry_moments(self) -> Moments:
+        """Of every entry of z, a unit at a position, over samples: (trials, units, positions); a dense layer has one position."""
+        return entry_moments(self.pre_activation)
+
+    @cached_property
+    def activation_entry_moments(self) -> Moments:
+        """Of every entry of y over samples, (trials, units, positions)."""
+        return entry_moments(self.activation)
+
+    @cached_property
     def pre_activation_moments(self) -> Moments:
         """Of every unit over samples and positions, (trials, units)."""
-        return unit_moments(by_unit(self.pre_activation))
+        return pooled(self.pre_activation_entry_moments)
 
     @cached_property
     def activation_moments(self) -> Moments:
         """Of every unit over samples and positions, (trials, units)."""
-        return unit_moments(by_unit(self.activation))
+        return pooled(self.activation_entry_moments)
 
     @cached_property
     def input_unit_moments(self) -> Moments:
@@ -107,12 +117,12 @@ class LayerReading:
     @cached_property
     def omega(self) -> Tensor:
         """Sum of each unit's weights, (trials, units)."""
-        return self.weight.sum(2, dtype=torch.float64)
+        return torch.cat([part.sum(2, dtype=torch.float64) for part in blocks(self.weight, 1)], 1)
 
     @cached_property
     def tau(self) -> Tensor:
         """Sum of the squares of each unit's weights, (trials, units)."""
-        return torch.linalg.vector_norm(self.weight, dim=2, dtype=torch.float64).square()
+        return torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=torch.float64) for part in blocks(self.weight, 1)], 1).square()
 
     @cached_property
     def biases(self) -> Tensor:
@@ -180,21 +190,22 @@ def why_absent(reading: LayerReading) -> str:
     return "; ".join(reasons)
 
 
-def by_unit(tensor: Tensor) -> Tensor:
-    """(trials, samples, units[, height, width]) -> (trials, rows, units): positions of a convolution count as samples."""
-    if tensor.dim() == 3:
-        return tensor
-    return tensor.movedim(2, -1).flatten(1, -2)
-
-
 def unit_moments(rows: Tensor) -> Moments:
     """Mean and variance over rows of (trials, rows, units), in two passes accumulated in float64."""
     count = rows.shape[1]
-    mean = rows.sum(1, dtype=torch.float64) / count
+    mean = torch.zeros(rows.shape[0], rows.shape[2], dtype=torch.float64, device=rows.device)
+    for part in blocks(rows, 1):
+        mean += part.sum(1, dtype=torch.float64)
+    mean /= count
     square = torch.zeros_like(mean)
     for part in blocks(rows, 1):
         square += part.to(torch.float64, copy=True).sub_(mean.unsqueeze(1)).square_().sum(1)
     return Moments(mean, square / count)
+
+
+def entry_moments(tensor: Tensor) -> Moments:
+    """Over samples of (trials, samples, units[, height, width]) -> (trials, units, positions): entries lie in memory as they are read."""
+    return Moments(*(part.unflatten(1, (tensor.shape[2], -1)) for part in unit_moments(tensor.flatten(2))))
 
 
 def blocks(tensor: Tensor, dimension: int) -> Sequence[Tensor]:
@@ -205,8 +216,8 @@ def blocks(tensor: Tensor, dimension: int) -> Sequence[Tensor]:
 
 
 def pooled(moments: Moments) -> Moments:
-    """Of all entries together, from those of each unit over equally many rows: (trials, units) -> (trials,)."""
-    return Moments(moments.mean.mean(1), moments.variance.mean(1) + moments.mean.var(1, correction=0))
+    """Of all entries of the last dimension together, from those of each over equally many rows: (trials, units) -> (trials,)."""
+    return Moments(moments.mean.mean(-1), moments.variance.mean(-1) + moments.mean.var(-1, correction=0))
 
 
 def at(module: nn.Module, points: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.probes.columns import Columns, quantiles
-from harness.probes.readings import LayerReading, by_unit, unit_moments
+from harness.probes.readings import LayerReading, entry_moments, pooled
 from harness.theory.theorems import THEOREM_1, THEOREMS
 
 
@@ -53,7 +53,7 @@ def mean_drive(reading: LayerReading) -> Columns:
 
     `common_mean_drive` is what it would be if all inputs had one mean and variance: mu^2 Var(omega) / (nu mean tau).
     """
-    mean, variance = reading.pre_activation_moments if reading.direct else unit_moments(by_unit(reading.weights_output))
+    mean, variance = reading.pre_activation_moments if reading.direct else pooled(entry_moments(reading.weights_output))
     mu, nu = reading.input_moments
     return {
         "mean_drive": (mean - reading.biases).var(1, correction=0) / variance.mean(1),
