@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """How fast: `python scripts/benchmark.py [--quick] [--device cpu|cuda] [--repeats N] [--out FOLDER] [--json]`.
 
-Measures plain PyTorch, this harness one trial at a time, and packs, in turns within one run, with everything logged; then
-how the work around the training grows with the number of trials. Minutes on a quiet machine; `--quick` shows the shape.
+Measures what a user waits for (the main job, a full probe, a diagnosis); plain PyTorch, this harness one trial at a time, and packs,
+in turns within one run, with everything logged; then how the work around the training grows with the number of trials.
+About 40 minutes on two quiet cores; `--quick` shows the shape.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="short trials, few pack sizes, one repeat: the shape of the answer, not the answer")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     parser.add_argument("--repeats", type=int, help="how often everything is measured (default: 3, with --quick 1)")
-    parser.add_argument("--part", choices=("all", "throughput", "growth"), default="all", help="measure only this (default: all)")
+    parser.add_argument("--part", choices=("all", "jobs", "throughput", "growth"), default="all", help="measure only this (default: all)")
     parser.add_argument("--out", type=Path, default=PROJECT_ROOT / "runs" / "benchmark", help="the folder to write (default: runs/benchmark)")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of the page")
     options = parser.parse_args(arguments)
@@ -44,21 +45,23 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
     from harness.training import devices  # torch takes seconds, which a wrong request need not wait for
 
     device = devices.resolve(options.device)
-    from harness.benchmark import cases, growth, machine, summary, throughput
+    from harness.benchmark import cases, growth, jobs, machine, summary, throughput
 
     repeats = options.repeats or (1 if options.quick else 3)
     described = machine.describe(device)
-    results, grown = [], []
+    waited, results, grown = [], [], []
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
-        if options.part != "growth":
+        if options.part == "jobs" or options.part == "all" and not options.quick:
+            waited = jobs.measure(device, Path(scratch), _say)
+        if options.part in ("all", "throughput"):
             for number, case in enumerate(cases.chosen(device.type, options.quick)):
                 place = Path(scratch) / str(number)
                 place.mkdir()
                 results.append(throughput.measure(case, device, repeats, place, _say))
-        if options.part != "throughput":
+        if options.part in ("all", "growth"):
             grown = [growth.measure(size, Path(scratch), _say) for size in (_QUICK_SIZES if options.quick else _SIZES)]
     folder.mkdir(parents=True, exist_ok=True)
-    page, numbers = summary.markdown(described, results, grown, repeats), summary.as_dict(described, results, grown)
+    page, numbers = summary.markdown(described, waited, results, grown, repeats), summary.as_dict(described, waited, results, grown)
     (folder / "benchmark.md").write_text(page)
     (folder / "benchmark.json").write_text(json.dumps(numbers, indent=1) + "\n")
     if results:

@@ -16,11 +16,17 @@ from harness.training import devices
 
 
 class Stopwatch:
-    """Adds up the wall time of named parts over all threads. On a GPU a part waits for the device, before and after."""
+    """Adds up the time of named parts over all threads: `seconds` by the clock, `processor` of the calling thread alone.
+
+    `at_once` is how many calls of a part ran side by side at most. On a GPU a part waits for the device, before and after.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds: dict[str, float] = defaultdict(float)
+        self.processor: dict[str, float] = defaultdict(float)
+        self.at_once: dict[str, int] = defaultdict(int)
+        self._running: dict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -39,12 +45,17 @@ class Stopwatch:
         @functools.wraps(function)
         def timed(*arguments: Any, **options: Any) -> Any:
             devices.wait(self.device)
-            started = time.perf_counter()
+            with self._lock:
+                self._running[part] += 1
+                self.at_once[part] = max(self.at_once[part], self._running[part])
+            started, used = time.perf_counter(), time.thread_time()
             try:
                 return function(*arguments, **options)
             finally:
                 devices.wait(self.device)
                 with self._lock:
+                    self._running[part] -= 1
                     self.seconds[part] += time.perf_counter() - started
+                    self.processor[part] += time.thread_time() - used
 
         return timed

@@ -8,15 +8,16 @@ from statistics import median
 from typing import Any
 
 from harness.benchmark.growth import Growth
+from harness.benchmark.jobs import Job
 from harness.benchmark.throughput import Throughput
 
 _A, _A_DICT, _B = "(a) DataLoader, hooks, log_metric", "(a) the same, log_metrics", "(b) tensors on the device, no tracking"
 _PARTS = ("training steps", "probes", "evaluation", "initial weights", "predictions", "verdicts", "store", "tracking", "Hydra")
 
 
-def as_dict(described: dict[str, Any], results: list[Throughput], growth: list[Growth]) -> dict[str, Any]:
+def as_dict(described: dict[str, Any], jobs: list[Job], results: list[Throughput], growth: list[Growth]) -> dict[str, Any]:
     """Everything that was measured, with the medians that the page shows."""
-    return {"machine": described, "cases": [_case(result) for result in results], "growth": [asdict(one) for one in growth]}
+    return {"machine": described, "jobs": [asdict(job) for job in jobs], "cases": [_case(result) for result in results], "growth": [asdict(one) for one in growth]}
 
 
 def _case(result: Throughput) -> dict[str, Any]:
@@ -34,11 +35,19 @@ def _case(result: Throughput) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def markdown(described: dict[str, Any], results: list[Throughput], growth: list[Growth], repeats: int) -> str:
+def markdown(described: dict[str, Any], jobs: list[Job], results: list[Throughput], growth: list[Growth], repeats: int) -> str:
     """The page."""
     machine = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in described.items())
-    parts = ["# Benchmark", f"{machine}. Medians of {repeats} repeats, all ways in turn within one run.", *(_section(result) for result in results)]
-    return "\n\n".join(parts + ([_growth(growth)] if growth else [])) + "\n"
+    parts = ["# Benchmark", f"{machine}. Medians of {repeats} repeats, all ways in turn within one run."]
+    return "\n\n".join([*parts, *([_jobs(jobs)] if jobs else []), *(_section(result) for result in results), *([_growth(growth)] if growth else [])]) + "\n"
+
+
+def _jobs(jobs: list[Job]) -> str:
+    rows = [
+        [job.name, f"{job.seconds:.2f}", f"{job.peak_bytes / 2**20:,.0f}" if job.peak_bytes else "", ", ".join(f"{part} {100 * share:.1f} %" for part, share in job.shares.items())]
+        for job in jobs
+    ]  # fmt: skip
+    return "\n\n".join(["## What a user waits for, once each", _table(["job", "s", "peak MiB", "shares of the wall time"], rows)])
 
 
 def _section(result: Throughput) -> str:

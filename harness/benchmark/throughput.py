@@ -193,22 +193,32 @@ class _Bench:
         jobs = ",".join(f"[{','.join(str(next(self.seeds)) for _ in range(size))}]" for _ in range(trials // size))
         overrides = [*self.case.overrides, *self.case.extra, f"runs={self.runs}", f"device={self.device}", f"seeds={jobs}"]
         launcher = [f"hydra.launcher.pack={pack}", f"hydra.launcher.workers={workers}", f"hydra.launcher.program={program}"]
-        watch = Stopwatch(self.device)
-        with watch.watching(_IN_WORKERS | _IN_MAIN), command_line("--multirun", *overrides, *launcher):
-            started = time.perf_counter()
-            train.main()
-            seconds = time.perf_counter() - started
+        seconds, shares = watched_sweep([*overrides, *launcher], self.device)
         left = trials - sum(Store(self.runs).is_done(trial.trial_id) for trial in (member.trial for member in self._trained(jobs)))
         if left:
             raise RuntimeError(f"{left} of {trials} trials of the benchmark have no result")
-        shares = {part: watch.seconds[part] / workers / seconds for part in _IN_WORKERS} | {part: watch.seconds[part] / seconds for part in _IN_MAIN}
-        shares["Hydra"] = 1.0 - shares.pop("everything but Hydra")
-        shares["tracking"] += shares.pop("opening the tracker")
         return seconds, shares
 
     def _trained(self, jobs: str) -> list:
         seeds = jobs.replace("],[", ",")
         return self.case.members(0, str(self.runs), f"seeds={seeds}", f"device={self.device}")[0]
+
+
+def watched_sweep(overrides: list[str], device: torch.device) -> tuple[float, dict[str, float]]:
+    """Seconds for a multirun as a user starts it, and the shares of its parts.
+
+    Those of packs are by the clock, per worker. Sending to the tracker goes on beside the workers, on the same cores, where the
+    clock would count its waiting for them: its share is of the processor time that all workers have.
+    """
+    watch = Stopwatch(device)
+    with watch.watching(_IN_WORKERS | _IN_MAIN), command_line("--multirun", *overrides):
+        started = time.perf_counter()
+        train.main()
+        seconds = time.perf_counter() - started
+    workers = max(watch.at_once[part] for part in _IN_WORKERS)
+    shares = {part: watch.seconds[part] / workers / seconds for part in _IN_WORKERS}
+    shares["tracking"] = watch.processor["tracking"] / workers / seconds + watch.seconds["opening the tracker"] / seconds
+    return seconds, shares | {"Hydra": 1.0 - watch.seconds["everything but Hydra"] / seconds}
 
 
 def _whole(trials: int) -> int:

@@ -66,4 +66,4 @@ def test_the_stopwatch_times_and_lets_go():
     watch = Stopwatch(CPU)
     with watch.watching({"work": (Work, "do")}):
         assert Work().do() == 7
-    assert watch.seconds["work"] > 0 and Work.do is original
+    assert watch.seconds["work"] > 0 and watch.at_once["work"] == 1 and Work.do is original

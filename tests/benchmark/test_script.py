@@ -38,6 +38,16 @@ def test_growth_is_of_real_trials(tmp_path):
 
 
 @pytest.mark.slow
+def test_what_a_user_waits_for(tmp_path):
+    answer = benchmark("--part", "jobs", "--json", "--device", "cpu", "--out", str(tmp_path))
+    assert answer.returncode == 0, answer.stderr
+    main, probe, diagnosis = json.loads(answer.stdout)["jobs"]
+    assert "144 trials" in main["name"] and 0.1 < main["shares"]["training steps"] < 1 and 0 < main["shares"]["tracking"] < 1
+    assert probe["seconds"] > 0 and diagnosis["peak_bytes"] > 2**28
+    assert "| diagnose vgg11_bn" in (tmp_path / "benchmark.md").read_text()
+
+
+@pytest.mark.slow
 def test_the_quick_benchmark(tmp_path):
     answer = benchmark("--quick", "--json", "--device", "cpu", "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
