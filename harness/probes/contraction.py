@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from harness.probes.columns import Columns, absent
 from harness.probes.expectations import gaussian_moments
-from harness.probes.readings import LayerReading, Moments, blocks, entry_moments, pooled, unit_moments
+from harness.probes.readings import MOST_ROWS, LayerReading, Moments, blocks, entry_moments, pooled, unit_moments
 
 _RUNGS = ("map", "weights", "moments", "empirical")
 # The empirical slope scales the inputs of so many rows by 1 -+ this.
@@ -60,7 +60,8 @@ def empirical_slope(reading: LayerReading) -> Columns:
         return absent(reading.tau, "empirical_slope")
     bias = reading.biases.to(reading.pre_activation.dtype).unsqueeze(1)
     drive = reading.rows.pre_activation[:, :_SLOPE_ROWS] - bias
-    low, high = (pooled(unit_moments(reading.activation_module(bias + scale * drive))).variance for scale in (1 - _SCALE, 1 + _SCALE))
+    scaled = reading.activation_module(torch.cat([bias + (1 - _SCALE) * drive, bias + (1 + _SCALE) * drive]))
+    low, high = pooled(unit_moments(scaled)).variance.chunk(2)
     slope = (high.log() - low.log()) / (2 * math.log((1 + _SCALE) / (1 - _SCALE)))
     return {"empirical_slope": torch.where((low > 0) & (high > 0), slope, torch.nan)}
 
@@ -73,9 +74,10 @@ def _gaussian(module: nn.Module, arguments: dict[str, tuple[Tensor, Tensor]]) ->
 
 
 def _empirical(reading: LayerReading) -> Moments:
-    """Of the activation recomputed from z; where it is the measured one to the bit, so are its moments."""
-    module = reading.activation_module
-    if all(torch.equal(module(z), y) for z, y in zip(blocks(reading.pre_activation, 1), blocks(reading.activation, 1))):
+    """Of the activation recomputed from z; where it is the measured one to the bit on evenly spread samples, it is taken to be it."""
+    module, stride = reading.activation_module, -(-reading.pre_activation.shape[1] // MOST_ROWS)
+    spread_z, spread_y = (blocks(tensor[:, ::stride], 1) for tensor in (reading.pre_activation, reading.activation))
+    if all(torch.equal(module(z), y) for z, y in zip(spread_z, spread_y)):
         return reading.activation_moments
     return pooled(entry_moments(module(reading.pre_activation)))
 

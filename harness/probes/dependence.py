@@ -35,8 +35,8 @@ def correlations(reading: LayerReading) -> Columns:
     live = (~reading.constant[:, units]).sum(1).double()
     pairs = live * (live - 1)
     variance = torch.where(reading.constant, 0.0, reading.row_moments.variance)[:, units]
-    scale = (variance / variance.mean(1, keepdim=True)).sqrt().float()
-    fourth = torch.cat([(part * scale.unsqueeze(1)).square_().sum(2, dtype=torch.float64) for part in blocks(chosen, 1)], 1).square().sum(1)
+    scale = (variance / variance.mean(1, keepdim=True)).sqrt().to(chosen.dtype)
+    fourth = (chosen.square() @ scale.square().unsqueeze(2)).double().square().sum((1, 2))
     gram = _Gram(correlation * scale.unsqueeze(1) * scale.unsqueeze(2), fourth, rows)
     return {
         "mean_abs_correlation": torch.where(pairs > 0, (correlation.abs().sum((1, 2), dtype=torch.float64) - live) / pairs, torch.nan),

@@ -197,6 +197,18 @@ def test_moments_of_float32_entries_are_as_good_as_float64(normal, shift, scale)
     torch.testing.assert_close(variance, rows.double().var(1, correction=0), rtol=1e-11, atol=0.0)
 
 
+@pytest.mark.parametrize("head", (1.0, 1e3, 1e6))
+def test_moments_do_not_suffer_from_first_rows_that_are_unlike_the_others(normal, head):
+    """The variance's origin is the mean of the first 64 rows, wherever that lies; constant units have variance 0 to the bit."""
+    rows = normal(2, 3000, 8)
+    rows[:, :64] += head
+    rows[:, :, 7] = head / 3
+    mean, variance = unit_moments(rows)
+    torch.testing.assert_close(mean, rows.double().mean(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(variance[:, :7], rows[:, :, :7].double().var(1, correction=0), rtol=1e-11, atol=0.0)
+    assert (variance[:, 7] == 0).all()
+
+
 def test_columns_in_float32_agree_with_the_same_reading_in_float64(reading):
     """What is multiplied or sorted in float32 loses nothing that shows."""
     wide = {name: getattr(reading, name).double() for name in ("inputs", "pre_activation", "activation", "gradient", "weight", "weight_gradient", "update", "bias")}

@@ -160,6 +160,15 @@ def test_what_the_map_says_is_absent_behind_a_normalization(dense, normal):
     assert "normalization" in why_absent(reading) and "normalization" not in why_absent(plain)
 
 
+def test_an_activation_that_is_flat_on_either_side_saturates_on_both(dense, normal):
+    """tanh is flat where |phi| > sqrt(0.9): left of the first crossing and right of the second, counted as in NumPy."""
+    reading = dense(3.0 * normal(2, 200, 5), normal(2, 10, 5, seed=1), nn.Tanh(), 3.0 * normal(2, 10, seed=2))
+    flat = reading.activation.double().abs() > 0.9**0.5
+    columns = saturation(reading)
+    torch.testing.assert_close(columns["saturated_share"], flat.double().mean((1, 2)), rtol=0.0, atol=1e-12)
+    torch.testing.assert_close(columns["dead_share"], flat.all(1).double().mean(1), rtol=0.0, atol=1e-12)
+
+
 def test_constant_units_are_counted_and_left_out(dense, normal):
     w = normal(1, 12, 8, seed=1)
     w[0, :5] = 0.0
