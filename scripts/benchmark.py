@@ -3,7 +3,7 @@
 
 Measures what a user waits for (the main job, a full probe, a diagnosis); plain PyTorch, this harness one trial at a time, and packs,
 in turns within one run, with everything logged; then how the work around the training grows with the number of trials.
-About 40 minutes on two quiet cores; `--quick` shows the shape.
+Half an hour and more on two quiet cores; `--quick` shows the shape.
 """
 
 from __future__ import annotations
