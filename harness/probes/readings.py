@@ -33,7 +33,7 @@ class Rows(NamedTuple):
 
 
 # Dependence and Gaussianity read at most so many rows, and at most so many numbers of inputs.
-MOST_ROWS = 512
+MOST_ROWS = 1024
 _MOST_INPUTS = 2**21
 _FEWEST_ROWS = 256
 _BLOCK_NUMBERS = 2**17

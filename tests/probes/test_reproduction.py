@@ -88,8 +88,7 @@ def test_mnist_is_outside_the_box_unit_by_unit_while_pooled_moments_hold(deep, m
     assert found["input_participation_ratio"][0, 0] == pytest.approx(31, rel=0.05)
     # 512 units know their own CV to 3 %; three seeds.
     predicted, measured = found["predicted_unit_variance_cv"].mean(0), found["unit_variance_cv"].mean(0)
-    # The law is about the covariance of the 512 samples that were read, whose own ratio is 1 / (1 / 31 + 1 / 512).
-    assert predicted[0] == pytest.approx((2 / 31 + 2 / 512) ** 0.5, rel=0.03)
+    assert predicted[0] == pytest.approx((2 / 31) ** 0.5, rel=0.03)
     np.testing.assert_allclose(measured, predicted, rtol=0.08)
     # The share of z^2 that is between units is the mean cosine of pairs, as samples have about one length.
     np.testing.assert_allclose(found["between_unit_share"], found["cosine"], rtol=0.05)
@@ -103,10 +102,8 @@ def test_selu_equalizes_lengths_and_relu_does_not(deep, mnist):
     for found in (selu, relu):
         np.testing.assert_allclose(found["pooled_excess_kurtosis"][:, 0], found["predicted_pooled_excess_kurtosis"][:, 0], rtol=0.12)
         assert abs(found["normalized_excess_kurtosis"][:, 0]).max() < 0.1  # Gaussian over units for every sample
-    # Lengths are heavy-tailed: 3 CV(q)^2 is 5.5 over all samples, and less over the part of them that the shape is read from.
-    assert 3 * selu["input_q_cv"][0, 0] ** 2 == pytest.approx(5.5, rel=0.03)
     kurtosis = selu["pooled_excess_kurtosis"].mean(0)
-    assert kurtosis[0] > 3 and (kurtosis[1:4] / kurtosis[:3] < 0.7).all() and kurtosis[5] < 0.1 * kurtosis[0]
+    assert kurtosis[0] > 5 and (kurtosis[1:4] / kurtosis[:3] < 0.7).all() and kurtosis[5] < 0.1 * kurtosis[0]
     assert (relu["pooled_excess_kurtosis"].mean(0) > 0.75 * kurtosis[0]).all()
     # The CV itself shrinks by about chi_q = 0.783 a layer once it is small, and faster while it is large.
     shrinkage = selu["q_cv"].mean(0)
