@@ -26,7 +26,7 @@ _RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True)
 class Job:
-    """One job: seconds from its start to its end, bytes that its process held at most (0: not told apart), shares of its wall time."""
+    """One job: seconds from its start to its end, bytes that its process held at most (0: not told apart), shares of its time (see `watched_sweep`)."""
 
     name: str
     seconds: float

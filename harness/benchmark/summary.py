@@ -39,6 +39,8 @@ def markdown(described: dict[str, Any], jobs: list[Job], results: list[Throughpu
     """The page."""
     machine = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in described.items())
     parts = ["# Benchmark", f"{machine}. Medians of {repeats} repeats, all ways in turn within one run."]
+    if jobs or results:
+        parts.append("Shares are of the wall time, per worker; that of tracking, which goes on beside the workers, is of their processor time.")
     return "\n\n".join([*parts, *([_jobs(jobs)] if jobs else []), *(_section(result) for result in results), *([_growth(growth)] if growth else [])]) + "\n"
 
 
@@ -47,7 +49,7 @@ def _jobs(jobs: list[Job]) -> str:
         [job.name, f"{job.seconds:.2f}", f"{job.peak_bytes / 2**20:,.0f}" if job.peak_bytes else "", ", ".join(f"{part} {100 * share:.1f} %" for part, share in job.shares.items())]
         for job in jobs
     ]  # fmt: skip
-    return "\n\n".join(["## What a user waits for, once each", _table(["job", "s", "peak MiB", "shares of the wall time"], rows)])
+    return "\n\n".join(["## What a user waits for, once each", _table(["job", "s", "peak MiB", "shares of the time"], rows)])
 
 
 def _section(result: Throughput) -> str:
@@ -63,7 +65,7 @@ def _section(result: Throughput) -> str:
         f"and the layers of a pack at {result.batched_rate / 1e9:,.0f} GFLOP/s."
     )
     packed = [one for one in result.readings if one.shares]
-    shares = _table(["share of the wall time", *_PARTS], [[one.name, *(f"{100 * one.share(part):.1f} %" for part in _PARTS)] for one in packed])
+    shares = _table(["share of the time", *_PARTS], [[one.name, *(f"{100 * one.share(part):.1f} %" for part in _PARTS)] for one in packed])
     chosen = result.readings[-1]
     choice = f"The harness chose the program `{chosen.program}`, packs of {chosen.pack}, {chosen.workers} at a time. What is logged costs (a) {_saved(result):.0%} of its time when every value is a call."
     return "\n\n".join([f"## {result.case}", said, _table(header, rows), choice, shares])

@@ -225,10 +225,13 @@ def compare(make_config, seeds=6, **choices):
     return {name: (np.array([result.layers[name] for result in results]), np.array(predicted[f"predicted_{name}_low"]), np.array(predicted[f"predicted_{name}_high"])) for name in known}
 
 
-def assert_in_bands(found, single=0.9):
+def assert_in_bands(found, single=0.9, followed=True):
+    """`followed`: theory tells every column at every layer; else it may be silent where it cannot follow, and is held to the rest."""
     inside = []
+    assert list(found) == list(COLUMNS) or not followed
     for name, (measured, low, high) in found.items():
-        told = np.isfinite(low)  # behind a layer that theory cannot follow nothing is told
+        told = np.isfinite(low)
+        assert told.any() and (told.all() or not followed), name
         measured, low, high = measured[:, told], low[told], high[told]
         slack = 1e-9 * np.abs(high) + 1e-6  # the last layer's product is 1 exactly, a normalized mean 0
         mean = measured.mean(0)
@@ -296,7 +299,8 @@ def test_seeds_share_one_prediction_and_depths_their_first_layers(make_config):
 @pytest.mark.parametrize("initializer", ["lecun_normal", "he_normal", "pytorch_default"])
 @pytest.mark.parametrize("name", ["selu", "relu", "tanh", "gelu"])
 def test_deep_networks_lie_in_the_bands(make_config, name, initializer, normalization):
-    assert_in_bands(compare(make_config, activation=name, initializer=initializer, normalization=normalization, depth=32, width=256), single=0.85)
+    apart = (name, initializer, normalization) == ("gelu", "he_normal", "none")  # finite width decides these networks' fates
+    assert_in_bands(compare(make_config, activation=name, initializer=initializer, normalization=normalization, depth=32, width=256), single=0.85, followed=not apart)
 
 
 def test_pooled_moments_are_those_of_quadrature():
