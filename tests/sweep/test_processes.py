@@ -23,11 +23,15 @@ TINY = ["depth=2", "width=8", "budget.epochs=null", "budget.evaluations=1", "bud
 def start(runs: Path, *arguments: str, root: Path = ROOT, path: str = "") -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "harness" / "plugins"), *filter(None, [path])]), "OMP_NUM_THREADS": "2"}
     command = [sys.executable, "-m", "harness.train", "--multirun", *TINY, f"runs={runs}", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, env=environment)
+    # A shell's background job ignores Ctrl-C, and so would its children: a sweep is to hear it however the tests were started.
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root, env=environment, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=180)
+    try:
+        _, said = process.communicate(timeout=180)
+    finally:
+        process.kill()  # one that did not end would hold a core through all tests after it; nothing happens to one that has
     return process.returncode, said
 
 
