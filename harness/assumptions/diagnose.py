@@ -20,6 +20,7 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from harness.assumptions.card import Card
+from harness.assumptions.dropping import Dropped, Dropping, acting, acting_dropouts
 from harness.assumptions.lint import InputFacts, lint
 from harness.assumptions.predicted import predicted_columns
 from harness.assumptions.structure import Layer, Structure
@@ -41,6 +42,8 @@ _MOST_WEIGHTS = 2**23
 _MOST_GRAPH = 2**26
 # Samples of the backward pass; a mean over so many is as good.
 _MOST_GRADIENT_SAMPLES = 256
+# Samples of the pass with dropout acting: its masks are as many draws as its samples have numbers.
+_MOST_DROPOUT_SAMPLES = 256
 # Weights whose gradients are measured, all layers together.
 _MOST_WEIGHT_GRADIENTS = 2**24
 # With fewer samples a variance over samples is mostly noise.
@@ -75,9 +78,10 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         reader = _Reader()
         with torch.no_grad():
             structure = _run(model, inputs, Tracer(inputs, parameter_names(model), fresh_batch_norms(model), on_activation=reader, keep=_read_samples)).structure
+        dropped = _dropped(model, inputs[:_MOST_DROPOUT_SAMPLES], structure)
         batch = max(2, min(count, _MOST_GRAPH // (pilot.numbers // len(inputs[:2]))))
         slopes = _gradients(model, inputs[:_MOST_GRADIENT_SAMPLES], None if labels is None else labels[:_MOST_GRADIENT_SAMPLES], batch, structure)
-    return _card(model, inputs, structure, reader, slopes, samples, available)
+    return _card(model, inputs, structure, reader, slopes, dropped, samples, available)
 
 
 def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
@@ -273,6 +277,21 @@ def _between(layer: Layer) -> str:
     return " and ".join(dict.fromkeys(names)) or "arithmetic"
 
 
+def _dropped(model: nn.Module, inputs: Tensor, structure: Structure) -> list[Dropped] | None:
+    """Each activated layer with the model's dropout modules acting; None where it has none, or goes another way with them."""
+    modules = acting_dropouts(model)
+    if not modules:
+        return None
+    found = Dropping()
+    with torch.no_grad(), acting(modules, inputs.device):
+        tracer = Tracer(inputs, parameter_names(model), fresh_batch_norms(model), found.on_activation, keep=lambda z: z[:0], on_dropout=found.on_dropout)
+        seen = _run(model, inputs, tracer).structure.activated
+    if [layer.label for layer in seen] != [layer.label for layer in structure.activated]:
+        structure.left_out.append("the measurements with dropout acting: the model takes another way through its layers then")
+        return None
+    return [found.found[layer] for layer in seen]
+
+
 class _Gradients:
     """Sums over samples of |dL/dz|^2 and gradients of weights, by the order of the activations."""
 
@@ -353,12 +372,14 @@ def _first_tensor(output: Any) -> Tensor | None:
     return next((found for found in map(_first_tensor, values) if found is not None), None)
 
 
-def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reader, gradients: _Gradients, asked: int, available: int) -> Card:
+def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reader, gradients: _Gradients, dropped: list[Dropped] | None, asked: int, available: int) -> Card:
     columns, absent = reader.columns, reader.absent
     for index, (layer, values) in enumerate(zip(structure.activated, columns)):
         values["gradient_square"] = gradients.square[index] if gradients.reason is None else numpy.nan
         gradient = gradients.weights.get(_parameter_id(model, layer))
         values["weight_gradient_norm"] = float(torch.linalg.vector_norm(gradient, dtype=torch.float64)) if gradient is not None else numpy.nan
+        if dropped is not None:
+            values |= dropped[index].columns()
         if gradients.reason is not None:
             absent[index].append(f"no gradient: {gradients.reason}")
     as_tensors = [{"gradient_square": torch.tensor([values["gradient_square"]], dtype=torch.float64)} for values in columns]
@@ -376,7 +397,8 @@ def _card(model: nn.Module, inputs: Tensor, structure: Structure, reader: _Reade
     facts = InputFacts.of(inputs)
     return Card(
         model=type(model).__name__, parameters=sum(parameter.numel() for parameter in model.parameters()), shape=tuple(inputs.shape[1:]), samples=len(inputs), device=str(inputs.device),
-        layers=layers, verdicts=judged, criteria=evaluate(layers), findings=lint(structure, facts), summary=summarize(judged), notes=_notes(inputs, structure, gradients, asked, available, unknown),
+        layers=layers, verdicts=judged, criteria=evaluate(layers), findings=lint(structure, facts, dropped), summary=summarize(judged),
+        notes=_notes(inputs, structure, gradients, dropped, asked, available, unknown),
     )  # fmt: skip
 
 
@@ -384,7 +406,7 @@ def _parameter_id(model: nn.Module, layer: Layer) -> int:
     return next((id(parameter) for name, parameter in model.named_parameters() if name in (layer.name, f"{layer.name}.weight")), 0)
 
 
-def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: int, available: int, unknown: str | None) -> list[str]:
+def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, dropped: list[Dropped] | None, asked: int, available: int, unknown: str | None) -> list[str]:
     notes = []
     if len(inputs) < asked:
         why = "the loader has no more" if len(inputs) == available else f"with more of its {available}, one layer's tensor would hold more than {_MOST_NUMBERS:,} numbers"
@@ -396,6 +418,10 @@ def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: i
         notes.append("Every gradient is 0, so that their ratios are absent: the output does not move with the layers, as with a last layer of zeros.")
     if gradients.weights_reason is not None:
         notes.append(f"No gradients of weights: {gradients.weights_reason}.")
+    if dropped is not None:
+        notes.append(f"Dropout is off, except for the columns with dropout in their names: there the model's dropout modules act, with fixed masks, on {min(len(inputs), _MOST_DROPOUT_SAMPLES)} samples.")
+    if structure.functional_dropouts:
+        notes.append(f"Dropout called as a function follows a flag that no module's mode shows, and was left as it is: {_listed(structure.functional_dropouts)}.")
     if unknown is not None:
         notes.append(f"Theory predicts no chain of layers from {unknown}; what a layer does to its own measured inputs is judged all the same.")
     bare = [layer.label for layer in structure.layers if layer.activation is None]
@@ -407,7 +433,7 @@ def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, asked: i
     if not any(layer.activation == "selu" for layer in structure.activated):
         notes.append("No SELU in this model: the verdicts say how far its layers meet SELU's assumptions, and the rules for SELU layers do not apply.")
     if any(layer.normalizations for layer in structure.activated):
-        notes.append("A batch normalization that never saw a batch uses the samples' own statistics, as in training; others use their running ones. Dropout is off.")
+        notes.append("A batch normalization that never saw a batch uses the samples' own statistics, as in training; others use their running ones.")
     return notes
 
 

@@ -8,7 +8,7 @@ below; consequences are computed from theory for the very layers that are named.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -16,6 +16,7 @@ import torch
 from scipy import special
 from torch import Tensor
 
+from harness.assumptions.dropping import Dropped
 from harness.assumptions.structure import Layer, Structure
 from harness.networks.initializers import TRUNCATED_VARIANCE
 from harness.probes.positions import Geometry
@@ -81,10 +82,15 @@ class InputFacts:
         return cls(mean, square - mean**2, cosine)
 
 
-def lint(structure: Structure, inputs: InputFacts | None) -> list[Finding]:
-    """All findings, those on inputs first, then in the order of the rules. The rules on layers speak of SELU layers only."""
+def lint(structure: Structure, inputs: InputFacts | None, dropped: Sequence[Dropped] | None = None) -> list[Finding]:
+    """All findings, those on inputs first, then in the order of the rules. The rules on layers speak of SELU layers only.
+
+    `dropped`: each activated layer as measured with dropout acting, to be said beside what theory expects.
+    """
     selus = [layer for layer in structure.activated if layer.activation == "selu"]
     found = list(_inputs(structure, inputs, bool(selus)))
+    found += _normalizations(selus)
+    found += _dropouts(selus, dict(zip(structure.activated, dropped or ())))
     for rule in _RULES:
         found += rule(selus)
     if selus:
@@ -129,7 +135,7 @@ def _normalizations(selus: list[Layer]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _dropouts(selus: list[Layer]) -> Iterator[Finding]:
+def _dropouts(selus: list[Layer], dropped: dict[Layer, Dropped]) -> Iterator[Finding]:
     bad = [(layer, dropout.rate) for layer in selus for dropout in layer.dropouts if dropout.kind == "standard"]
     if bad:
         rate = max(rate for _, rate in bad)
@@ -137,8 +143,17 @@ def _dropouts(selus: list[Layer]) -> Iterator[Finding]:
         now = f"at the fixed point activations have mean {mean:.3g} and variance {variance:.3g} instead of 0 and 1" if 1 / (1 - rate) < _DIVERGES else "there is no fixed point: the variance grows with every layer"
         yield Finding(
             "Dropout where AlphaDropout belongs", _names([layer for layer, _ in bad]), f"Dropout with rate {rate:g} behind SELU",
-            f"in training the mean square of what the next layer gets is {1 / (1 - rate):.3g} times as large; where every layer does so, {now}", f"AlphaDropout({rate:g}), which keeps mean 0 and variance 1",
+            f"in training the mean square of what the next layer gets is {1 / (1 - rate):.3g} times as large; where every layer does so, {now}{_with_dropout([layer for layer, _ in bad], dropped)}",
+            f"AlphaDropout({rate:g}), which keeps mean 0 and variance 1",
         )  # fmt: skip
+
+
+def _with_dropout(bad: list[Layer], dropped: dict[Layer, Dropped]) -> str:
+    """What was measured with dropout acting, at the last of these layers whose dropout did act."""
+    layer, one = next(((layer, dropped[layer]) for layer in reversed(bad) if layer in dropped and dropped[layer].growth is not None), (None, None))
+    if one is None:
+        return ""
+    return f"; measured with dropout acting: {one.growth:.3g} times as large behind {layer.label}, with mean {one.mean:.3g} and variance {one.variance:.3g}"
 
 
 def _scales(selus: list[Layer]) -> Iterator[Finding]:
@@ -236,7 +251,7 @@ def _residuals(structure: Structure) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-_RULES: tuple[Callable[[list[Layer]], Iterator[Finding]], ...] = (_normalizations, _dropouts, _scales, _biases, _max_pools, _paddings)
+_RULES: tuple[Callable[[list[Layer]], Iterator[Finding]], ...] = (_scales, _biases, _max_pools, _paddings)
 
 
 def _followed(tau: float, layers: int) -> tuple[float, float, float]:

@@ -137,6 +137,7 @@ class Structure:
 
     `layers` are in the order of their weights, `activated` in that of their activations. `stray_activations` have no weights of
     their own before them; `left_out` says which activated layers could not be read and why; `functions` are others that ran.
+    `functional_dropouts` are calls of dropout outside of a module for it: with which rate and where.
     """
 
     layers: list[Layer] = field(default_factory=list)
@@ -144,4 +145,5 @@ class Structure:
     sums: list[Sum] = field(default_factory=list)
     stray_activations: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    functional_dropouts: list[str] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -91,17 +92,20 @@ class Tracer(TorchFunctionMode):
         on_activation: called behind every activation of a layer; None keeps no tensors.
         before_activation: called with (layer, z) before it, z a part of the autograd graph.
         keep: copies what is to be kept of a z that the activation overwrites; all of it by default.
+        on_dropout: called with (layer, x, y, dropout) behind every dropout whose input x comes from a layer's activation.
     """
 
     def __init__(
         self, model_input: Tensor, names: dict[int, str], fresh: set[int], on_activation: Callable[[Activated], None] | None = None,
         before_activation: Callable[[Layer, Tensor], None] | None = None, keep: Callable[[Tensor], Tensor] | None = None,
+        on_dropout: Callable[[Layer, Tensor, Tensor, Dropout], None] | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.structure = Structure()
-        self.on_activation, self.before_activation, self.keep = on_activation, before_activation, keep
+        self.on_activation, self.before_activation, self.keep, self.on_dropout = on_activation, before_activation, keep, on_dropout
         self.names, self.fresh = names, fresh
         self.stack: list[str] = []
+        self.modules: list[nn.Module] = []
         self.calls: Counter[str] = Counter()
         self.origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         # Tensors that come from the model's input without any weights in between.
@@ -136,7 +140,7 @@ class Tracer(TorchFunctionMode):
         if base in _NORMALIZATIONS:
             return self._normalization(base, func, args, kwargs)
         if base in _DROPOUTS:
-            return self._dropout(base, func, args, kwargs)
+            return self._dropout(base, name.endswith("_"), func, args, kwargs)
         if base in _POOLS:
             return self._pool(base, func, args, kwargs)
         if base in ("add", "sub") and len(args) > 1:
@@ -284,18 +288,25 @@ class Tracer(TorchFunctionMode):
             self._remember(y, origin)
         return y
 
-    def _dropout(self, name: str, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    def _dropout(self, name: str, in_place: bool, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         x = args[0] if args else kwargs["input"]
+        given = dict(zip(("input", "p", "training", "inplace"), args)) | kwargs
+        rate, training = float(given.get("p", 0.5)), bool(given.get("train", given.get("training", True)))
+        before = x.detach().clone() if self.on_dropout is not None and (in_place or given.get("inplace", False)) else x
         y = func(*args, **kwargs)
-        rate = float(kwargs.get("p", args[1] if len(args) > 1 else 0.5))
-        self._note_dropout(x, y, Dropout(_DROPOUTS[name], rate))
+        if rate > 0 and not (self.modules and isinstance(self.modules[-1], _DropoutNd)):
+            self.structure.functional_dropouts.append(f"rate {rate:g} in {self.stack[-1] or 'the model' if self.stack else 'the model'}" + (", acting in evaluation too" if training else ""))
+        self._note_dropout(x, before, y, Dropout(_DROPOUTS[name], rate))
         return y
 
-    def _note_dropout(self, x: Tensor, y: Tensor, dropout: Dropout) -> None:
+    def _note_dropout(self, x: Tensor, before: Tensor, y: Tensor, dropout: Dropout) -> None:
+        """`before` has the values that `x` had when the dropout began; a rate of 1 leaves nothing of which anything could be said."""
         origin = self._origin(x)
         if origin is not None:
-            if dropout.rate > 0:
+            if 0 < dropout.rate < 1:
                 origin.layer.dropouts.append(dropout)
+                if self.on_dropout is not None and origin.stage != "weights":
+                    self.on_dropout(origin.layer, before, y, dropout)
             self._remember(y, origin)
 
     def _pool(self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -374,6 +385,7 @@ class Tracer(TorchFunctionMode):
     def enter(self, module: nn.Module, name: str, inputs: tuple[Any, ...]) -> None:
         """A module begins: remember its name, and whether it is a user's own activation, to be seen as a whole."""
         self.stack.append(name)
+        self.modules.append(module)
         origin = self._origin(inputs[0]) if inputs and self.whole is None else None
         if origin is not None and origin.stage == "weights":
             self.whole = (module, inputs[0])  # its functions are its own affair, those of the check included
@@ -383,8 +395,9 @@ class Tracer(TorchFunctionMode):
     def leave(self, module: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:
         """A module ends."""
         self.stack.pop()
+        self.modules.pop()
         if isinstance(module, StandardDropout) and inputs and isinstance(result, Tensor):
-            self._note_dropout(inputs[0], result, Dropout("alpha" if isinstance(module, AlphaDropout) else "standard", float(module.rate)))
+            self._note_dropout(inputs[0], inputs[0], result, Dropout("alpha" if isinstance(module, AlphaDropout) else "standard", float(module.rate)))
         if self.whole is None or self.whole[0] is not module:
             return
         z = self.whole[1]

@@ -1,4 +1,4 @@
-"""Alpha dropout: its constants for any target, and what it does to deviations, correlations and gradients.
+"""Dropout: what it does to mean and variance, and alpha dropout's constants for any target with its effect on deviations, correlations and gradients.
 
 Klambauer et al. 2017, section "New Dropout Technique": dropped entries become SELU's floor alpha' = -lambda alpha, and a x + b restores
 mean and variance. They are restored only where they were to begin with: at rate 0.1, (0.1, 1.5) becomes (0.0829, 1.4096). The
@@ -54,6 +54,17 @@ def alpha_dropout(rate: float, mean: float = 0.0, variance: float = 1.0, alpha: 
     keep, floor = 1.0 - rate, -lam * alpha
     a = float(np.sqrt(variance / (keep * (rate * (floor - mean) ** 2 + variance))))
     return AlphaDropout(rate, a, mean - a * (keep * mean + rate * floor), floor, a * a * keep * keep, a * a * keep)
+
+
+def standard_dropout_moments(rate: float, mean: float, variance: float) -> tuple[float, float]:
+    """Mean and variance behind standard dropout (Srivastava et al. 2014): the mean stays, the mean square grows by 1 / (1 - rate).
+
+    Raises:
+        RequestError: a rate outside [0, 1).
+    """
+    if not 0.0 <= rate < 1.0:
+        raise RequestError(f"dropout: rate={rate:g} must be in [0, 1), it is the share of entries dropped")
+    return mean, (variance + mean**2) / (1.0 - rate) - mean**2
 
 
 def neutral_rate(alpha: float = ALPHA, lam: float = LAMBDA) -> float | None:
