@@ -423,12 +423,17 @@ def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, dropped:
     if structure.functional_dropouts:
         notes.append(f"Dropout called as a function follows a flag that no module's mode shows, and was left as it is: {_listed(structure.functional_dropouts)}.")
     if unknown is not None:
-        notes.append(f"Theory predicts no chain of layers from {unknown}; what a layer does to its own measured inputs is judged all the same.")
+        notes.append(f"Theory's prediction from layer to layer ends: {unknown}; what a layer does to its own measured inputs is judged all the same.")
     bare = [layer.label for layer in structure.layers if layer.activation is None]
     if bare:
         notes.append(f"{len(bare)} of {len(structure.layers)} weight layers have no activation of their own and no row: {_listed(bare)}.")
     if structure.stray_activations:
         notes.append(f"Activations that no single weight layer feeds, and that have no row: {_listed(structure.stray_activations)}.")
+    if structure.unfollowed:
+        notes.append(f"Weights that could not be followed and have no row, because only what comes out of the function that uses them is seen: {_listed([f'{name} ({where})' for name, where in structure.unfollowed.items()])}.")
+    behind = [f"{layer.label} ({layer.behind})" for layer in structure.activated if layer.behind is not None]
+    if behind:
+        notes.append(f"Layers that something else than one layer's activations enters, so that only their measured inputs are known: {_listed(behind)}.")
     notes += [f"Left out: {reason}." for reason in structure.left_out]
     if not any(layer.activation == "selu" for layer in structure.activated):
         notes.append("No SELU in this model: the verdicts say how far its layers meet SELU's assumptions, and the rules for SELU layers do not apply.")

@@ -61,6 +61,8 @@ def _obstacle(layer: Layer, previous: Layer | None, structure: Structure) -> str
     """Why the chain from the layer before to this one is none that theory can follow."""
     if previous is None and not layer.first or previous is not None and layer.source is not previous:
         return "its input is not the output of the layer before alone"
+    if layer.behind is not None:
+        return f"{layer.behind} in front of its weights"
     if any(one.layer in (layer, previous) for one in structure.sums):
         return "a sum of several layers"
     if layer.scaled:

@@ -58,7 +58,8 @@ class Layer:
         normalizations: kinds between the weights and the activation; `normalizations_after` behind the activation.
         residual: whether a sum stands between the weights and the activation.
         activation: its name, None where none follows; `module` is the function and `options` its arguments.
-        source: the layer whose output enters, None for the model's input or where several do.
+        source: the last layer whose output enters, None for the model's input or where units were mixed before any activation.
+        behind: the first function that changed the values between the source, or the model's input, and these weights.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Layer:
     pools: list[Pool] = field(default_factory=list)
     source: Layer | None = None
     first: bool = False
+    behind: str | None = None
 
     @functools.cached_property
     def depth(self) -> int:
@@ -137,7 +139,7 @@ class Structure:
 
     `layers` are in the order of their weights, `activated` in that of their activations. `stray_activations` have no weights of
     their own before them; `left_out` says which activated layers could not be read and why; `functions` are others that ran.
-    `functional_dropouts` are calls of dropout outside of a module for it: with which rate and where.
+    `unfollowed` are weights used where only the result is seen: in which function and where. `functional_dropouts` are calls of dropout outside of a module for it: with which rate and where.
     """
 
     layers: list[Layer] = field(default_factory=list)
@@ -145,5 +147,6 @@ class Structure:
     sums: list[Sum] = field(default_factory=list)
     stray_activations: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    unfollowed: dict[str, str] = field(default_factory=dict)
     functional_dropouts: list[str] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)

@@ -31,6 +31,12 @@ _WEIGHT_ARGUMENTS = ("input", "weight", "bias", "stride", "padding", "dilation",
 _CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
 # Leave every number as it is, or only move it.
 _SAME = {"clone", "contiguous", "to", "float", "double", "detach", "type", "requires_grad", "identity"}
+# Keep a layer's values and only arrange them anew; a padding in front of a convolution is looked at there.
+_MOVES = _SAME | {"flatten", "unflatten", "view", "reshape", "squeeze", "unsqueeze", "t", "transpose", "permute", "movedim", "pad"}
+# Sum over units, so that what leaves them is no layer's W x any more, whatever its shape.
+_MIXING = {"matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention"}
+_WORDS = {"cat": "a concatenation", "concat": "a concatenation", "concatenate": "a concatenation", "stack": "a concatenation"}
+_WORDS |= {"multi_head_attention_forward": "attention", "scaled_dot_product_attention": "attention", "getitem": "a choice of entries"}
 # Elementwise activations by torch's names, with the names of their options in order behind the input.
 _ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "selu": (), "relu": (), "relu6": (), "elu": ("alpha",), "celu": ("alpha",), "leaky_relu": ("negative_slope",), "gelu": ("approximate",), "silu": (),
@@ -52,11 +58,15 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class Origin:
-    """Where a tensor comes from: `stage` is "weights" before the activation, "activation" behind it, "merged" where units are mixed."""
+    """Where a tensor comes from: `stage` is "weights" before the activation, "activation" behind it, "merged" where units are mixed.
+
+    `through`: the first function on the way that changed the values and is neither pooling nor normalization.
+    """
 
     layer: Layer
     stage: str
     held: Held | None = None
+    through: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,9 +118,9 @@ class Tracer(TorchFunctionMode):
         self.modules: list[nn.Module] = []
         self.calls: Counter[str] = Counter()
         self.origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        # Tensors that come from the model's input without any weights in between.
+        # Tensors that come from the model's input without any weights in between, with the first function that changed their values.
         self.of_input: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.of_input[model_input] = True
+        self.of_input[model_input] = None
         # Parameters by their transposes.
         self.turned: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         # Mean squares that tensors had before they were multiplied by a number.
@@ -149,10 +159,21 @@ class Tracer(TorchFunctionMode):
             return self._factor(base, func, args, kwargs)
         if base == "pad":
             return self._padding(func, args, kwargs)
+        self._note_weights(base, args, kwargs)
         result = func(*args, **kwargs)
         if base in ("t", "transpose", "permute"):
             self._turn(result, args)
         return self._passed_on(base, result, args)
+
+    def _note_weights(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Weights that meet the model's input in a function of which only the result is seen."""
+        tensors = _tensors((*args, *kwargs.values()))
+        if any(value in self.of_input or value in self.origins for value in tensors):
+            weights = [self.names[id(value)] for value in tensors if id(value) in self.names and value.dim() > 1]
+            self.structure.unfollowed |= dict.fromkeys(weights, f"{name} in {self._place()}")
+
+    def _place(self) -> str:
+        return (self.stack[-1] if self.stack else "") or "the model"
 
     def _count(self, tensor: Tensor) -> None:
         self.numbers += tensor.numel()
@@ -196,6 +217,7 @@ class Tracer(TorchFunctionMode):
             name=label, call=self.calls[label], kind=name, weight=weight.detach(), bias=None if given.get("bias") is None else given["bias"].detach(),
             units=weight.shape[0], fan_in=weight[0].numel(), fan_out=weight.shape[0] * weight[0, 0].numel() // given.get("groups", 1), groups=given.get("groups", 1),
             source=source.layer if source is not None and source.stage == "activation" else None, first=inputs in self.of_input,
+            behind=source.through if source is not None else self.of_input.get(inputs),
         )  # fmt: skip
         if name in ("conv1d", "conv2d"):
             layer.convolution = _walk(given)
@@ -219,7 +241,7 @@ class Tracer(TorchFunctionMode):
 
     def _padding(self, func: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         x = args[0] if args else kwargs["input"]
-        y = self._passed_on("pad", func(*args, **kwargs), (x,))
+        y = self._passed_on("pad" if x.dim() == 4 else "padding", func(*args, **kwargs), (x,))
         if x.dim() == 4:
             self.padded[y] = (kwargs.get("mode", args[2] if len(args) > 2 else "constant"), tuple(x.shape[2:]))
         return y
@@ -228,7 +250,7 @@ class Tracer(TorchFunctionMode):
         z = args[0] if args else kwargs["input"]
         origin = self._origin(z)
         if origin is None or origin.stage != "weights":
-            self.structure.stray_activations.append(f"{name} in {self.stack[-1] or 'the model' if self.stack else 'the model'}")
+            self.structure.stray_activations.append(f"{name} in {self._place()}" + (f" (behind {origin.through})" if origin is not None and origin.through is not None else ""))
             return self._passed_on(name, func(*args, **kwargs), args)
         options = dict(zip(_ACTIVATIONS.get(name, ()), args[1:])) | {key: value for key, value in kwargs.items() if key not in ("input", "inplace")}
         if name == "prelu" and options["weight"].numel() > 1:
@@ -295,7 +317,7 @@ class Tracer(TorchFunctionMode):
         before = x.detach().clone() if self.on_dropout is not None and (in_place or given.get("inplace", False)) else x
         y = func(*args, **kwargs)
         if rate > 0 and not (self.modules and isinstance(self.modules[-1], _DropoutNd)):
-            self.structure.functional_dropouts.append(f"rate {rate:g} in {self.stack[-1] or 'the model' if self.stack else 'the model'}" + (", acting in evaluation too" if training else ""))
+            self.structure.functional_dropouts.append(f"rate {rate:g} in {self._place()}" + (", acting in evaluation too" if training else ""))
         self._note_dropout(x, before, y, Dropout(_DROPOUTS[name], rate))
         return y
 
@@ -358,29 +380,31 @@ class Tracer(TorchFunctionMode):
 
     def _passed_on(self, name: str, result: Any, args: tuple[Any, ...]) -> Any:
         """Hand the origin of an argument on to the result of any other function."""
-        tensors = [value for value in args if isinstance(value, Tensor)] + [value for group in args if isinstance(group, (tuple, list)) for value in group if isinstance(value, Tensor)]
+        tensors = _tensors(args)
         known = [origin for origin in map(self._origin, tensors) if origin is not None]
+        results = [y for y in (result if isinstance(result, (tuple, list)) else [result]) if isinstance(y, Tensor) and y.is_floating_point()]
+        changed = None if name in _MOVES else _WORDS.get(name.strip("_"), name.strip("_"))
         if not known:
-            if any(value in self.of_input for value in tensors):
-                for y in result if isinstance(result, (tuple, list)) else [result]:
-                    if isinstance(y, Tensor) and y.is_floating_point():
-                        self.of_input[y] = True
+            entered = [self.of_input[value] for value in tensors if value in self.of_input]
+            for y in results if entered else ():
+                self.of_input[y] = entered[0] or changed
             return result
         origin = max(known, key=lambda candidate: self.structure.layers.index(candidate.layer))
-        for y in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(y, Tensor) and y.is_floating_point() and not any(y is value for value in tensors if name in _SAME):
-                self._remember(y, self._through(name, origin, y))
+        mixed = name in _MIXING or any(id(value) in self.names and value.dim() > 1 for value in tensors)
+        for y in results:
+            if not any(y is value for value in tensors if name in _SAME):
+                self._remember(y, self._through(name, origin, y, mixed, changed))
                 if name not in _SAME:
                     self.structure.functions.add(name)
         return result
 
-    def _through(self, name: str, origin: Origin, y: Tensor) -> Origin:
-        if origin.stage != "weights" or name in _SAME:
+    def _through(self, name: str, origin: Origin, y: Tensor, mixed: bool = False, changed: str | None = None) -> Origin:
+        if name in _SAME:
             return origin
-        if origin.held is not None and y.shape == origin.held.outputs.shape:
+        if origin.stage == "weights" and origin.held is not None and y.shape == origin.held.outputs.shape and not mixed:
             origin.layer.scaled = True
             return origin
-        return Origin(origin.layer, "merged")
+        return replace(origin, through=origin.through or changed) if origin.stage != "weights" else Origin(origin.layer, "merged", through=changed)
 
     def enter(self, module: nn.Module, name: str, inputs: tuple[Any, ...]) -> None:
         """A module begins: remember its name, and whether it is a user's own activation, to be seen as a whole."""
@@ -445,6 +469,11 @@ def _walk(given: dict[str, Any]) -> nn.Conv2d:
     kernel = (1, *weight.shape[2:]) if rank == 1 else tuple(weight.shape[2:])
     groups = given.get("groups", 1)
     return nn.Conv2d(weight.shape[1] * groups, weight.shape[0], kernel, pair("stride", 1), pair("padding", 0), pair("dilation", 1), groups, bias=False, device="meta")
+
+
+def _tensors(values: tuple[Any, ...]) -> list[Tensor]:
+    """The tensors among arguments and in lists of them."""
+    return [one for value in values for one in (value if isinstance(value, (tuple, list)) else [value]) if isinstance(one, Tensor)]
 
 
 def _mean_square(tensor: Tensor) -> float:
