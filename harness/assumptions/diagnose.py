@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from harness.assumptions.card import Card
 from harness.assumptions.dropping import Dropped, Dropping, acting, acting_dropouts
+from harness.assumptions.grouped import grouped_variance_law
 from harness.assumptions.lint import InputFacts, lint
 from harness.assumptions.predicted import predicted_columns
 from harness.assumptions.structure import Layer, Structure
@@ -220,6 +221,9 @@ def measured(seen: Activated) -> tuple[dict[str, float], list[str]]:
     reading, samples = reading_of(seen)
     columns = {name: float(values[0]) for name, values in measure([reading], FULL)[0].items()}
     reasons = []
+    if seen.layer.groups > 1:
+        columns |= grouped_variance_law(reading, seen.layer.groups) if reading.geometry is not None else {}
+        reasons.append("units of a grouped convolution see different inputs")
     if not seen.layer.direct:
         reasons.append(f"{_between(seen.layer)} stands between the weights and the activation, so that the map g says nothing of it")
     if samples < FEW_SAMPLES:
