@@ -29,7 +29,7 @@ from harness.assumptions.tracing import Activated, Tracer, fresh_batch_norms, pa
 from harness.assumptions.verdicts import evaluate, summarize, verdicts
 from harness.errors import RequestError
 from harness.probes.gradients import finish
-from harness.probes.readings import LayerReading
+from harness.probes.readings import LayerReading, too_few_for_intervals
 from harness.probes.statistics import FULL, measure
 
 # Numbers one tensor of the forward pass may hold; so many samples are used at most, but never fewer than `_FEWEST`.
@@ -226,6 +226,7 @@ def measured(seen: Activated) -> tuple[dict[str, float], list[str]]:
         reasons.append("units of a grouped convolution see different inputs")
     if not seen.layer.direct:
         reasons.append(f"{_between(seen.layer)} stands between the weights and the activation, so that the map g says nothing of it")
+    reasons += too_few_for_intervals(reading)
     if samples < FEW_SAMPLES:
         reasons.append(f"only {samples} samples")
     return columns | {"samples": samples}, reasons

@@ -58,12 +58,21 @@ def empirical_slope(reading: LayerReading) -> Columns:
     """
     if not reading.direct:
         return absent(reading.tau, "empirical_slope")
+    return {"empirical_slope": elasticity(*(pooled(unit_moments(values)).variance for values in scaled_activations(reading)))}
+
+
+def scaled_activations(reading: LayerReading) -> tuple[Tensor, Tensor]:
+    """Activations of `_SLOPE_ROWS` rows with the inputs of the weights times 0.9 and 1.1, (trials, rows, units) each."""
     bias = reading.biases.to(reading.pre_activation.dtype).unsqueeze(1)
     drive = reading.rows.pre_activation[:, :_SLOPE_ROWS] - bias
-    scaled = reading.activation_module(torch.cat([bias + (1 - _SCALE) * drive, bias + (1 + _SCALE) * drive]))
-    low, high = pooled(unit_moments(scaled)).variance.chunk(2)
+    low, high = reading.activation_module(torch.cat([bias + (1 - _SCALE) * drive, bias + (1 + _SCALE) * drive])).chunk(2)
+    return low, high
+
+
+def elasticity(low: Tensor, high: Tensor) -> Tensor:
+    """d log(variance of y) / d log(variance of x) from the variances of y at 0.9 and 1.1 times the inputs, of any shape."""
     slope = (high.log() - low.log()) / (2 * math.log((1 + _SCALE) / (1 - _SCALE)))
-    return {"empirical_slope": torch.where((low > 0) & (high > 0), slope, torch.nan)}
+    return torch.where((low > 0) & (high > 0), slope, torch.nan)
 
 
 def _gaussian(module: nn.Module, arguments: dict[str, tuple[Tensor, Tensor]]) -> dict[str, Moments]:

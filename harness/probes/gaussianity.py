@@ -51,15 +51,11 @@ def pooled_gaussianity(reading: LayerReading) -> Columns:
     """Each measure of z pooled over rows and units, raw and as z / sqrt(q(x)).
 
     At initialisation with Gaussian weights z is Gaussian over units for every sample, whatever its inputs: raw z then mixes
-    lengths and has excess kurtosis 3 CV(q)^2 (`predicted_pooled_excess_kurtosis`), and z / sqrt(q(x)) has none. q(x) is the mean
-    square of what the sample's weights see; where z is not W x + b, or units see different inputs, the mean square of its own z,
-    which alone gives an excess kurtosis of -6 / (units + 2).
+    lengths and has excess kurtosis 3 CV(q)^2 (`predicted_pooled_excess_kurtosis`), and z / sqrt(q(x)) has none.
     """
     z = reading.rows.pre_activation
     rows, units = z.shape[1:]
-    own = reading.rows.inputs is None or not reading.direct
-    vectors = z if own else reading.rows.inputs
-    q = torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64).square() / vectors.shape[2]
+    q, own = squared_lengths(reading)
     mean, variance = pooled(reading.row_moments)
     known = (variance > 0) & (rows * units >= fewest_samples())
     scale = torch.where(known, variance.rsqrt(), torch.nan).unsqueeze(1)
@@ -68,6 +64,16 @@ def pooled_gaussianity(reading: LayerReading) -> Columns:
     columns = _pooled_measures(z, mean, scale.expand(-1, rows), "pooled") | _pooled_measures(z, torch.zeros_like(mean), direction, "normalized")
     columns["predicted_pooled_excess_kurtosis"] = torch.full_like(mean, torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
     return columns
+
+
+def squared_lengths(reading: LayerReading) -> tuple[Tensor, bool]:
+    """q(x) of `reading.rows`, (trials, rows): the mean square of what the sample's weights see, and whether it is that of its own z.
+
+    Its own z stands in where z is not W x + b, or units see different inputs; it alone gives an excess kurtosis of -6 / (units + 2).
+    """
+    own = reading.rows.inputs is None or not reading.direct
+    vectors = reading.rows.pre_activation if own else reading.rows.inputs
+    return torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64).square() / vectors.shape[2], own
 
 
 def measures(standard: Tensor) -> Columns:

@@ -36,6 +36,8 @@ class Rows(NamedTuple):
 MOST_ROWS = 1024
 _MOST_INPUTS = 2**21
 _FEWEST_ROWS = 256
+# Intervals are drawn from no fewer units, or numbers (of a convolution: channels) that enter.
+FEWEST_UNITS = 8
 _BLOCK_NUMBERS = 2**17
 # Of so many rows, or as many as a block has, the mean is the origin of a one-pass variance.
 _FIRST = 64
@@ -187,9 +189,16 @@ def why_absent(reading: LayerReading) -> str:
         reasons.append("it is not known which inputs a position sees")
     if reading.rows.pre_activation.shape[1] < fewest_samples():
         reasons.append(f"{reading.rows.pre_activation.shape[1]} samples are fewer than the {fewest_samples()} that a distribution's shape needs")
+    reasons += too_few_for_intervals(reading)
     if reading.gradient is None:
         reasons.append("no loss, so no gradient")
     return "; ".join(reasons)
+
+
+def too_few_for_intervals(reading: LayerReading) -> list[str]:
+    """Why a layer has no intervals over units, or over what enters."""
+    counts = {"units": reading.weight.shape[1], "inputs" if reading.inputs.dim() == 3 else "input channels": reading.inputs.shape[2]}
+    return [f"no interval from {count} {what}, which are fewer than {FEWEST_UNITS}" for what, count in counts.items() if count < FEWEST_UNITS]
 
 
 def unit_moments(rows: Tensor) -> Moments:

@@ -9,6 +9,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from harness.probes.bootstrap import bands
 from harness.probes.columns import Columns
 from harness.probes.contraction import contraction, empirical_slope
 from harness.probes.dependence import correlations, variance_law
@@ -20,14 +21,17 @@ from harness.probes.weights import mean_drive, theorem, theorem_shares, weights
 
 Statistic = Callable[[LayerReading], Columns]
 
-# What every probe measures, and what takes longer: Gaussianity, dependence, contraction.
+# What every probe measures; what takes longer: Gaussianity, dependence, contraction; and their intervals, which take as long again.
 QUICK: tuple[Statistic, ...] = (moments, weights, gradients, learning, saturation, inputs, lengths, between_unit_share, edges, theorem_shares, theorem, mean_drive)
-FULL: tuple[Statistic, ...] = QUICK + (unit_gaussianity, pooled_gaussianity, correlations, variance_law, contraction, empirical_slope)
+STANDARD: tuple[Statistic, ...] = QUICK + (unit_gaussianity, pooled_gaussianity, correlations, variance_law, contraction, empirical_slope)
+FULL: tuple[Statistic, ...] = STANDARD + (bands,)
 
 
 def chosen(statistics: str, first_or_last: bool) -> tuple[Statistic, ...]:
-    """The statistics of a probe: "full" takes all at every probe, "standard" at the first and the last one only."""
-    return FULL if statistics == "full" or first_or_last else QUICK
+    """The statistics of a probe: "full" takes all at every probe, "standard" all but the intervals at the first and the last one only."""
+    if statistics == "full":
+        return FULL
+    return STANDARD if first_or_last else QUICK
 
 
 # Layers of one shape are measured as one while what they hold stays below so many numbers: small layers cost calls, not work.

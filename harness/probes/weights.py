@@ -23,13 +23,19 @@ def theorem_shares(reading: LayerReading) -> Columns:
     box = THEOREM_1.boxes[0]
     mean, variance = reading.activation_moments
     of_weights = _within(reading.omega, box.omega) & _within(reading.tau, box.tau)
-    of_moments = _within(mean, box.mu) & _within(variance, box.nu)
+    of_moments = inside_theorem_1(mean, variance)
     known_weights, known_moments = (torch.where(torch.isfinite(a.sum(1) + b.sum(1)), 1.0, torch.nan) for a, b in ((reading.omega, reading.tau), (mean, variance)))
     return {
         "theorem_1_weight_share": of_weights.double().mean(1) * known_weights,
         "theorem_1_moment_share": of_moments.double().mean(1) * known_moments,
         "theorem_1_share": (of_weights & of_moments).double().mean(1) * known_weights * known_moments,
     }
+
+
+def inside_theorem_1(mean: Tensor, variance: Tensor) -> Tensor:
+    """Which (mean, variance) of activations lie in Theorem 1's domain, elementwise."""
+    box = THEOREM_1.boxes[0]
+    return _within(mean, box.mu) & _within(variance, box.nu)
 
 
 def theorem(reading: LayerReading) -> Columns:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.networks.activations import activations
+from harness.probes.bootstrap import bands
 from harness.probes.contraction import contraction, empirical_slope
 from harness.probes.dependence import correlations, variance_law
 from harness.probes.gaussianity import pooled_gaussianity, unit_gaussianity
@@ -18,7 +19,7 @@ from harness.probes.gradients import flat_parts, saturation
 from harness.probes.moments import between_unit_share, edges, inputs, lengths
 from harness.probes.positions import Geometry, spread
 from harness.probes.readings import why_absent
-from harness.probes.statistics import FULL, QUICK, chosen, measure
+from harness.probes.statistics import FULL, QUICK, STANDARD, chosen, measure
 from harness.probes.weights import theorem, theorem_shares
 from harness.theory import selu
 
@@ -253,6 +254,7 @@ def test_positions_are_evenly_spread():
     assert Geometry(nn.Conv2d(1, 1, 5), 4, 9).outputs == (0, 5)
 
 
-def test_standard_takes_everything_at_the_ends_only():
-    assert chosen("full", False) == chosen("standard", True) == FULL and chosen("standard", False) == QUICK
-    assert set(QUICK) < set(FULL) and {theorem, theorem_shares, between_unit_share} < set(QUICK) and variance_law in FULL and pooled_gaussianity in FULL
+def test_standard_takes_all_but_intervals_at_the_ends_only():
+    assert chosen("full", False) == FULL and chosen("standard", True) == STANDARD and chosen("standard", False) == QUICK
+    assert set(FULL) - set(STANDARD) == {bands}
+    assert set(QUICK) < set(STANDARD) and {theorem, theorem_shares, between_unit_share} < set(QUICK) and variance_law in FULL and pooled_gaussianity in FULL
