@@ -26,6 +26,7 @@ _PROFILES = (
     ("activation_mean", "mean of activations", (-0.1, 0.1), False), ("activation_variance", "variance of activations", (0.8, 1.5), True),
     ("between_unit_share", "share of z² between units", None, False), ("unit_variance_cv", "CV of the units' variances", None, False),
     ("pooled_excess_kurtosis", "pooled excess kurtosis of z", None, False), ("gradient_product", "squared gradient / last layer", None, True),
+    ("residual_unit", "error of variances by own Gaussian", None, False), ("residual_map", "error of variances by g", None, False), ("empirical_slope", "slope of the map of variances", None, False),
 )  # fmt: skip
 _RUNGS = (("ladder_map", "g, all units alike"), ("ladder_weights", "+ each unit's omega and tau"), ("ladder_moments", "+ measured mean and covariance of inputs"), ("ladder_empirical", "+ distribution of z (exact)"))
 _RUNG_COLOURS = ("#d55e00", "#e69f00", "#0072b2", "#009e73")
@@ -35,7 +36,8 @@ _SMALLEST_ERROR = 1e-4
 
 
 def profiles(layers: pandas.DataFrame) -> Figure | None:
-    """Measured statistics over the layers at the last probe, with what theory predicts at initialisation and its 99 % band; Theorem 1's box in grey."""
+    """Measured statistics over the layers at the first and the last probe, with their 99 % intervals over samples and units where the table
+    has them, and what theory predicts at initialisation with its 99 % band; Theorem 1's box in grey."""
     known = [(column, *rest) for column, *rest in _PROFILES if column in layers and layers[column].notna().any()]
     if not known:
         return None
@@ -67,6 +69,8 @@ def _profile(panel: pyplot.Axes, layers: pandas.DataFrame, steps: list[int], col
     for step, colour, label in _shown_steps(steps):
         rows = layers[layers["step"] == step].sort_values("layer")
         panel.plot(rows["layer"], rows[column], "o-", markersize=3.5, color=colour, linewidth=1.5, label=label)
+        if f"{column}_low" in rows and rows[f"{column}_low"].notna().any():
+            panel.fill_between(rows["layer"], rows[f"{column}_low"], rows[f"{column}_high"], color=colour, alpha=0.22, linewidth=0, label=f"{label}, 99 % interval")
     values = layers[column]
     if logarithmic and (values.dropna() > 0).all():
         panel.set_yscale("log")

@@ -55,7 +55,8 @@ def theory_misses(evidence: Evidence) -> pandas.DataFrame:
     if not len(start):
         return pandas.DataFrame()
     table = evaluate(start)
-    table = table[table["by_theory"].astype(bool) & table["measured"].notna() & table["low"].notna() & (table["high"] > table["low"])]
+    judged = (table["low"].notna() & (table["high"] > table["low"])) | (table["measured_low"].notna() & table["predicted"].notna())
+    table = table[table["by_theory"].astype(bool) & table["measured"].notna() & judged]
     if not len(table):
         return pandas.DataFrame()
     grouped = table.groupby(["assumption", "criterion", "column"], sort=False)["outside_band"]

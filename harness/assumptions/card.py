@@ -141,7 +141,9 @@ def table_html(card: Card) -> str:
 
 
 def _verdict_cell(row: dict[str, Any]) -> str:
-    hint = row["reason"] if row["verdict"] == "unknown" else f"{row['criterion']}: {row['column']} = {row['measured']:.4g}" + (f", {'theory says' if row['by_theory'] else 'assumed'} {row['predicted']:.4g}" if pandas.notna(row["predicted"]) else "")
+    interval = f" (99 % interval {row['measured_low']:.4g} to {row['measured_high']:.4g})" if pandas.notna(row["measured_low"]) else ""
+    predicted = f", {'theory says' if row['by_theory'] else 'assumed'} {row['predicted']:.4g}" if pandas.notna(row["predicted"]) else ""
+    hint = row["reason"] if row["verdict"] == "unknown" else f"{row['criterion']}: {row['column']} = {row['measured']:.4g}{interval}{predicted}"
     return f'<td class="{row["verdict"]}" title="{escape(hint, quote=True)}">{row["verdict"]}</td>'
 
 

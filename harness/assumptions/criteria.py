@@ -21,6 +21,7 @@ class Criterion:
         column: the measured column.
         by_theory: whether the prediction is theory's, so that a miss is theory's fault, or the value that the assumption names.
         prediction, low, high: what theory says, and its 99 % band; the latter two may use the name `prediction`.
+        measured_low, measured_high: the 99 % interval of the measured column over samples and units.
         effect: what decides, compared with the intervals `holds` and `strained` around `target`.
         decides: False for what is reported beside the verdict.
     """
@@ -32,6 +33,8 @@ class Criterion:
     prediction: tuple[Formula, ...]
     low: tuple[Formula, ...]
     high: tuple[Formula, ...]
+    measured_low: tuple[Formula, ...]
+    measured_high: tuple[Formula, ...]
     effect: tuple[Formula, ...]
     target: float
     holds: tuple[float, float]
@@ -56,7 +59,7 @@ class Criteria:
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of the layer table that any criterion reads."""
-        formulas = (formula for one in self.criteria for formula in (*one.prediction, *one.low, *one.high, *one.effect))
+        formulas = (formula for one in self.criteria for formula in (*one.prediction, *one.low, *one.high, *one.measured_low, *one.measured_high, *one.effect))
         return tuple(dict.fromkeys([*(one.column for one in self.criteria), *(name for formula in formulas for name in formula.columns if name != "prediction")]))
 
 
@@ -75,6 +78,7 @@ def _criterion(assumption: str, record: dict[str, Any]) -> Criterion:
         return tuple(parse(text) for text in ([texts] if isinstance(texts, str) else texts))
 
     return Criterion(
-        assumption, record["name"], record["column"], record["predicted_by"] == "theory", formulas("prediction"), formulas("band_low"), formulas("band_high"), formulas("effect"),
+        assumption, record["name"], record["column"], record["predicted_by"] == "theory", formulas("prediction"), formulas("band_low"), formulas("band_high"),
+        formulas("measured_low"), formulas("measured_high"), formulas("effect"),
         record["target"], tuple(record["holds"]), tuple(record["strained"]), record["decides"], record["source"],
     )  # fmt: skip

@@ -36,9 +36,10 @@ def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFr
             a row lacks some of its numbers.
     Returns:
         The keys of the row (trial_id, step, epoch, phase, layer, name, as far as present), and assumption, criterion, column,
-        decides, verdict, measured, predicted, low, high, effect, score, outside_band, by_theory, theory_missed, reason. `score` is the effect in units
-        of the thresholds: up to 1 holds, up to 2 strained, above fails. `outside_band`: measured outside the 99 % band; `theory_missed`:
-        and the prediction is theory's.
+        decides, verdict, measured, measured_low, measured_high, predicted, low, high, effect, score, outside_band, by_theory, theory_missed, reason.
+        `score` is the effect in units of the thresholds: up to 1 holds, up to 2 strained, above fails. `low` and `high` are the 99 % band of
+        the prediction, `measured_low` and `measured_high` that of what was measured. `outside_band`: the two have nothing in common, where
+        one without a band is a point; two points are not compared. `theory_missed`: and the prediction is theory's.
     """
     return pandas.DataFrame(_below(layers, [part for _, part in _evaluated_all(layers, criteria or load())]))
 
@@ -122,14 +123,22 @@ def _evaluated(criterion: Criterion, values: dict[str, Array], absent: NDArray[n
     low, high = _first(criterion.low, known, rows), _first(criterion.high, known, rows)
     effect = _first(criterion.effect, values, rows)
     score = _score(effect, criterion)
-    outside = (measured < low) | (measured > high)
+    measured_low, measured_high = _first(criterion.measured_low, values, rows), _first(criterion.measured_high, values, rows)
+    outside = _apart((measured, measured_low, measured_high), (predicted, low, high))
     reason = numpy.where(numpy.isnan(score), _reason(criterion, values, absent), "")
     verdict = numpy.array([*VERDICTS, "unknown"], object)[numpy.select([numpy.isnan(score), score <= 1, score <= 2], [3, 0, 1], 2)]
     same = {"assumption": criterion.assumption, "criterion": criterion.name, "column": criterion.column}
     return {name: numpy.full(rows, text, object) for name, text in same.items()} | {
-        "decides": numpy.full(rows, criterion.decides), "verdict": verdict, "measured": measured, "predicted": predicted, "low": low, "high": high,
-        "effect": effect, "score": score, "outside_band": outside, "by_theory": numpy.full(rows, criterion.by_theory), "theory_missed": outside & criterion.by_theory, "reason": reason,
+        "decides": numpy.full(rows, criterion.decides), "verdict": verdict, "measured": measured, "measured_low": measured_low, "measured_high": measured_high,
+        "predicted": predicted, "low": low, "high": high, "effect": effect, "score": score, "outside_band": outside, "by_theory": numpy.full(rows, criterion.by_theory), "theory_missed": outside & criterion.by_theory, "reason": reason,
     }  # fmt: skip
+
+
+def _apart(measured: tuple[Array, Array, Array], predicted: tuple[Array, Array, Array]) -> NDArray[numpy.bool_]:
+    """Where two (value, low, high) have nothing in common; a value stands in for its interval where only the other has one."""
+    known = [~numpy.isnan(low) & ~numpy.isnan(high) for _, low, high in (measured, predicted)]
+    (low, high), (lower, higher) = ([numpy.where(one, end, value) for end in ends] for one, (value, *ends) in zip(known, (measured, predicted)))
+    return (known[0] | known[1]) & ((high < lower) | (low > higher))
 
 
 def _first(alternatives: tuple[Formula, ...], values: dict[str, Array], rows: int) -> Array:

@@ -103,6 +103,18 @@ def test_figures(steps):
         pyplot.close(figure)
 
 
+def test_profiles_show_the_intervals_that_there_are():
+    layers = layer_table("a", 1.3, 12, (0, 50))
+    with_intervals = layers.assign(residual_unit_low=0.0, residual_unit_high=layers["residual_unit"] * 2)
+    drawn = []
+    for table in (layers, with_intervals):
+        figure = assumption_figures.profiles(table)
+        drawn.append({panel.get_title(): [label for label in panel.get_legend_handles_labels()[1] if label.endswith("99 % interval")] for panel in figure.axes})
+        pyplot.close(figure)
+    assert not any(drawn[0].values())
+    assert {title: labels for title, labels in drawn[1].items() if labels} == {"error of variances by own Gaussian": ["initialisation, 99 % interval", "step 50, 99 % interval"]}
+
+
 def test_the_verdict_map_shows_every_verdict():
     layers = layer_table("a", 1.3, 5, (0, 50))
     figure = assumption_figures.verdict_map(verdicts(layers))

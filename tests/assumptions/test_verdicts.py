@@ -80,6 +80,25 @@ def test_the_assumption_can_fail_as_theory_says_and_theory_can_miss_without_harm
     assert verdict("dependence", unit_variance_cv=0.6, predicted_unit_variance_cv=0.1).fault == "both"
 
 
+@pytest.mark.parametrize(("low", "high", "missed"), [(0.70, 0.75, True), (0.75, 0.85, False), (0.79, 0.85, True), (math.nan, math.nan, False)])
+def test_theory_misses_where_its_number_lies_outside_the_measured_interval(low, high, missed):
+    changes = {"empirical_slope": (low + high) / 2 if low == low else 0.9, "predicted_empirical_slope": 0.78, "empirical_slope_low": low, "empirical_slope_high": high}
+    table = evaluate(layer_table(1, **changes)).set_index("column")
+    assert (bool(table.loc["empirical_slope", "theory_missed"]), table.loc["empirical_slope", "verdict"]) == (missed, "holds")
+
+
+@pytest.mark.parametrize(("map_low", "apart"), [(0.04, True), (0.02, False)])
+def test_two_intervals_are_apart_where_they_have_nothing_in_common(map_low, apart):
+    changes = {"residual_unit_low": 0.0, "residual_unit_high": 0.03, "residual_map_low": map_low, "residual_map_high": 0.07}
+    row = evaluate(layer_table(1, **changes)).set_index("column").loc["residual_map"]
+    assert (bool(row["outside_band"]), bool(row["theory_missed"]), row["verdict"]) == (apart, False, "holds")
+
+
+def test_intervals_change_no_verdict():
+    wide = {f"{name}_{end}": value for name in ("input_mean", "residual_unit", "residual_map", "residual_pooled", "empirical_slope") for end, value in (("low", 5.0), ("high", 9.0))}
+    assert verdicts(layer_table(**wide))["verdict"].tolist() == verdicts(layer_table())["verdict"].tolist()
+
+
 def test_a_band_around_the_assumptions_own_value_blames_no_theory():
     he = verdict("weights", tau_mean=2.0, tau_sd=2 * math.sqrt(2 / 256), omega_sd=math.sqrt(2))
     assert bool(he.outside_band) and not he.theory_missed and he.fault == "assumption"
