@@ -55,5 +55,5 @@ def test_groups_of_constant_inputs_do_not_hide_the_others():
 
 
 def test_one_group_is_what_it_was():
-    row = diagnose(convolution(4, 8, 1), images(4)).layers.iloc[0]
+    row = diagnose(convolution(8, 8, 1), images(8)).layers.iloc[0]
     assert row["absent"] == "" and row["input_participation_ratio"] > 1
