@@ -418,7 +418,8 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
         "cosine": _normal(cosine, cosine_noise),
         "between_unit_share": _normal(share, cosine_noise),
         "participation_ratio": Value(ratio),
-        "empirical_slope": Value(float(about[2].mean()) / math.sqrt(2.0) / variance if variance > 0 else math.nan),
+        # Without `mean_noise` above and below, which scales with the rest: a ReLU's slope is 1.
+        "empirical_slope": Value(float(about[2].mean()) / math.sqrt(2.0) / (second - mean**2) if variance > 0 else math.nan),
     }
 
 

@@ -47,6 +47,13 @@ def test_gains_of_he_and_of_pytorchs_default():
     assert default[-1] / default[-2] == pytest.approx(1 / 3 / 0.476771017882753, abs=1e-3) == pytest.approx(0.699, abs=2e-3)
 
 
+def test_slopes_of_the_map_of_variances():
+    # Homogeneous: twice the scale is twice the output, at any width, depth and similarity of samples.
+    np.testing.assert_allclose(column(predict(mlp("relu", 1.0, depth=6, width=32), normal_inputs(1.0, 0.3)), "empirical_slope"), 1.0, rtol=1e-9)
+    # J22 of SELU's g at its fixed point.
+    np.testing.assert_allclose(column(predict(mlp("selu", 1.0, depth=6), normal_inputs(1.0, 0.0)), "empirical_slope"), 0.782648, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["batch", "layer"])
 def test_normalized_relu_gains(kind):
     wide = {"depth": 12, "width": 10**9}
