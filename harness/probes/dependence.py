@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.probes.columns import Columns, absent
-from harness.probes.readings import LayerReading, Moments, blocks, unit_moments
+from harness.probes.readings import LayerReading, Moments, blocks, norms, unit_moments
 
 # Units whose correlations are taken pair by pair, evenly spread over the layer.
 _MOST_UNITS = 512
@@ -83,7 +83,7 @@ class _Gram:
     @cached_property
     def square(self) -> Tensor:
         """tr S^2."""
-        return torch.linalg.vector_norm(self.matrix.flatten(1), dim=1, dtype=torch.float64).square()
+        return norms(self.matrix).square().sum(1)
 
     def participation_ratio(self) -> Tensor:
         """(tr Sigma)^2 / tr Sigma^2, from pairs of distinct rows: tr S^2 alone would count each row's own |x|^4."""
@@ -106,7 +106,7 @@ def _gram(vectors: Tensor, moments: Moments) -> _Gram:
     scale = moments.variance.mean(1).rsqrt().to(vectors.dtype)
     centred = (vectors - moments.mean.to(vectors.dtype).unsqueeze(1)).mul_(scale.view(-1, 1, 1))
     matrix = centred.transpose(1, 2) @ centred / rows if dimensions <= rows else centred @ centred.transpose(1, 2) / rows
-    return _Gram(matrix, torch.linalg.vector_norm(centred, dim=2, dtype=torch.float64).pow(4).sum(1), rows)
+    return _Gram(matrix, norms(centred).pow(4).sum(1), rows)
 
 
 def _excess_kurtosis(weight: Tensor, omega: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from harness.probes.columns import Columns, quantiles
 from harness.probes.nulls import fewest_samples, null_quantile
-from harness.probes.readings import LayerReading, blocks, pooled
+from harness.probes.readings import LayerReading, blocks, norms, pooled
 
 # Units looked at one by one, evenly spread over the layer.
 _MOST_UNITS = 128
@@ -58,10 +58,12 @@ def pooled_gaussianity(reading: LayerReading) -> Columns:
     q, own = squared_lengths(reading)
     mean, variance = pooled(reading.row_moments)
     known = (variance > 0) & (rows * units >= fewest_samples())
-    scale = torch.where(known, variance.rsqrt(), torch.nan).unsqueeze(1)
+    scale = torch.where(known, variance.rsqrt(), torch.nan)
     # A sample of no length has no direction; its zeros stay zeros.
-    direction = scale * torch.where(q > 0, (q.mean(1, keepdim=True) / q).sqrt(), 0.0)
-    columns = _pooled_measures(z, mean, scale.expand(-1, rows), "pooled") | _pooled_measures(z, torch.zeros_like(mean), direction, "normalized")
+    direction = torch.where(q > 0, (q.mean(1, keepdim=True) / q).sqrt(), 0.0)
+    sums = _power_sums(z, mean, scale)
+    columns = _pooled_measures(z, sums, mean, scale.unsqueeze(1).expand(-1, rows), "pooled")
+    columns |= _pooled_measures(z, _shifted(sums, mean * scale, direction), torch.zeros_like(mean), scale.unsqueeze(1) * direction, "normalized")
     columns["predicted_pooled_excess_kurtosis"] = torch.full_like(mean, torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
     return columns
 
@@ -73,7 +75,7 @@ def squared_lengths(reading: LayerReading) -> tuple[Tensor, bool]:
     """
     own = reading.rows.inputs is None or not reading.direct
     vectors = reading.rows.pre_activation if own else reading.rows.inputs
-    return torch.linalg.vector_norm(vectors, dim=2, dtype=torch.float64).square() / vectors.shape[2], own
+    return norms(vectors).square() / vectors.shape[2], own
 
 
 def measures(standard: Tensor) -> Columns:
@@ -95,17 +97,30 @@ def _distances(standard: Tensor) -> Columns:
     return {"wasserstein": ordered.sub_(_normal_cells(count).to(ordered)).abs_().mean(-1).double(), "kolmogorov": kolmogorov}
 
 
-def _pooled_measures(z: Tensor, shift: Tensor, scale: Tensor, prefix: str) -> Columns:
-    """Of (z - shift) scale: shape by all entries of (trials, rows, units), distances by a part of them; `shift` is (trials,), `scale` (trials, rows)."""
+def _power_sums(z: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Sums over units of ((z - shift) scale)^k, k = 0 .. 4: (trials, rows, units) with (trials,) twice -> (5, trials, rows), float64.
+
+    A row's in float32, which is fast, as its last bits do not show.
+    """
+    parts = []
+    for part in blocks(z, 1):
+        first = (part - shift.to(z.dtype).view(-1, 1, 1)).mul_(scale.to(z.dtype).view(-1, 1, 1))
+        second = first.square()
+        parts.append(torch.stack([torch.full_like(first[:, :, 0], z.shape[2]), *(power.sum(2) for power in (first, second, first * second, second.square()))]))
+    return torch.cat(parts, 2).double()
+
+
+def _shifted(sums: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
+    """Power sums of factor (x + shift) from those of x, by the binomial theorem; `shift` is (trials,), `factor` (trials, rows)."""
+    shift = shift.unsqueeze(1)
+    return torch.stack([factor**power * sum(math.comb(power, k) * shift ** (power - k) * sums[k] for k in range(power + 1)) for power in range(5)])
+
+
+def _pooled_measures(z: Tensor, sums: Tensor, shift: Tensor, scale: Tensor, prefix: str) -> Columns:
+    """Of (z - shift) scale: shape from its power sums (5, trials, rows), distances from a part of the entries; `shift` is (trials,), `scale` (trials, rows)."""
     rows, units = z.shape[1:]
     shift, scale = shift.to(z.dtype).unsqueeze(1), scale.to(z.dtype)
-    powers = torch.zeros(4, len(z), dtype=torch.float64, device=z.device)
-    for part, factor in zip(blocks(z, 1), scale.split(blocks(z, 1)[0].shape[1], 1)):
-        first = (part - shift.unsqueeze(2)).mul_(factor.unsqueeze(2))
-        second = first.square()
-        for index, power in enumerate((first, second, first * second, second * second)):
-            powers[index] += power.sum(2).sum(1, dtype=torch.float64)  # a row's in float32, which is fast, as its last bits do not show
-    mean, second, third, fourth = powers / (rows * units)
+    mean, second, third, fourth = sums[1:].sum(2) / (rows * units)
     variance = second - mean.square()
     columns = {
         f"{prefix}_skewness": (third - 3 * mean * second + 2 * mean**3) / variance**1.5,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.probes.columns import Columns, absent
-from harness.probes.readings import LayerReading, blocks, slope
+from harness.probes.readings import LayerReading, blocks, norms, slope
 
 # A unit is saturated where its slope is below this share of the activation's steepest slope.
 SATURATION = 0.1
@@ -19,8 +19,7 @@ def gradients(reading: LayerReading) -> Columns:
     """Mean over samples of |dL/dz|^2, summed over units; `finish` turns it into gains and products."""
     if reading.gradient is None:
         return absent(reading.pre_activation, "gradient_square")
-    norms = torch.linalg.vector_norm(reading.gradient.flatten(2), dim=2, dtype=torch.float64)
-    return {"gradient_square": norms.square().mean(1)}
+    return {"gradient_square": norms(reading.gradient.flatten(2)).square().mean(1)}
 
 
 def learning(reading: LayerReading) -> Columns:
@@ -87,4 +86,4 @@ def finish(layers: list[Columns]) -> None:
 
 
 def _norm(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor.flatten(1), dim=1, dtype=torch.float64)
+    return torch.linalg.vector_norm(norms(tensor), dim=1)

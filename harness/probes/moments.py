@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from harness.probes.columns import Columns, absent, quantiles
-from harness.probes.readings import LayerReading, Moments, blocks, pooled
+from harness.probes.readings import LayerReading, Moments, norms, pooled
 
 
 def moments(reading: LayerReading) -> Columns:
@@ -39,11 +39,11 @@ def lengths(reading: LayerReading) -> Columns:
 def _lengths(tensor: Tensor, prefix: str) -> Columns:
     """Mean and CV over samples of q(x) = |x|^2 / n, and the mean cosine of pairs of distinct samples that have a length."""
     vectors = tensor.flatten(2)
-    norms = torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=torch.float64) for part in blocks(vectors, 1)], 1)
-    q = norms.square() / vectors.shape[2]
-    alive = norms > 0
+    length = norms(vectors)
+    q = length.square() / vectors.shape[2]
+    alive = length > 0
     count = alive.sum(1)
-    scale = torch.where(alive, 1.0 / norms, 0.0).to(vectors.dtype)
+    scale = torch.where(alive, 1.0 / length, 0.0).to(vectors.dtype)
     # Of unit vectors u: sum over s != t of u_s . u_t = |sum u|^2 - count, without the matrix of all pairs.
     total = (scale.unsqueeze(1) @ vectors).double().square().sum((1, 2))
     cosine = torch.where(count > 1, (total - count) / (count * (count - 1)), torch.nan)
@@ -51,7 +51,7 @@ def _lengths(tensor: Tensor, prefix: str) -> Columns:
         f"{prefix}q": q.mean(1),
         f"{prefix}q_cv": q.std(1, correction=0) / q.mean(1),
         f"{prefix}cosine": cosine,
-        f"{prefix}zero_norm_samples": (norms == 0).sum(1).double(),
+        f"{prefix}zero_norm_samples": (length == 0).sum(1).double(),
     }
 
 

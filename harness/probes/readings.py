@@ -39,6 +39,9 @@ _FEWEST_ROWS = 256
 # Intervals are drawn from no fewer units, or numbers (of a convolution: channels) that enter.
 FEWEST_UNITS = 8
 _BLOCK_NUMBERS = 2**17
+# Vectors no longer than this, with lengths within this range, have their squares summed in float32.
+_SHORT = 4096
+_SAFE = (1e-12, 1e12)
 # Of so many rows, or as many as a block has, the mean is the origin of a one-pass variance.
 _FIRST = 64
 
@@ -121,7 +124,7 @@ class LayerReading:
     @cached_property
     def omega(self) -> Tensor:
         """Sum of each unit's weights, (trials, units)."""
-        return torch.cat([part.sum(2, dtype=torch.float64) for part in blocks(self.weight, 1)], 1)
+        return self.weight.sum(2).double()
 
     @cached_property
     def tau(self) -> Tensor:
@@ -229,6 +232,19 @@ def blocks(tensor: Tensor, dimension: int) -> Sequence[Tensor]:
     length = tensor.shape[dimension]
     size = max(1, _BLOCK_NUMBERS * length // max(1, tensor.numel())) if tensor.device.type == "cpu" else length
     return tensor.split(size, dimension)
+
+
+def norms(vectors: Tensor) -> Tensor:
+    """Euclidean norms over the last dimension, float64; summed in float32 where that keeps six digits, at a fifth of the cost.
+
+    Float32 squares leave its range below 1e-19 and above 1e19, and its sums lose digits over long vectors.
+    """
+    if vectors.device.type == "cpu" and vectors.shape[-1] <= _SHORT:
+        found = torch.linalg.vector_norm(vectors, dim=-1)
+        low, high = torch.aminmax(found) if found.numel() else (found.sum(), found.sum())
+        if low > _SAFE[0] and high < _SAFE[1]:
+            return found.double()
+    return torch.cat([torch.linalg.vector_norm(part, dim=-1, dtype=torch.float64) for part in blocks(vectors, 1)], 1)
 
 
 def pooled(moments: Moments) -> Moments:

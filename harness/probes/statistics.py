@@ -35,7 +35,7 @@ def chosen(statistics: str, first_or_last: bool) -> tuple[Statistic, ...]:
 
 
 # Layers of one shape are measured as one while what they hold stays below so many numbers: small layers cost calls, not work.
-_STACKED_NUMBERS = 2**20
+_STACKED_NUMBERS = 2**22
 
 
 def measure(readings: Sequence[LayerReading], statistics: Sequence[Statistic]) -> list[Columns]:

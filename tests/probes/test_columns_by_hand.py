@@ -16,7 +16,7 @@ from harness.probes.dependence import correlations, variance_law
 from harness.probes.gaussianity import measures, pooled_gaussianity, unit_gaussianity
 from harness.probes.gradients import gradients, learning, saturation
 from harness.probes.moments import between_unit_share, inputs, lengths, moments
-from harness.probes.readings import unit_moments
+from harness.probes.readings import norms, unit_moments
 from harness.probes.statistics import FULL, measure
 from harness.probes.weights import mean_drive, theorem, theorem_shares, weights
 
@@ -216,3 +216,18 @@ def test_columns_in_float32_agree_with_the_same_reading_in_float64(reading):
     assert single.keys() == double.keys()
     for name, values in single.items():
         torch.testing.assert_close(values.double(), double[name].double(), rtol=2e-5, atol=5e-7, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("scale", (1.0, 1e-25, 1e25, 0.0))
+@pytest.mark.parametrize("length", (64, 5000))
+def test_norms_at_any_scale(normal, scale, length):
+    """Squares of 1e-25 and 1e25 are no float32 numbers, and long vectors are summed in float64."""
+    vectors = scale * normal(2, 30, length)
+    vectors[0, 3] = 0.0
+    found = norms(vectors)
+    torch.testing.assert_close(found, vectors.double().norm(dim=2), rtol=5e-7 if length == 64 else 1e-12, atol=0.0)
+    assert found.dtype == torch.float64 and found[0, 3] == 0
+
+
+def test_no_vectors_have_no_norms():
+    assert norms(torch.empty(2, 0, 5)).shape == (2, 0)
