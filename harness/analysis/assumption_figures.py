@@ -178,7 +178,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
 def verdict_map(judged: pandas.DataFrame) -> Figure | None:
     """The verdicts of one network: layer by step, one panel an assumption; with a single probe one panel, layer by assumption.
 
-    A dot marks where the measurement left theory's band.
+    A dot marks where theory missed: its band and the measurement's have nothing in common.
     """
     if not len(judged):
         return None
@@ -201,7 +201,7 @@ def verdict_map(judged: pandas.DataFrame) -> Figure | None:
         panels[0].set_ylabel("layer")
     figure.tight_layout(rect=(0, 0, 1, 1 - 0.34 / figure.get_figheight()))
     keys = [Patch(color=colour, label=word) for word, colour in VERDICT_COLOURS.items()]
-    keys.append(pyplot.Line2D([], [], color="k", marker=".", linestyle="none", label="outside theory's band"))
+    keys.append(pyplot.Line2D([], [], color="k", marker=".", linestyle="none", label="theory missed"))
     figure.legend(handles=keys, loc="upper center", ncols=len(keys), fontsize=8.5, frameon=False, handlelength=1.2, columnspacing=1.2)
     return figure
 

@@ -45,7 +45,8 @@ def layer_shares(evidence: Evidence) -> pandas.DataFrame:
 
 
 def theory_misses(evidence: Evidence) -> pandas.DataFrame:
-    """At initialisation, for each criterion with a band from theory: the share of readings outside it; about 1 % where theory is right.
+    """At initialisation, for each criterion of theory with a band of its own or an interval of what was measured: the share of readings
+    where the two have nothing in common; about 1 % where theory is right, and less by intervals, which are rather too wide.
 
     Theory is about independent weights, so that repaired trials, whose weights are not, are left out.
     """

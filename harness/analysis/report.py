@@ -140,12 +140,12 @@ def _assumptions(evidence: Evidence) -> Section:
         parts.append(_table(axes.join(wide).reset_index(drop=True)))
     for title, layers in assumptions.examples(evidence):
         judged = verdicts(layers)
-        parts += [f"<h3>{escape(title)}</h3>", _picture(assumption_figures.verdict_map(judged), "Verdicts; a dot says that the measurement lies outside theory's 99 % band.")]
+        parts += [f"<h3>{escape(title)}</h3>", _picture(assumption_figures.verdict_map(judged), "Verdicts; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common.")]
         parts.append(_picture(assumption_figures.trajectories(layers), "Pooled mean and variance of each layer's activations on the vector field of SELU's map g, with the theorems' boxes."))
         parts.append(_picture(assumption_figures.profiles(layers), "Layer profiles against theory's prediction at initialisation and its 99 % band; where a trial had probe=full, with the 99 % intervals of what was measured."))
         parts.append(_picture(assumption_figures.ladder(layers), "Attribution: each unit's mean and variance predicted with one assumption less a line."))
     if len(misses):
-        parts.append("<h3>Where theory missed</h3><p>Readings at initialisation outside theory's 99 % band; about 0.01 is chance.</p>" + _table(misses.map(_number)))
+        parts.append("<h3>Where theory missed</h3><p>Readings at initialisation whose 99 % band and that of theory have nothing in common; about 0.01 is chance, and less where the measurement has a band of its own.</p>" + _table(misses.map(_number)))
     if len(repairs):
         parts.append("<h3>What repairs brought back</h3><p>Repaired against not, at the same seeds; verdicts are the usual ones, with the number of seeds that got better or worse.</p>" + _table(_repairs_shown(repairs)))
     tables = {"verdicts": cells, "theory_misses": misses, "repairs": repairs}

@@ -31,7 +31,7 @@ def page(card: Card) -> str:
         f"<h1>{escape(title)}</h1><p>{card.parameters:,} parameters, {len(card.layers)} activated layers, measured on {card.samples} samples of shape {shape} ({escape(card.device)}).</p>",
         f"<p><b>{escape(card.summary['verdict_sentence'])}</b></p>",
         "<h2>Lint</h2>", _lint(card), "<h2>Verdicts by layer</h2>", table_html(card),
-        _picture(figures.verdict_map(card.verdicts), "What SELU assumes, layer by layer. The effect size decides the colour; a dot says that the measurement lies outside theory's 99 % band."),
+        _picture(figures.verdict_map(card.verdicts), "What SELU assumes, layer by layer. The effect size decides the colour; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common."),
         "<h2>Layer profiles</h2>", _picture(figures.profiles(card.layers), "Measured values with their 99 % intervals over samples and units, and what theory predicts for independent weights of each layer's scale."),
         "<h2>Mean and variance</h2>", _picture(figures.trajectories(card.layers), "Pooled mean and variance of every layer's activations on the vector field of SELU's map g (omega = 0, tau = 1)."),
         "<h2>Attribution</h2>", _picture(figures.ladder(card.layers), "Each unit's mean and variance predicted with one assumption less a line; what is left in the last line is nothing."),

@@ -10,6 +10,9 @@ An interval is about what endless samples and units would give, and holds what w
 lower end takes into account: 0.03 with the interval [0, 0.04] is what these samples show where there is none. That of
 `normalized_wasserstein` is about all entries, not about the few whose noise the column has.
 
+What a layer did to these samples stays as it is: a batch normalization keeps its statistics, where new samples would bring new ones,
+so that behind one intervals are wider still.
+
 Draws depend on nothing but how many samples and units there are, so that a layer has one interval, alone and in any pack.
 """
 

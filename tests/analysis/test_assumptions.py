@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy
@@ -86,6 +87,14 @@ def test_where_theory_missed(evidence):
     assert table.loc["activation_variance", "share_outside"] == 0
     # One layer of four, and one of six, of the trials without a repair.
     assert (table.loc["unit_variance_cv", "outside"], table.loc["unit_variance_cv", "readings"]) == (6, 30)
+
+
+def test_theory_misses_by_the_interval_of_what_was_measured(evidence):
+    told = evidence.layers.assign(predicted_empirical_slope=0.78, empirical_slope_low=0.77, empirical_slope_high=0.79)
+    assert "empirical_slope" not in assumptions.theory_misses(evidence)["column"].tolist()  # two numbers without a band
+    for predicted, share in ((0.78, 0.0), (0.8, 1.0)):
+        table = assumptions.theory_misses(dataclasses.replace(evidence, layers=told.assign(predicted_empirical_slope=predicted))).set_index("column")
+        assert (table.loc["empirical_slope", "share_outside"], table.loc["empirical_slope", "readings"]) == (share, 30)
 
 
 def test_examples_are_the_deepest_without_repair(evidence):
