@@ -35,6 +35,12 @@ _THEOREM_COLOURS = {1: "#009e73", 2: "#cc79a7", 3: "#56b4e9"}
 _SMALLEST_ERROR = 1e-4
 
 
+def _arrange(figure: Figure, above: float) -> None:
+    """Fit the panels to their labels and leave so many inches above them for a legend; as `rect` it would take all measures twice."""
+    figure.tight_layout()
+    figure.subplots_adjust(top=figure.subplotpars.top - above / figure.get_figheight())
+
+
 def profiles(layers: pandas.DataFrame) -> Figure | None:
     """Measured statistics over the layers at the first and the last probe, with their 99 % intervals over samples and units where the table
     has them, and what theory predicts at initialisation with its 99 % band; Theorem 1's box in grey."""
@@ -51,7 +57,7 @@ def profiles(layers: pandas.DataFrame) -> Figure | None:
     for panel in grid.flat[len(known) :]:
         panel.axis("off")
     handles = {label: handle for panel in grid.flat for handle, label in zip(*panel.get_legend_handles_labels())}
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.32 / figure.get_figheight()))
+    _arrange(figure, 0.32)
     figure.legend(handles.values(), handles.keys(), loc="upper center", ncols=len(handles), fontsize=9, frameon=False)
     return figure
 
@@ -126,7 +132,7 @@ def trajectories(layers: pandas.DataFrame) -> Figure | None:
     panel.set_title("circles: initialisation, squares: the last probe" if several else "the path through the layers", fontsize=10)
     panel.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     panel.yaxis.set_minor_formatter(matplotlib.ticker.FormatStrFormatter("%g") if variance[1] / variance[0] < 12 else matplotlib.ticker.NullFormatter())
-    figure.tight_layout(rect=(0, 0, 1, 0.94))
+    _arrange(figure, 0.34)
     figure.legend(*panel.get_legend_handles_labels(), loc="upper center", ncols=4, fontsize=9, frameon=False)
     return figure
 
@@ -170,7 +176,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
     panel.set_title("the drop from one line to the next is the price of one assumption" + (f", step {int(rows['step'].iloc[0])}" if layers["step"].nunique() > 1 else ""), fontsize=10)
     panel.grid(alpha=0.25, which="both")
     panel.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))
-    figure.tight_layout(rect=(0, 0, 1, 0.88))
+    _arrange(figure, 0.5)
     figure.legend(*panel.get_legend_handles_labels(), loc="upper center", ncols=2, fontsize=9, frameon=False)
     return figure
 
@@ -199,7 +205,7 @@ def verdict_map(judged: pandas.DataFrame) -> Figure | None:
             panel.set_xticks([index + 0.5 for index in range(len(steps))], [str(int(step)) for step in steps], rotation=60, fontsize=8)
             panel.set_xlabel("step")
         panels[0].set_ylabel("layer")
-    figure.tight_layout(rect=(0, 0, 1, 1 - 0.34 / figure.get_figheight()))
+    _arrange(figure, 0.34)
     keys = [Patch(color=colour, label=word) for word, colour in VERDICT_COLOURS.items()]
     keys.append(pyplot.Line2D([], [], color="k", marker=".", linestyle="none", label="theory missed"))
     figure.legend(handles=keys, loc="upper center", ncols=len(keys), fontsize=8.5, frameon=False, handlelength=1.2, columnspacing=1.2)

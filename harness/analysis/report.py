@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import pandas
-from matplotlib import pyplot
-from matplotlib.figure import Figure
 
 from harness.analysis import assumption_figures, assumptions, comparisons, figures, reproduction, rules, statistics
 from harness.analysis.evidence import Evidence
+from harness.analysis.pictures import picture
 from harness.assumptions.criteria import load
 from harness.assumptions.verdicts import verdicts
 
@@ -84,8 +81,8 @@ def _accuracy(evidence: Evidence) -> Section:
     table["diverged"] = cells["diverged"].astype(int)
     table["validation accuracy"] = cells["validation_accuracy"].map(_number)
     table["training loss"] = cells["train_loss"].map(_number)
-    parts = [_picture(figures.accuracy(evidence), "Mean test accuracy over seeds; bars are 95 % Student-t intervals. A diverged trial scores chance level.")]
-    parts += [_table(table), _picture(figures.curves(evidence), "Training loss at equal steps, mean over the seeds that did not diverge; thin lines have a normalization.")]
+    parts = [picture(figures.accuracy(evidence), "Mean test accuracy over seeds; bars are 95 % Student-t intervals. A diverged trial scores chance level.")]
+    parts += [_table(table), picture(figures.curves(evidence), "Training loss at equal steps, mean over the seeds that did not diverge; thin lines have a normalization.")]
     return Section("Does it matter: accuracy by cell", parts, {"cells": cells.drop(columns=["chance"])})
 
 
@@ -115,9 +112,9 @@ def _comparisons(evidence: Evidence) -> Section:
 def _layers(evidence: Evidence) -> Section:
     explain = "Lines are means over the seeds of a cell, for the deepest cells. Grey: Theorem 1's domain of mean and variance (Klambauer et al. 2017), which speaks of SELU only."
     parts = [
-        _picture(figures.profiles(evidence, "init"), f"At initialisation. {explain}"),
-        _picture(figures.profiles(evidence, "end"), f"At the end of training. {explain}"),
-        _picture(figures.gradients(evidence), "At initialisation: mean squared gradient at each layer relative to the last one. Flat is neither exploding nor vanishing."),
+        picture(figures.profiles(evidence, "init"), f"At initialisation. {explain}"),
+        picture(figures.profiles(evidence, "end"), f"At the end of training. {explain}"),
+        picture(figures.gradients(evidence), "At initialisation: mean squared gradient at each layer relative to the last one. Flat is neither exploding nor vanishing."),
     ]
     table = evidence.of_cells(evidence.layers) if len(evidence.layers) else evidence.layers
     if len(table):
@@ -140,10 +137,10 @@ def _assumptions(evidence: Evidence) -> Section:
         parts.append(_table(axes.join(wide).reset_index(drop=True)))
     for title, layers in assumptions.examples(evidence):
         judged = verdicts(layers)
-        parts += [f"<h3>{escape(title)}</h3>", _picture(assumption_figures.verdict_map(judged), "Verdicts; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common.")]
-        parts.append(_picture(assumption_figures.trajectories(layers), "Pooled mean and variance of each layer's activations on the vector field of SELU's map g, with the theorems' boxes."))
-        parts.append(_picture(assumption_figures.profiles(layers), "Layer profiles against theory's prediction at initialisation and its 99 % band; where a trial had probe=full, with the 99 % intervals of what was measured."))
-        parts.append(_picture(assumption_figures.ladder(layers), "Attribution: each unit's mean and variance predicted with one assumption less a line."))
+        parts += [f"<h3>{escape(title)}</h3>", picture(assumption_figures.verdict_map(judged), "Verdicts; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common.")]
+        parts.append(picture(assumption_figures.trajectories(layers), "Pooled mean and variance of each layer's activations on the vector field of SELU's map g, with the theorems' boxes."))
+        parts.append(picture(assumption_figures.profiles(layers), "Layer profiles against theory's prediction at initialisation and its 99 % band; where a trial had probe=full, with the 99 % intervals of what was measured."))
+        parts.append(picture(assumption_figures.ladder(layers), "Attribution: each unit's mean and variance predicted with one assumption less a line."))
     if len(misses):
         parts.append("<h3>Where theory missed</h3><p>Readings at initialisation whose 99 % band and that of theory have nothing in common; about 0.01 is chance, and less where the measurement has a band of its own.</p>" + _table(misses.map(_number)))
     if len(repairs):
@@ -197,16 +194,6 @@ def _reproduce(evidence: Evidence) -> Section:
         parts.append(f"<p>These cells are not the full grid of their values: the command runs {more} cells more than are reported here.</p>")
     parts.append("<p>Run it from the project's folder; it trains only what is not in <code>runs</code> yet. Data sets that are not bundled also need their <code>dataset.root</code>.</p>")
     return Section("How to run it again", parts, {})
-
-
-def _picture(figure: Figure | None, caption: str) -> str:
-    if figure is None:
-        return ""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    pyplot.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure><img alt="{escape(caption)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _table(table: pandas.DataFrame) -> str:

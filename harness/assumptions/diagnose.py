@@ -8,8 +8,9 @@ second pass over small batches, of which only sums are kept.
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy
@@ -43,8 +44,9 @@ _MOST_WEIGHTS = 2**23
 _MOST_GRAPH = 2**26
 # Samples of the backward pass; a mean over so many is as good.
 _MOST_GRADIENT_SAMPLES = 256
-# Samples of the pass with dropout acting: its masks are as many draws as its samples have numbers.
-_MOST_DROPOUT_SAMPLES = 256
+# Samples of the pass with dropout acting: so many as draw this many entries of the narrowest dropout's mask, within these bounds.
+_MASKED = 2**18
+_DROPOUT_SAMPLES = (64, 256)
 # Weights whose gradients are measured, all layers together.
 _MOST_WEIGHT_GRADIENTS = 2**24
 # With fewer samples a variance over samples is mostly noise.
@@ -79,7 +81,7 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         reader = _Reader()
         with torch.no_grad():
             structure = _run(model, inputs, Tracer(inputs, parameter_names(model), fresh_batch_norms(model), on_activation=reader, keep=_read_samples)).structure
-        dropped = _dropped(model, inputs[:_MOST_DROPOUT_SAMPLES], structure)
+        dropped = _dropped(model, inputs, structure)
         batch = max(2, min(count, _MOST_GRAPH // (pilot.numbers // len(inputs[:2]))))
         slopes = _gradients(model, inputs[:_MOST_GRADIENT_SAMPLES], None if labels is None else labels[:_MOST_GRADIENT_SAMPLES], batch, structure)
     return _card(model, inputs, structure, reader, slopes, dropped, samples, available)
@@ -283,11 +285,14 @@ def _between(layer: Layer) -> str:
 
 
 def _dropped(model: nn.Module, inputs: Tensor, structure: Structure) -> list[Dropped] | None:
-    """Each activated layer with the model's dropout modules acting; None where it has none, or goes another way with them."""
+    """Each activated layer with the model's dropout modules acting, on the first samples; None where it has none, or goes another way with them."""
     modules = acting_dropouts(model)
     if not modules:
         return None
-    found = Dropping()
+    fewest, most = _DROPOUT_SAMPLES
+    narrowest = min((layer.units for layer in structure.activated if layer.dropouts), default=1)
+    inputs = inputs[: min(most, max(fewest, _MASKED // narrowest))]
+    found = Dropping(len(inputs))
     with torch.no_grad(), acting(modules, inputs.device):
         tracer = Tracer(inputs, parameter_names(model), fresh_batch_norms(model), found.on_activation, keep=lambda z: z[:0], on_dropout=found.on_dropout)
         seen = _run(model, inputs, tracer).structure.activated
@@ -424,7 +429,7 @@ def _notes(inputs: Tensor, structure: Structure, gradients: _Gradients, dropped:
     if gradients.weights_reason is not None:
         notes.append(f"No gradients of weights: {gradients.weights_reason}.")
     if dropped is not None:
-        notes.append(f"Dropout is off, except for the columns with dropout in their names: there the model's dropout modules act, with fixed masks, on {min(len(inputs), _MOST_DROPOUT_SAMPLES)} samples.")
+        notes.append(f"Dropout is off, except for the columns with dropout in their names: there the model's dropout modules act, with fixed masks, on {dropped[0].samples} samples.")
     if structure.functional_dropouts:
         notes.append(f"Dropout called as a function follows a flag that no module's mode shows, and was left as it is: {_listed(structure.functional_dropouts)}.")
     if unknown is not None:
@@ -460,7 +465,9 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
     try:
         for module, _ in flags:
             module.training = False
-        with _same_random_numbers(), torch.compiler.set_stance("force_eager"):
+        # Compiling takes seconds to import, and without it nothing is compiled.
+        eager = torch.compiler.set_stance("force_eager") if "torch._dynamo" in sys.modules else nullcontext()
+        with _same_random_numbers(), eager:
             yield
     finally:
         for module, training in flags:

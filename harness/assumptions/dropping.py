@@ -24,11 +24,13 @@ class Dropped:
     """Pooled mean and variance of one activated layer with dropout acting there and in all layers before.
 
     Attributes:
+        samples: how many were used.
         mean, variance: behind the first dropout that follows the layer; of the activations where none does.
         before: mean and variance of what enters that dropout, None where there is none.
         predicted: what theory makes of `before`, None where it says nothing.
     """
 
+    samples: int
     mean: float
     variance: float
     before: tuple[float, float] | None = None
@@ -51,19 +53,20 @@ class Dropped:
 class Dropping:
     """Listens to a `Tracer` of a pass with dropout acting; keeps numbers, no tensors."""
 
-    def __init__(self) -> None:
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
         self.found: dict[Layer, Dropped] = {}
 
     def on_activation(self, seen: Activated) -> None:
         """A layer's activations, which stand for it until a dropout follows."""
-        self.found[seen.layer] = Dropped(*_moments(seen.activation))
+        self.found[seen.layer] = Dropped(self.samples, *_moments(seen.activation))
 
     def on_dropout(self, layer: Layer, x: Tensor, y: Tensor, dropout: Dropout) -> None:
         """The first dropout behind a layer's activation; a pooling may stand between, so `x` is what counts, not the activation."""
         known = self.found.get(layer)
         if known is not None and known.before is None:
             before = _moments(x)
-            self.found[layer] = Dropped(*_moments(y), before, _predicted(dropout, *before))
+            self.found[layer] = Dropped(self.samples, *_moments(y), before, _predicted(dropout, *before))
 
 
 def acting_dropouts(model: nn.Module) -> list[nn.Module]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 
 import pandas
-from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from harness.analysis import assumption_figures as figures
+from harness.analysis.pictures import picture
 from harness.assumptions.card import Card, table_html
 from harness.assumptions.criteria import load
 
@@ -31,15 +29,19 @@ def page(card: Card) -> str:
         f"<h1>{escape(title)}</h1><p>{card.parameters:,} parameters, {len(card.layers)} activated layers, measured on {card.samples} samples of shape {shape} ({escape(card.device)}).</p>",
         f"<p><b>{escape(card.summary['verdict_sentence'])}</b></p>",
         "<h2>Lint</h2>", _lint(card), "<h2>Verdicts by layer</h2>", table_html(card),
-        _picture(figures.verdict_map(card.verdicts), "What SELU assumes, layer by layer. The effect size decides the colour; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common."),
-        "<h2>Layer profiles</h2>", _picture(figures.profiles(card.layers), "Measured values with their 99 % intervals over samples and units, and what theory predicts for independent weights of each layer's scale."),
-        "<h2>Mean and variance</h2>", _picture(figures.trajectories(card.layers), "Pooled mean and variance of every layer's activations on the vector field of SELU's map g (omega = 0, tau = 1)."),
-        "<h2>Attribution</h2>", _picture(figures.ladder(card.layers), "Each unit's mean and variance predicted with one assumption less a line; what is left in the last line is nothing."),
+        _drawn(figures.verdict_map(card.verdicts), "What SELU assumes, layer by layer. The effect size decides the colour; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common."),
+        "<h2>Layer profiles</h2>", _drawn(figures.profiles(card.layers), "Measured values with their 99 % intervals over samples and units, and what theory predicts for independent weights of each layer's scale."),
+        "<h2>Mean and variance</h2>", _drawn(figures.trajectories(card.layers), "Pooled mean and variance of every layer's activations on the vector field of SELU's map g (omega = 0, tau = 1)."),
+        "<h2>Attribution</h2>", _drawn(figures.ladder(card.layers), "Each unit's mean and variance predicted with one assumption less a line; what is left in the last line is nothing."),
         "<h2>Criteria</h2>", _criteria(card), "<h2>Notes</h2>", "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in card.notes) + "</ul>",
         "<h2>All columns</h2>", _columns(card),
     ]  # fmt: skip
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _drawn(figure: Figure | None, caption: str) -> str:
+    return picture(figure, caption, missing="<p>There is nothing to draw.</p>")
 
 
 def _lint(card: Card) -> str:
@@ -70,13 +72,3 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return "" if pandas.isna(value) else f"{value:.4g}"
     return "" if value is None else str(value)
-
-
-def _picture(figure: Figure | None, caption: str) -> str:
-    if figure is None:
-        return "<p>There is nothing to draw.</p>"
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    pyplot.close(figure)
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<figure><img alt="{escape(caption, quote=True)}" src="data:image/png;base64,{data}"><figcaption>{escape(caption)}</figcaption></figure>'

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -68,11 +70,21 @@ def _load(fields: tuple[tuple[str, object], ...], files: tuple[folders.ImageFile
     return datasets[config.name](config)
 
 
+def _digits_of_scikit_learn() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Pixels (samples, 64) and labels (samples,), from the file itself: importing scikit-learn takes longer than all else that reading data does."""
+    package = importlib.util.find_spec("sklearn")
+    path = Path(package.submodule_search_locations[0], "datasets", "data", "digits.csv.gz")
+    if not path.is_file():  # its place is no promise of the package
+        from sklearn.datasets import load_digits
+
+        return load_digits(return_X_y=True)
+    table = np.loadtxt(path, delimiter=",")
+    return table[:, :-1], table[:, -1]
+
+
 @datasets.register("digits")
 def _digits(config: DatasetConfig) -> ImageSet:
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = _digits_of_scikit_learn()
     # 0..16 in the file; every image set is kept on the scale 0..255.
     images = (pixels.reshape(-1, *catalog.PUBLISHED["digits"].shape) * (255.0 / 16.0)).astype(np.float32)
     return _cut(config, images, labels.astype(np.int64), catalog.PUBLISHED["digits"].classes, catalog.sizes(config))

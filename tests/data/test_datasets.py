@@ -1,8 +1,12 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from harness.data import catalog, gaussian
+from harness.data import catalog, datasets, gaussian
 from harness.data.datasets import load
 from harness.schema import DatasetConfig
 
@@ -26,6 +30,15 @@ def test_digits_are_the_bundled_images_on_the_scale_of_brightness():
     pixels, targets = load_digits(return_X_y=True)
     mine = sorted((label, *row) for label, row in zip(labels.tolist(), (images.flatten(1) * 16 / 255).round().int().tolist()))
     assert mine == sorted((label, *row) for label, row in zip(targets.tolist(), pixels.astype(int).tolist()))
+
+
+def test_digits_come_without_importing_scikit_learn_and_wherever_it_keeps_them(monkeypatch, tmp_path):
+    code = "import sys; from harness.data.datasets import load; from harness.schema import DatasetConfig; load(DatasetConfig('digits')); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    expected = datasets._digits_of_scikit_learn()
+    elsewhere = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
+    monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: elsewhere)
+    assert all(np.array_equal(one, other) for one, other in zip(expected, datasets._digits_of_scikit_learn()))
 
 
 def test_splits_follow_their_seed_and_nothing_else():
