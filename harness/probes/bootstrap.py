@@ -82,16 +82,32 @@ class _Table:
         mean, variance = (part.to(moved.dtype).unsqueeze(1) for part in self.moments)
         return Moments(mean + moved, variance + weights @ self.second - moved.square())
 
-    def together(self, units: bool = True) -> Moments:
-        """Moments of all units together with other samples and, unless they are what they are, other units: (trials, replicates)."""
-        mean, variance = pooled(self.moments)
-        away = self.moments.mean - mean.unsqueeze(1)
-        # Distances from the mean of all: of a sample over units, and of a unit over samples.
-        samples = torch.stack([self.first.mean(2), self.second.mean(2) + 2 * (self.first @ away.to(self.first.dtype).unsqueeze(2)).squeeze(2) / away.shape[1]], 2)
-        moved = _draws(samples.shape[1], "samples", samples.device).weights.double() @ samples.double()
-        if units:
-            moved = moved + _draws(away.shape[1], "units", away.device).weights.double() @ torch.stack([away, self.moments.variance + away.square()], 2)
-        return Moments(mean.unsqueeze(1) + moved[..., 0], variance.unsqueeze(1) + moved[..., 1] - moved[..., 0].square())
+    @functools.cached_property
+    def of_samples(self) -> Moments:
+        """Moments of all units together with other samples: (trials, replicates)."""
+        return self._moved(self._by_samples)
+
+    @functools.cached_property
+    def together(self) -> Moments:
+        """Moments of all units together with other samples and other units: (trials, replicates)."""
+        away = self._away
+        units = torch.stack([away, self.moments.variance + away.square()], 2)
+        return self._moved(self._by_samples + _draws(away.shape[1], "units", away.device).weights.double() @ units)
+
+    @functools.cached_property
+    def _by_samples(self) -> Tensor:
+        """How far other samples move the mean distance from the mean of all, and that of its square: (trials, replicates, 2)."""
+        first = self.first.mean(2)
+        second = self.second.mean(2) + 2 * (self.first @ self._away.to(self.first.dtype).unsqueeze(2)).squeeze(2) / self.first.shape[2]
+        return _draws(first.shape[1], "samples", first.device).weights.double() @ torch.stack([first, second], 2).double()
+
+    @functools.cached_property
+    def _away(self) -> Tensor:
+        return self.moments.mean - self.moments.mean.mean(1, keepdim=True)
+
+    def _moved(self, by: Tensor) -> Moments:
+        mean, variance = (part.unsqueeze(1) for part in pooled(self.moments))
+        return Moments(mean + by[..., 0], variance + by[..., 1] - by[..., 0].square())
 
 
 def _over_positions(values: Tensor) -> Tensor:
@@ -118,7 +134,7 @@ def _units(reading: LayerReading, before: _Table, after: _Table, inputs: _Table)
     predicted = {"residual_unit": _predicted(reading.activation_module, before.moments, drawn)}
     if reading.direct:
         omega, tau, biases = (part.unsqueeze(1) for part in (reading.omega, reading.tau, reading.biases))
-        (mu, nu), (other_mu, other_nu) = ([part.unsqueeze(-1) for part in moments] for moments in (reading.input_moments, inputs.together(units=False)))
+        (mu, nu), (other_mu, other_nu) = ([part.unsqueeze(-1) for part in moments] for moments in (reading.input_moments, inputs.of_samples))
         here = Moments(mu * reading.omega + reading.biases, nu * reading.tau)
         predicted["residual_map"] = _predicted(reading.activation_module, here, Moments(*((other_mu * omega + biases).float(), (other_nu * tau).float())))
     columns = absent(reading.tau, "residual_map_low", "residual_map_high")
@@ -132,7 +148,7 @@ def _units(reading: LayerReading, before: _Table, after: _Table, inputs: _Table)
 
 def _pooled(name: str, table: _Table) -> Columns:
     columns: Columns = {}
-    for moment, measured, replicates in zip(("mean", "variance"), pooled(table.moments), table.together()):
+    for moment, measured, replicates in zip(("mean", "variance"), pooled(table.moments), table.together):
         columns |= _number(f"{name}_{moment}", measured, replicates)
     return _where_enough(columns, table)
 
@@ -141,11 +157,11 @@ def _residual_pooled(reading: LayerReading, after: _Table, inputs: _Table) -> Co
     if not reading.direct:
         return absent(reading.tau, "residual_pooled_low", "residual_pooled_high")
     units = _draws(reading.tau.shape[1], "units", reading.tau.device).weights.double()
-    (mu, nu), (other_mu, other_nu) = reading.input_moments, inputs.together(units=False)
+    (mu, nu), (other_mu, other_nu) = reading.input_moments, inputs.of_samples
     tau, square = (torch.cat([part.mean(1, keepdim=True), part.mean(1, keepdim=True) + part @ units.T], 1) for part in (reading.tau, reading.biases.square()))
     # The measured value and behind it its replicates, which go through the map together.
     q = tau * torch.cat([(nu + mu.square()).unsqueeze(1), other_nu + other_mu.square()], 1) + square
-    found = [torch.cat([here.unsqueeze(1), other], 1) for here, other in zip(pooled(after.moments), after.together())]
+    found = [torch.cat([here.unsqueeze(1), other], 1) for here, other in zip(pooled(after.moments), after.together)]
     mean, variance = gaussian_moments(reading.activation_module, torch.zeros_like(q), q)
     residual = torch.hypot(found[0] - mean, found[1] - variance)
     return _where_enough(_distance("residual_pooled", residual[:, 0], residual[:, 1:]), after)
@@ -156,7 +172,7 @@ def _slope(reading: LayerReading) -> Columns:
         return absent(reading.tau, "empirical_slope_low", "empirical_slope_high")
     low, high = (_Table.of(values, unit_moments(values)) for values in scaled_activations(reading))
     measured = elasticity(pooled(low.moments).variance, pooled(high.moments).variance)
-    return _where_enough(_number("empirical_slope", measured, elasticity(low.together().variance, high.together().variance)), low)
+    return _where_enough(_number("empirical_slope", measured, elasticity(low.together.variance, high.together.variance)), low)
 
 
 def _normalized(reading: LayerReading) -> Columns:
@@ -164,7 +180,7 @@ def _normalized(reading: LayerReading) -> Columns:
     square = squared_lengths(reading)[0]
     direction = torch.where(square > 0, square.rsqrt(), 0.0).float().unsqueeze(2) * reading.rows.pre_activation[:, :, :: -(-reading.tau.shape[1] // _MOST_UNITS)]
     table = _Table.of(direction, unit_moments(direction))
-    (mean, variance), others = ([part.unsqueeze(-1) for part in moments] for moments in (pooled(table.moments), table.together()))
+    (mean, variance), others = ([part.unsqueeze(-1) for part in moments] for moments in (pooled(table.moments), table.together))
     sd = variance.sqrt()
     shift, scale = (others[0] - mean.unsqueeze(1)) / sd.unsqueeze(1), (others[1] / variance.unsqueeze(1)).sqrt()
     standard = (direction - mean.float().unsqueeze(2)) / sd.float().unsqueeze(2)

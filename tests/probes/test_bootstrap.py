@@ -83,9 +83,8 @@ def test_replicates_are_those_of_samples_drawn_with_replacement(normal):
     drawn = values.double()[:, chosen]  # (trials, replicates, samples, units)
     torch.testing.assert_close(table.by_unit().mean.double(), drawn.mean(2), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(table.by_unit().variance.double(), drawn.var(2, correction=0), rtol=1e-5, atol=1e-5)
-    together = table.together(units=False)
-    torch.testing.assert_close(together.mean, drawn.mean((2, 3)), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(together.variance, drawn.var((2, 3), correction=0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(table.of_samples.mean, drawn.mean((2, 3)), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(table.of_samples.variance, drawn.var((2, 3), correction=0), rtol=1e-5, atol=1e-5)
 
 
 def test_neighbours_that_are_one_sample_count_once(dense, normal):
