@@ -1,8 +1,8 @@
 """Diagnose any model: its layers' statistics on a few hundred samples, the verdicts on SELU's assumptions, and the lint.
 
 Hooks and intercepted functions only. The model keeps its mode, parameters, buffers, gradients and hooks, and the random
-generators their state. Memory is bounded: statistics are taken while the forward pass runs, layer by layer, and gradients in a
-second pass over small batches, of which only sums are kept.
+generators their state. Memory is bounded: statistics are taken while the forward pass runs, layer by layer, what dropout does in
+another one where there is any, and gradients in a last pass over small batches, of which only sums are kept.
 """
 
 from __future__ import annotations
