@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Runs the tests: `bash scripts/test.sh [pytest arguments]`, for example `bash scripts/test.sh -m slow` or `tests/theory`.
+# Runs the tests, two at a time: `bash scripts/test.sh [pytest arguments]`, for example `bash scripts/test.sh -m slow` or `tests/theory`;
+# `-n 0` runs them one by one in one process, as a debugger needs it.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 prepare_environment test
 cd "$project"
-exec "$python" -m pytest "$@"
+exec "$python" -m pytest -n 2 --dist worksteal "$@"

@@ -1,4 +1,4 @@
-"""What a user runs by itself and waits for: the main job, the full set of statistics on one deep network, the diagnosis of a known one."""
+"""What a user runs by itself and waits for: the main job, all statistics of one deep network, the diagnosis of a known one."""
 
 from __future__ import annotations
 
@@ -52,9 +52,11 @@ def _main_job(device: torch.device, runs: Path) -> Job:
 
 
 def _full_probe() -> Job:
-    """The median of seven, the forward and the backward pass included."""
+    """Medians of seven, the forward and the backward pass and the intervals included."""
     found = timing.seconds()
-    return Job("full set of statistics, 2,048 samples, MLP 32 x 256", found["median"] + found["passes"], 0, {"forward and backward pass": found["passes"] / (found["median"] + found["passes"])})
+    parts = {"statistics": found["median"], "their intervals": found["intervals"], "forward and backward pass": found["passes"]}
+    total = sum(parts.values())
+    return Job("full probe, 2,048 samples, MLP 32 x 256", total, 0, {part: seconds / total for part, seconds in parts.items()})
 
 
 def _diagnosis(page: Path) -> Job:

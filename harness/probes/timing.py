@@ -1,10 +1,11 @@
-"""How long the full set of statistics takes on a plain SELU network: `python -m harness.probes.timing [--depth 32] [--threads 2]`."""
+"""How long all statistics take on a plain SELU network, and their intervals besides: `python -m harness.probes.timing [--depth 32] [--threads 2]`."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from harness.probes.readings import LayerReading
-from harness.probes.statistics import FULL, measure
+from harness.probes.statistics import FULL, STANDARD, measure
 
 
 def dense_readings(depth: int, width: int, samples: int, trials: int = 1, activation: Callable[[], nn.Module] = nn.SELU, seed: int = 0) -> list[LayerReading]:
@@ -41,19 +42,24 @@ def dense_readings(depth: int, width: int, samples: int, trials: int = 1, activa
 
 
 def seconds(depth: int = 32, width: int = 256, samples: int = 2048, trials: int = 1, repeats: int = 7) -> dict[str, float]:
-    """Time of the full set on given readings, fastest and median, and without what other processes took (`processor`, of all cores
-    together); and the fastest of the passes that make the readings (`passes`).
+    """Time of all statistics on given readings, fastest and median, and without what other processes took (`processor`, of all cores
+    together); what their intervals add to the median (`intervals`); and the fastest of the passes that make the readings (`passes`).
     """
-    passes, statistics, processor = [], [], []
+    passes, statistics, processor, full = [], [], [], []
     for _ in range(repeats + 1):
         started = time.perf_counter()
         readings = dense_readings(depth, width, samples, trials)
         read, used = time.perf_counter(), time.process_time()
-        measure(readings, FULL)
+        measure(readings, STANDARD)
         passes.append(read - started)
         statistics.append(time.perf_counter() - read)
         processor.append(time.process_time() - used)
-    return {"fastest": min(statistics[1:]), "median": median(statistics[1:]), "processor": min(processor[1:]), "passes": min(passes[1:])}
+        readings = [replace(reading) for reading in readings]  # nothing that was computed is kept
+        started = time.perf_counter()
+        measure(readings, FULL)
+        full.append(time.perf_counter() - started)
+    usual = median(statistics[1:])
+    return {"fastest": min(statistics[1:]), "median": usual, "processor": min(processor[1:]), "intervals": median(full[1:]) - usual, "passes": min(passes[1:])}
 
 
 def main() -> None:
@@ -63,8 +69,9 @@ def main() -> None:
     options = vars(parser.parse_args())
     torch.set_num_threads(options.pop("threads"))
     found = seconds(**options)
-    print(f"full set, {options['depth']} layers of {options['width']} units, {options['samples']} samples, {options['trials']} trial(s), {torch.get_num_threads()} threads: "
-          f"fastest {found['fastest']:.3f} s, median {found['median']:.3f} s, processor time {found['processor']:.3f} s; forward and backward pass besides: {found['passes']:.3f} s")  # fmt: skip
+    print(f"all statistics, {options['depth']} layers of {options['width']} units, {options['samples']} samples, {options['trials']} trial(s), {torch.get_num_threads()} threads: "
+          f"fastest {found['fastest']:.3f} s, median {found['median']:.3f} s, processor time {found['processor']:.3f} s; "
+          f"besides: their intervals {found['intervals']:.3f} s, forward and backward pass {found['passes']:.3f} s")  # fmt: skip
 
 
 if __name__ == "__main__":
