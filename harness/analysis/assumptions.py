@@ -15,10 +15,12 @@ _MOST_EXAMPLES = 2
 def by_cell(evidence: Evidence) -> pandas.DataFrame:
     """One row per (cell, assumption): how many trials hold, are strained, fail or are unknown, and the share that holds with a 95 % Wilson interval.
 
-    A trial's verdict is its worst at any layer and probe. The replicates are seeds.
+    A trial's verdict is its worst at any layer and probe. The replicates are seeds. Cells are in the order of their axes' levels.
     """
     rows = []
-    for cell_id, trials in evidence.finished.groupby("cell_id", sort=False):
+    places = {axis: {value: place for place, value in enumerate(ordered(evidence.finished[axis].unique()))} for axis in evidence.varied}
+    in_order = evidence.finished.sort_values(list(evidence.varied), key=lambda values: values.map(places[values.name]), kind="stable")
+    for cell_id, trials in in_order.groupby("cell_id", sort=False):
         for name in load().assumptions:
             if f"verdict_{name}" not in trials:
                 continue

@@ -416,7 +416,7 @@ def _forward_values(activated: Activated, signal: Signal, units: int, measured: 
         "q": _positive(q, length_noise),
         "q_cv": Value(q_cv),
         "cosine": _normal(cosine, cosine_noise),
-        "between_unit_share": _normal(share, cosine_noise),
+        "between_unit_share": _share(share, cosine_noise),
         "participation_ratio": Value(ratio),
         # Without `mean_noise` above and below, which scales with the rest: a ReLU's slope is 1.
         "empirical_slope": Value(float(about[2].mean()) / math.sqrt(2.0) / (second - mean**2) if variance > 0 else math.nan),
@@ -451,6 +451,11 @@ def _pair_sampling(signal: Signal, measured: float) -> float:
 def _normal(value: float, variance: float, uncertain: float = 0.0) -> Value:
     reach = BAND_DEVIATIONS * math.sqrt(max(variance, 0.0)) + uncertain + _ROUNDING
     return Value(value, value - reach, value + reach)
+
+
+def _share(value: float, variance: float) -> Value:
+    band = _normal(value, variance)
+    return Value(value, max(band.low, 0.0), min(band.high, 1.0))
 
 
 def _positive(value: float, relative_variance: float, uncertain: float = 0.0) -> Value:

@@ -67,6 +67,12 @@ def test_a_repair_without_its_counterpart_is_left_out(evidence):
     assert (table["pairs"] == 2).all() and table["difference"].tolist() == pytest.approx([0.1, 0.1])
 
 
+def test_cells_stand_in_the_order_of_their_axes(evidence):
+    assert list(assumptions.by_cell(evidence)["cell_id"].unique()) == ["none4", "rescale_tau4", "none6", "rescale_tau6"]
+    one = dataclasses.replace(evidence, trials=evidence.trials[evidence.trials["cell_id"] == "none6"])
+    assert set(assumptions.by_cell(one)["cell_id"]) == {"none6"}
+
+
 def test_verdicts_by_cell(evidence):
     table = assumptions.by_cell(evidence).set_index(["cell_id", "assumption"])
     assert len(table) == 4 * len(load().assumptions)

@@ -247,6 +247,13 @@ def assert_in_bands(found, single=0.9, followed=True):
     assert np.mean(inside) >= single
 
 
+def test_the_band_of_a_share_ends_at_0_and_1():
+    layers = predict(mlp("selu", 1.0, depth=6, width=16), normal_inputs(1.0, 0.1)) + predict(mlp("relu", 2.0, depth=30, width=16), normal_inputs(1.0, 0.9))
+    bands = [layer.values["between_unit_share"] for layer in layers]
+    assert min(band.low for band in bands) == 0 and max(band.high for band in bands) == 1
+    assert all(band.low < band.value < band.high for band in bands)
+
+
 @pytest.mark.parametrize("name, initializer", [("selu", "lecun_normal"), ("relu", "he_normal"), ("tanh", "lecun_normal"), ("gelu", "pytorch_default")])
 def test_real_networks_lie_in_the_bands(make_config, name, initializer):
     assert_in_bands(compare(make_config, activation=name, initializer=initializer, depth=8, width=256))
