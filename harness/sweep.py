@@ -7,6 +7,7 @@ cell's result, or trains it when it was never prefetched.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import sys
 import threading
@@ -173,7 +174,6 @@ class _Sweep:
         count = sum(len(packs) for packs in plans.values())
         _say(f"{len(jobs)} trials: {done} done, {len(failed)} failed, {len(left)} to run, in {count} pack{'s' * (count != 1)}")
         self.store.check_writable()
-        tracker = tracking.open(self.cells[0].config.tracking, self.store.runs)
         self.lock = threading.Lock()
         self.progress = Progress(len(left), sum(job.steps for job in left))
         elsewhere: list[Job] = []
@@ -181,13 +181,18 @@ class _Sweep:
             for (workers, threads), packs in plans.items():
                 self.workers = Workers(workers, threads)
                 for mine, others in self.workers.map(self._train, packs):
-                    elsewhere += self._note(mine, others, tracker)
-            self._finish_elsewhere(elsewhere, tracker)
+                    elsewhere += self._note(mine, others)
+            self._finish_elsewhere(elsewhere)
         finally:
             self.progress.close()
-        tracker.log(self.store, [job.trial_id for job in jobs if self.store.is_done(job.trial_id)])
-        for line in tracker.links():
+        self.tracker.log(self.store, [job.trial_id for job in jobs if self.store.is_done(job.trial_id)])
+        for line in self.tracker.links():
             _say(line)
+
+    @functools.cached_property
+    def tracker(self) -> tracking.Tracker:
+        """Opened once there is something to send: MLflow's imports and the making of its store take seconds, in which the workers train."""
+        return tracking.open(self.cells[0].config.tracking, self.store.runs)
 
     def _plans(self, jobs: list[Job]) -> dict[tuple[int, int], list[_PackOfJobs]]:
         """Packs of jobs that one program can run, by the number of packs to train at a time and of threads for each; longest first."""
@@ -264,7 +269,7 @@ class _Sweep:
         with self.lock:  # several workers report
             self.progress.stepped(trial_steps)
 
-    def _finish_elsewhere(self, jobs: list[Job], tracker: tracking.Tracker) -> None:
+    def _finish_elsewhere(self, jobs: list[Job]) -> None:
         """Wait for trials that another process holds, and take over those that it lets go unfinished."""
         jobs = [job for job in jobs if not self.store.is_done(job.trial_id)]
         if jobs:
@@ -273,12 +278,12 @@ class _Sweep:
         packs = [pack for alike in self._plans(jobs).values() for pack in alike]
         while packs:
             time.sleep(_WAIT_SECONDS)
-            packs = [replace(pack, jobs=others) for pack in packs if (others := self._note(*self._train(pack), tracker))]
+            packs = [replace(pack, jobs=others) for pack in packs if (others := self._note(*self._train(pack)))]
 
-    def _note(self, mine: list[Job], others: list[Job], tracker: tracking.Tracker) -> list[Job]:
+    def _note(self, mine: list[Job], others: list[Job]) -> list[Job]:
         """Count and send the jobs that have an outcome; returns the others."""
         self.progress.trials_finished(len(mine))
-        tracker.log(self.store, [job.trial_id for job in mine if self.store.is_done(job.trial_id)])
+        self.tracker.log(self.store, [job.trial_id for job in mine if self.store.is_done(job.trial_id)])
         return others
 
 

@@ -207,7 +207,7 @@ class _Bench:
 def watched_sweep(overrides: list[str], device: torch.device) -> tuple[float, dict[str, float]]:
     """Seconds for a multirun as a user starts it, and the shares of its parts.
 
-    Those of packs are by the clock, per worker. Sending to the tracker goes on beside the workers, on the same cores, where the
+    Those of packs are by the clock, per worker. The tracker is opened and sent to beside the workers, on the same cores, where the
     clock would count its waiting for them: its share is of the processor time that all workers have.
     """
     watch = Stopwatch(device)
@@ -217,7 +217,7 @@ def watched_sweep(overrides: list[str], device: torch.device) -> tuple[float, di
         seconds = time.perf_counter() - started
     workers = max(watch.at_once[part] for part in _IN_WORKERS)
     shares = {part: watch.seconds[part] / workers / seconds for part in _IN_WORKERS}
-    shares["tracking"] = watch.processor["tracking"] / workers / seconds + watch.seconds["opening the tracker"] / seconds
+    shares["tracking"] = (watch.processor["tracking"] + watch.processor["opening the tracker"]) / workers / seconds
     return seconds, shares | {"Hydra": 1.0 - watch.seconds["everything but Hydra"] / seconds}
 
 
