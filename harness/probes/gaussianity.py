@@ -20,7 +20,7 @@ from harness.probes.readings import LayerReading, blocks, norms, pooled
 
 # Units looked at one by one, evenly spread over the layer.
 _MOST_UNITS = 128
-# Entries of a layer whose pooled distances are taken, evenly spread: their own noise is about 0.01. Skewness and kurtosis take them all.
+# Entries of a layer whose pooled distances are taken, evenly spread: their own noise is about 0.02. Skewness and kurtosis take them all.
 _MOST_ENTRIES = 2**12
 _UNIT_LEVELS = {"q50": 0.50, "q90": 0.90}
 
