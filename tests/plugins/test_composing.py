@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from hydra_plugins.harness_packed.launcher import ComposeOnce
+from hydra_plugins.harness_packed.composing import ComposeOnce
 from omegaconf import DictConfig, OmegaConf
 
 from harness.command import register_schema, to_config
@@ -54,3 +56,66 @@ def test_a_copy_is_ones_own_and_files_are_read_once(loaders, monkeypatch):
     first.optimizer.learning_rate = 7.0
     assert once.load_sweep_config(master, ["activation=relu", "depth=3"]).optimizer.learning_rate != 7.0
     assert to_config(second).activation.name == "relu"
+
+
+def counted(plain, monkeypatch) -> list:
+    """The calls of Hydra's own composition."""
+    composed = []
+    real = plain.load_sweep_config
+    monkeypatch.setattr(plain, "load_sweep_config", lambda *arguments: composed.append(arguments[1]) or real(*arguments))
+    return composed
+
+
+def kinds(node, path: str = "") -> dict[str, tuple]:
+    """What OmegaConf keeps of every node beside its value: flags, types, whether it may be None."""
+    kept = node._metadata
+    found = {path: (str(kept.flags), kept.ref_type, kept.object_type, kept.optional, kept.key)}
+    if OmegaConf.is_dict(node) and not (node._is_none() or node._is_missing()):
+        for key in node:
+            found |= kinds(node._get_node(key), f"{path}.{key}")
+    return found
+
+
+def test_many_choices_are_put_together_from_each_alone(loaders, monkeypatch):
+    plain, once, master = loaders
+    axes = [("activation", "selu relu gelu"), ("initializer", "he_normal lecun_normal gaussian"), ("normalization", "none batch"), ("dropout", "none alpha"), ("dataset", "digits mnist")]
+    jobs = [["seeds=2", *job, "depth=3"] for job in itertools.product(*([f"{axis}={name}" for name in names.split()] for axis, names in axes))]
+    composed = counted(plain, monkeypatch)
+    found = [once.load_sweep_config(master, job) for job in jobs]
+    assert len(jobs) == 72 and len(composed) < 24
+    monkeypatch.undo()
+    for job, config in zip(jobs[::5], found[::5]):
+        expected = plain.load_sweep_config(master, job)
+        assert OmegaConf.to_yaml(config, sort_keys=False) == OmegaConf.to_yaml(expected, sort_keys=False)
+        assert kinds(config) == kinds(expected)
+
+
+FILES = {
+    "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n",
+    "first/a.yaml": "name: a\nsize: 1\n", "first/b.yaml": "name: b\nsize: 2\n",
+    "second/c.yaml": "name: c\n", "second/d.yaml": "name: d\n",
+    **{f"third/{name}.yaml": f"name: {name}\n" for name in "efghi"},
+}  # fmt: skip
+# Files that make a choice touch more than itself; each is invisible while the other choices are the usual ones.
+ENTANGLED = {
+    "a file for two choices": {"main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - optional both: ${first}_${second}\n  - _self_\n", "both/b_d.yaml": "name: both\n"},
+    "a package of its own": {"second/d.yaml": "# @package _global_\nfirst:\n  size: 1\nsecond:\n  name: d\n"},
+    "a file that asks for another": {"second/d.yaml": "defaults:\n  - /first@first: a\n", "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n"},
+}
+
+
+@pytest.mark.parametrize("extra", [{}, *ENTANGLED.values()], ids=["each alone", *ENTANGLED])
+def test_entangled_choices_are_what_hydra_composes(extra, tmp_path, monkeypatch):
+    for name, text in (FILES | extra).items():
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    jobs = [list(job) for job in itertools.product(["first=a", "first=b"], ["second=c", "second=d"], [f"third={name}" for name in "efghi"], ["first.size=7"])]
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        plain: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
+        master = plain.load_configuration("main", [], run_mode=RunMode.MULTIRUN)
+        expected = [outcome(plain, master, job) for job in jobs]
+        composed = counted(plain, monkeypatch)
+        once = ComposeOnce(plain)
+        assert [outcome(once, master, job) for job in jobs] == expected
+        assert extra or len(composed) < 15  # of 20 different choices of files

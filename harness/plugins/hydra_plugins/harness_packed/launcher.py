@@ -5,24 +5,20 @@ module at every start of every app in the environment, outside sys.modules: it i
 has no postponed annotations, which a dataclass could not look up.
 """
 
-import copy
-import pickle
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra.utils import get_method
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, open_dict
+
+from hydra_plugins.harness_packed.composing import ComposeOnce
 
 
 @dataclass
@@ -38,71 +34,6 @@ class PackedLauncherConf:
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="harness_packed")
-
-
-class ComposeOnce:
-    """A config loader that reads files once for every choice of files, and sets the plain values of each job in a copy.
-
-    Composing takes Hydra a tenth of a second, a copy and its values a few milliseconds. What was read is kept, so that a
-    file edited during the sweep changes none of its jobs.
-    """
-
-    def __init__(self, loader: Any) -> None:
-        self._loader = loader
-        self._parser = OverridesParser.create()
-        self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str, ...], bytes | DictConfig] = {}
-
-    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        """The configuration of one job, as Hydra composes it."""
-        for line in sweep_overrides:
-            if line not in self._parsed:
-                self._parsed[line] = self._parser.parse_override(line)
-        overrides = [self._parsed[line] for line in sweep_overrides]
-        plain = [override for override in overrides if self._is_plain(override)]
-        if len(plain) < len(overrides) - sum(self._chooses_file(override) for override in overrides):
-            plain = []  # additions, deletions, packages: their order matters, so all is Hydra's
-        base = tuple(override.input_line for override in overrides if override not in plain)
-        config = self._base(master_config, base)
-        try:
-            for override in plain:
-                OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        except OmegaConfBaseException:
-            return self._loader.load_sweep_config(master_config, list(sweep_overrides))  # which says what is wrong
-        _name_overrides(config, overrides)
-        OmegaConf.copy_cache(from_config=master_config, to_config=config)
-        return config
-
-    def _base(self, master_config: DictConfig, overrides: tuple[str, ...]) -> DictConfig:
-        if overrides not in self._composed:
-            composed = self._loader.load_sweep_config(master_config, list(overrides))
-            try:
-                self._composed[overrides] = zlib.compress(pickle.dumps(composed), 1)
-            except pickle.PicklingError:  # a plugin's class was defined anew since it was registered, or a value is of a local class
-                self._composed[overrides] = composed
-        kept = self._composed[overrides]
-        return pickle.loads(zlib.decompress(kept)) if isinstance(kept, bytes) else copy.deepcopy(kept)
-
-    def _is_plain(self, override: Override) -> bool:
-        """Whether an override sets a value that is there, and nothing else."""
-        change = override.type == OverrideType.CHANGE and override.package is None
-        return change and not override.is_hydra_override() and not override.is_sweep_override() and not isinstance(override.value(), dict) and not self._chooses_file(override)
-
-    def _chooses_file(self, override: Override) -> bool:
-        return self._loader.repository.group_exists(override.key_or_group)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-
-def _name_overrides(config: DictConfig, overrides: list[Override]) -> None:
-    """Write into Hydra's part what it says of a job's overrides."""
-    naming = config.hydra.job.config.override_dirname
-    lines = [override.input_line for override in overrides]
-    named = sorted(override.input_line for override in overrides if override.key_or_group not in naming.exclude_keys)
-    with open_dict(config):
-        config.hydra.overrides.task = lines
-        config.hydra.job.override_dirname = naming.item_sep.join(named).replace("=", naming.kv_sep)
 
 
 class PackedLauncher(Launcher):
