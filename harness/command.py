@@ -77,7 +77,7 @@ def compose(overrides: list[str]) -> Config:
 
 
 def prefetch(jobs: Sequence[DictConfig], **options: Any) -> None:
-    """What the launcher shows all jobs of a sweep to: checks them, and loads torch only for those that can be trained.
+    """What the packed launcher shows all jobs of a sweep to: checks them, and loads torch only for those that can be trained.
 
     `options` are the launcher's; see `harness.sweep.prefetch`. RequestError for an impossible job.
     """

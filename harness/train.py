@@ -10,15 +10,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from harness.command import refuse, register_schema, run, to_config
+from harness.command import prefetch, refuse, register_schema, run, to_config
 from harness.errors import RequestError
 from harness.schema import CONF_DIR, validate
 
 register_schema()
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")
-def main(composed: DictConfig) -> float:
+def train_cell(composed: DictConfig) -> float:
     """Train one cell; returns its mean validation accuracy, so that any Hydra sweeper can optimise it."""
     config = to_config(composed)
     validate(config)
@@ -31,6 +30,10 @@ def main(composed: DictConfig) -> float:
             raise
         refuse(error)
         return math.nan
+
+
+train_cell.prefetch = prefetch  # the packed launcher shows it all jobs of a sweep first; others train job by job
+main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_cell)
 
 
 if __name__ == "__main__":

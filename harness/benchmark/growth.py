@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+from hydra.core import utils
 
 from harness import sweep, train
 from harness.analysis.evidence import gather
+from harness.benchmark.stopwatch import Stopwatch
 from harness.benchmark.throughput import command_line
 from harness.cells import Cell, cell
 from harness.command import compose
@@ -28,18 +31,27 @@ SEEDS_OF_CELL = 3
 _EVALUATIONS, _PROBES = 11, 5
 _OVERRIDES = ["dataset=digits", "tracking=none", "depth=8", "width=64"]
 # Axis values, crossed until there are enough cells: what a large sweep looks like.
-_ACTIVATIONS = ("selu", "relu", "elu", "gelu", "silu", "tanh")
-_INITIALIZERS = ("lecun_normal", "he_normal", "orthogonal", "lecun_uniform")
-_NORMALIZATIONS = ("none", "batch", "layer")
+_AXES = {
+    "activation": ("selu", "relu", "elu", "gelu", "silu", "tanh"), "initializer": ("lecun_normal", "he_normal", "orthogonal", "lecun_uniform"), "normalization": ("none", "batch", "layer"),
+    "dropout": ("none", "standard", "alpha"), "preprocessing": ("none", "global", "per_pixel", "per_sample"),
+}  # fmt: skip
+# Jobs by which Hydra's own launcher is timed, for comparison.
+_BASIC_JOBS = 24
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Seconds for so many trials, by kind of work; `jobs` is the number of Hydra jobs, each a cell of `SEEDS_OF_CELL` seeds."""
+    """Seconds for so many trials, by kind of work; `jobs` is the number of Hydra jobs, each a cell of `SEEDS_OF_CELL` seeds.
+
+    Of their seconds, `in_run_job` are Hydra's for running them, without our share: folders, logs, files, copies of the configuration.
+    `basic_job` is what a job takes with the launcher that comes with Hydra.
+    """
 
     trials: int
     jobs: int
     seconds: dict[str, float]
+    in_run_job: float
+    basic_job: float
     store_bytes: int
 
 
@@ -61,21 +73,34 @@ def measure(trials: int, folder: Path, say: Callable[[str], None]) -> Growth:
     made = [member.trial for one in cells for member in one.members]
     timed("storing", lambda: _store(Store(runs), made))
     timed("skipping all of them", lambda: _skip(requests))
-    timed("composing, checking, skipping by Hydra", lambda: _by_hydra(jobs, runs))
+    watch = Stopwatch(torch.device("cpu"))
+    with watch.watching({"running jobs": (utils, "run_job"), "reading": (train, "to_config"), "results": (sweep, "run_cell")}):
+        timed("composing, checking, skipping by Hydra", lambda: _by_hydra(jobs, runs))
+    in_run_job = watch.seconds["running jobs"] - watch.seconds["reading"] - watch.seconds["results"]
     tables = timed("collecting", lambda: collect(Store(runs)))
     timed("writing the tables", lambda: tables.write(runs / "tables"))
     timed("reporting", lambda: _report(tables, runs / "report"))
     size = sum(path.stat().st_size for path in (runs / "trials").rglob("*") if path.is_file())
-    return Growth(len(made), jobs, seconds, size)
+    return Growth(len(made), len(cells), seconds, in_run_job, _basic_job(folder / "runs-basic"), size)
+
+
+def _basic_job(runs: Path) -> float:
+    """Seconds for a finished job of a sweep by the launcher that comes with Hydra."""
+    if not runs.exists():
+        _store(Store(runs), [member.trial for request in _requests(_BASIC_JOBS, runs) for member in cell(request).members])
+    started = time.perf_counter()
+    _by_hydra(_BASIC_JOBS, runs, "hydra/launcher=basic")
+    return (time.perf_counter() - started) / _BASIC_JOBS
 
 
 def _axes(jobs: int) -> tuple[str, ...]:
-    """A sweep of `jobs` cells on the command line: all axes, and learning rates until there are enough."""
-    full = len(_ACTIVATIONS) * len(_INITIALIZERS) * len(_NORMALIZATIONS)
-    if jobs < full:
-        return (f"optimizer.learning_rate={','.join(_rate(index) for index in range(jobs))}",)
-    rates = ",".join(_rate(index) for index in range(-(-jobs // full)))
-    return (f"activation={','.join(_ACTIVATIONS)}", f"initializer={','.join(_INITIALIZERS)}", f"normalization={','.join(_NORMALIZATIONS)}", f"optimizer.learning_rate={rates}")
+    """A sweep of `jobs` cells on the command line: as many axes as give no more, and learning rates until there are enough."""
+    axes, cells = [], 1
+    for name, values in _AXES.items():
+        if cells * len(values) <= jobs:
+            axes.append(f"{name}={','.join(values)}")
+            cells *= len(values)
+    return *axes, f"optimizer.learning_rate={','.join(_rate(index) for index in range(-(-jobs // cells)))}"
 
 
 def _rate(index: int) -> str:
@@ -108,8 +133,8 @@ def _skip(requests: list[Config]) -> None:
         sweep.prefetch(requests)
 
 
-def _by_hydra(jobs: int, runs: Path) -> None:
-    with command_line("--multirun", *_OVERRIDES, *_axes(jobs), f"seeds={SEEDS_OF_CELL}", f"runs={runs}"):
+def _by_hydra(jobs: int, runs: Path, *options: str) -> None:
+    with command_line("--multirun", *_OVERRIDES, *_axes(jobs), f"seeds={SEEDS_OF_CELL}", f"runs={runs}", *options):
         train.main()
 
 

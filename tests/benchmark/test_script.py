@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,14 @@ def test_growth_is_of_real_trials(tmp_path):
     # The sweep by Hydra is the sweep that was stored: it trained nothing and left nothing new but its own log.
     assert len(list((tmp_path / "runs-10" / "trials").iterdir())) == 12
     assert len(told) == 7
+    assert 0 < grown.in_run_job < grown.seconds["composing, checking, skipping by Hydra"] and grown.basic_job > 0
+    assert len(list((tmp_path / "runs-basic" / "trials").iterdir())) == 72 and not (tmp_path / "runs-basic" / "packs").exists()
+
+
+def test_a_large_sweep_has_as_many_axes_as_cells_allow():
+    for cells, made in ((4, 4), (34, 48), (334, 432), (3334, 3456)):
+        axes = growth._axes(cells)
+        assert math.prod(axis.count(",") + 1 for axis in axes) == made and axes[-1].startswith("optimizer.learning_rate=")
 
 
 @pytest.mark.slow

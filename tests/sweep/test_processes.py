@@ -103,6 +103,15 @@ def test_a_file_edited_during_the_sweep_changes_none_of_its_jobs(tmp_path):
     assert len(told) == 3 and all("learning_rate: 0.01" in text for text in told)
 
 
+def test_another_launcher_trains_job_by_job_and_what_packs_left_is_done(tmp_path):
+    runs = tmp_path / "runs"
+    assert ended(start(runs, "seeds=2", "activation=selu", "budget.steps=5"))[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (runs / "trials").glob("*/done")}
+    code, said = ended(start(runs, "seeds=2", "activation=selu,relu", "budget.steps=5", "hydra/launcher=basic"))
+    assert code == 0 and "2 trials: 0 done, 0 failed, 2 to run" in said, said
+    assert len(before) == 2 and len(done(runs)) == 4 and all(path.stat().st_mtime_ns == when for path, when in before.items())
+
+
 SWEEPER = '''
 """Asks for five learning rates, and then for the best of them once more with ten times the steps."""
 from dataclasses import dataclass

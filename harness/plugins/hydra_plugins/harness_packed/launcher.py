@@ -1,4 +1,4 @@
-"""`hydra/launcher=packed`: shows all jobs of a sweep to a prefetch function, then runs each as Hydra would.
+"""`hydra/launcher=packed`: shows all jobs of a sweep to the task function's `prefetch`, then runs each as Hydra would.
 
 The prefetch trains what is not done yet, many trials as one program; each job then finds its result. Hydra executes this
 module at every start of every app in the environment, outside sys.modules: it imports nothing heavy, keeps no state, and
@@ -8,14 +8,14 @@ has no postponed annotations, which a dataclass could not look up.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
+from hydra.core import utils
 from hydra.core.config_store import ConfigStore
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra.utils import get_method
 from omegaconf import DictConfig, open_dict
 
 from hydra_plugins.harness_packed.composing import ComposeOnce
@@ -23,10 +23,9 @@ from hydra_plugins.harness_packed.composing import ComposeOnce
 
 @dataclass
 class PackedLauncherConf:
-    """`prefetch`: what sees all jobs first, by dotted path, or null; the rest is handed to it."""
+    """What is handed to `prefetch`."""
 
     _target_: str = "hydra_plugins.harness_packed.launcher.PackedLauncher"
-    prefetch: Optional[str] = None
     pack: Any = "auto"
     program: str = "auto"
     workers: Any = "auto"
@@ -37,10 +36,9 @@ ConfigStore.instance().store(group="hydra/launcher", name="packed", node=PackedL
 
 
 class PackedLauncher(Launcher):
-    """See the module."""
+    """A task function with an attribute `prefetch` has that called with all composed jobs first, and with the launcher's options."""
 
-    def __init__(self, prefetch: str | None, pack: Any, program: str, workers: Any, retry: bool) -> None:
-        self.prefetch = prefetch
+    def __init__(self, pack: Any, program: str, workers: Any, retry: bool) -> None:
         self.options = {"pack": pack, "program": program, "workers": workers, "retry": retry}
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -51,9 +49,10 @@ class PackedLauncher(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        if self.prefetch is not None:
+        prefetch = getattr(self.task_function, "prefetch", None)
+        if prefetch is not None:
             try:
-                get_method(self.prefetch)((self._compose(list(overrides), 0) for overrides in job_overrides), **self.options)
+                prefetch((self._compose(list(overrides), 0) for overrides in job_overrides), **self.options)
             except Exception:
                 _remove_if_unused(sweep_dir)
                 raise
@@ -64,7 +63,7 @@ class PackedLauncher(Launcher):
             # Composed again rather than kept: thousands of configurations would fill the memory.
             job = self._compose(list(overrides), initial_job_idx + index)
             Singleton.set_state(state)
-            returns.append(run_job(hydra_context=self.hydra_context, task_function=self.task_function, config=job, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"))
+            returns.append(utils.run_job(hydra_context=self.hydra_context, task_function=self.task_function, config=job, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"))
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         _join_failures(returns)
         return returns
