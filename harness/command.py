@@ -40,7 +40,7 @@ def to_config(composed: DictConfig) -> Config:
     try:
         if OmegaConf.get_type(composed) is Config:  # composed upon the schema, so every type is checked
             return _from_checked(composed)
-        plain = OmegaConf.create({key: composed[key] for key in composed if key not in ("hydra", "experiment")})
+        plain = OmegaConf.create({key: composed[key] for key in composed if key not in ("hydra", "arm", "experiment")})
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
         raise RequestError(_first_line(error)) from None
