@@ -28,17 +28,15 @@ class Tracker:
 
     def log(self, store: Store, trial_ids: Sequence[str]) -> int:
         """Send the finished trials that were not sent before; returns how many. Warns once when the server is away."""
-        sent = 0
-        for trial_id in trial_ids:
-            if self._connection is None:
-                break
+        taken: list[bool] = []
+        if self._connection is not None:
             try:
-                sent += self._connection.send(store.read(trial_id))
+                for new in self._connection.send(map(store.read, trial_ids)):
+                    taken.append(new)
             except Exception as error:  # any failure of the tracker: the trial is safe in the store and can be sent later
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                print(f"warning: MLflow did not take trial {trial_id} ({reason}); send what is missing with: python scripts/sync_mlflow.py --runs {store.runs}", file=sys.stderr)
+                print(f"warning: MLflow did not take trial {trial_ids[len(taken)]} ({reason(error)}); send what is missing with: python scripts/sync_mlflow.py --runs {store.runs}", file=sys.stderr)
                 self._connection = None
-        return sent
+        return sum(taken)
 
     def links(self) -> list[str]:
         """Lines that say where to look."""
@@ -61,6 +59,10 @@ def open(settings: TrackingConfig, runs: Path) -> Tracker:
     try:
         return Tracker(Connection(settings, Path(runs)))
     except Exception as error:  # see Tracker.log
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        print(f"warning: MLflow cannot be reached ({reason}); results are kept in {runs}, send them later with: python scripts/sync_mlflow.py --runs {runs}", file=sys.stderr)
+        print(f"warning: MLflow cannot be reached ({reason(error)}); results are kept in {runs}, send them later with: python scripts/sync_mlflow.py --runs {runs}", file=sys.stderr)
         return Tracker()
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
