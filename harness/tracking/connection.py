@@ -12,7 +12,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,6 +56,7 @@ class _Sending:
     record: Record
     layers: Mapping[str, NDArray]
     contents: Contents
+    judged: Mapping[str, NDArray] = field(default_factory=dict)
     run_id: str = ""
     place: str = ""
 
@@ -104,7 +105,7 @@ class Connection:
 
     def _send_together(self, records: Iterable[Record]) -> Iterator[bool]:
         for ready in _groups(map(self._prepare, records)):
-            for begun in self._begin(ready):
+            for begun in self._begin(self._judge(ready)):
                 for whole in _groups(map(self._send_files, begun)):
                     self._end([one for one in whole if one is not None])
                     yield from (one is not None for one in whole)
@@ -121,6 +122,14 @@ class Connection:
                 self.client.delete_run(earlier["run_id"])
         layers = record.columns("layers", _COLUMNS)
         return _Sending(record, layers, contents.contents(record, layers))
+
+    def _judge(self, group: Sequence[_Sending | None]) -> Sequence[_Sending | None]:
+        drawn = {number: one.layers for number, one in enumerate(group) if one is not None and self._is_drawn(one)}
+        judged = dict(zip(drawn, page.judge(list(drawn.values()))))
+        return [one and replace(one, judged=judged.get(number, {})) for number, one in enumerate(group)]
+
+    def _is_drawn(self, one: _Sending) -> bool:
+        return self.settings.figures and len(one.layers["layer"]) > 0
 
     def _begin(self, group: Sequence[_Sending | None]) -> Iterable[Sequence[_Sending | None]]:
         """The group with its runs made: all at once where the store allows, else one by one, each when it is asked for."""
@@ -153,10 +162,10 @@ class Connection:
         with tempfile.TemporaryDirectory() as folder:
             writes.write_json(Path(folder) / "config.json", {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}, sync=False)
             shutil.copy(record.folder / "layers.parquet", folder)
-            if self.settings.figures and len(one.layers["layer"]):
+            if self._is_drawn(one):
                 profile = figure.layer_profile(one.layers, name)
                 (Path(folder) / "layers.svg").write_text(profile)
-                (Path(folder) / "diagnosis.html").write_text(page.diagnosis(record, one.layers, name, profile), encoding="utf-8")
+                (Path(folder) / "diagnosis.html").write_text(page.diagnosis(record, one.layers, one.judged, name, profile), encoding="utf-8")
             # The client's own way asks the server first where the run keeps its files, which its creation has told.
             get_artifact_repository(one.place, self.uri).log_artifacts(folder)
         return one

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy
@@ -15,6 +15,8 @@ from harness.store.records import Record
 _COLOURS = {"holds": "#56b4e9", "strained": "#e69f00", "fails": "#d55e00", "unknown": "#e5e5e5"}
 _LETTERS = {"holds": "+", "strained": "~", "fails": "X", "unknown": "?"}
 _RUNGS = (("ladder_map", "g, all units alike"), ("ladder_weights", "+ omega and tau"), ("ladder_moments", "+ mean and covariance of inputs"), ("ladder_empirical", "+ distribution of z (exact)"))
+_CELL = ("verdict", "reason", "criterion", "measured", "predicted", "theory_missed")
+_JUDGED = ("layer", "assumption", "step", *_CELL)
 _STYLE = "body{font:14px/1.5 sans-serif;margin:1.5em;color:#1b1b1b;background:#fff}table{border-collapse:collapse;font-size:12px;margin:.6em 0}td,th{padding:2px 7px;border:1px solid #ddd;text-align:center}th{font-weight:600}svg{max-width:100%;height:auto}"
 
 
@@ -23,12 +25,27 @@ def columns() -> set[str]:
     return {*criteria.load().columns, *KEYS, "absent", *(column for column, _ in _RUNGS)}
 
 
-def diagnosis(record: Record, layers: Mapping[str, NDArray], title: str, profile: str) -> str:
-    """The page, of a layer table's `columns`; `profile` is the figure of the layers as SVG. It loads nothing and runs nothing."""
+def judge(tables: Sequence[Mapping[str, NDArray]]) -> list[dict[str, NDArray]]:
+    """The verdicts on each of several layer tables, of their `columns`. Tables with the same columns are judged as one, which takes little more than one of them."""
+    judged: list[dict[str, NDArray]] = [{} for _ in tables]
+    alike: dict[tuple[str, ...], list[int]] = {}
+    for number, table in enumerate(tables):
+        alike.setdefault(tuple(table), []).append(number)
+    for names, numbers in alike.items():
+        together = verdict_columns({name: numpy.concatenate([tables[number][name] for number in numbers]) for name in names})
+        ends = numpy.searchsorted(together["row"], numpy.cumsum([len(tables[number]["layer"]) for number in numbers]))
+        for name in _JUDGED:
+            for number, part in zip(numbers, numpy.split(together[name], ends[:-1])):
+                judged[number][name] = part
+    return judged
+
+
+def diagnosis(record: Record, layers: Mapping[str, NDArray], judged: Mapping[str, NDArray], title: str, profile: str) -> str:
+    """The page, of a layer table's `columns` and what `judge` says of it; `profile` is the figure of the layers as SVG. It loads nothing and runs nothing."""
     said = [str(record.summary[name]) for name in ("verdict_sentence", "prediction_sentence") if record.summary.get(name)]
     parts = [f"<p>{escape(text)}</p>" for text in said] + [profile]
     if len(layers["layer"]):
-        parts += ["<h2>Verdicts by layer and probe</h2>", _key(), _grid(verdict_columns(layers)), _ladder(layers)]
+        parts += ["<h2>Verdicts by layer and probe</h2>", _key(), _grid(judged), _ladder(layers)]
     return f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{"".join(parts)}</body></html>\n'
 
 
@@ -47,9 +64,6 @@ def _grid(judged: Mapping[str, NDArray]) -> str:
         marks = (cells.get((layer, name, step), "<td></td>") for name in assumptions for step in steps)
         rows.append(f"<tr><th>{int(layer)}</th>{''.join(marks)}</tr>")
     return f'<table><tr><th rowspan="2">layer</th>{heads}</tr><tr>{under}</tr>{"".join(rows)}</table>'
-
-
-_CELL = ("verdict", "reason", "criterion", "measured", "predicted", "theory_missed")
 
 
 def _cell(verdict: str, reason: str, criterion: str, measured: float, predicted: float, theory_missed: bool) -> str:
