@@ -112,8 +112,27 @@ def test_a_users_activation(monkeypatch):
     monkeypatch.setitem(sys.modules, "own_functions", module)
     x = torch.randn(3)
     assert torch.equal(build_activation({"name": "own_functions:square", "source": "abc"})(x), x * x)
-    for name, message in (("pooled", "same shape"), ("broken", "no_such_method"), ("absent", "cannot be loaded")):
+    module.overwriting = lambda x: x.relu_()
+    for name, message in (("pooled", "same shape"), ("broken", "no_such_method"), ("overwriting", "writes over its input"), ("absent", "cannot be loaded")):
         with pytest.raises(RequestError, match=message):
             build_activation({"name": f"own_functions:{name}"})
     with pytest.raises(RequestError, match="cannot be loaded"):
         build_activation({"name": "no_such_module:f"})
+
+
+def test_a_users_activation_may_look_at_its_values(monkeypatch, make_trial):
+    module = types.ModuleType("own_functions")
+    module.careful = lambda x: x if float(x.abs().max()) < 1e6 else x.clamp(-1e6, 1e6)
+    monkeypatch.setitem(sys.modules, "own_functions", module)
+    spec = make_trial(depth=2, width=4).spec | {"activation": {"name": "own_functions:careful"}}
+    with torch.device("meta"):  # as packs and choices lay networks out
+        assert build_network(spec, SHAPE, CLASSES).readout.weight.is_meta
+
+
+def test_a_users_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
+    (tmp_path / "own_unfinished.py").write_text("def f(x)\n")
+    (tmp_path / "own_undefined.py").write_text("f = g\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name, message in (("own_unfinished", "importing own_unfinished raised SyntaxError"), ("own_undefined", "NameError: name 'g' is not defined")):
+        with pytest.raises(RequestError, match=message):
+            build_activation({"name": f"{name}:f"})
