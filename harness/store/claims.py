@@ -5,14 +5,19 @@ So two sweeps on one folder never train a trial twice, and a killed sweep blocks
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import resource
+import sys
 import time
 from pathlib import Path
 
 # `is_locked` of another process holds the lock for microseconds, a trainer for as long as it trains.
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 0.001
+# Files that a process opens besides: its data, its tables, its libraries, the tracker's store.
+_OTHER_FILES = 200
 
 
 class Claim:
@@ -32,6 +37,16 @@ class Claim:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def most_held() -> int:
+    """How many claims this process may hold at once, with room for its other files; its limit of open files is raised as far as it may be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # some systems name a hard limit that they do not grant
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - min(_OTHER_FILES, soft // 2))
 
 
 def take(path: Path) -> Claim | None:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -131,3 +132,17 @@ for number in itertools.count(int(sys.argv[2])):
         if record.finished:
             assert record.summary == {"x": 1.0}
             assert len(record.curves()) == len(record.layers()) == 3000
+
+
+def test_the_limit_of_open_files_is_raised_and_leaves_room(monkeypatch):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        most = claims.most_held()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
+        assert most == sys.maxsize if hard == resource.RLIM_INFINITY else 0 < most < hard
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    for limit, room in ((100, 50), (1_000, 800)):
+        monkeypatch.setattr(claims.resource, "getrlimit", lambda _, limit=limit: (limit, limit))
+        assert claims.most_held() == room
