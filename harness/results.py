@@ -97,7 +97,8 @@ def _result(trial: Trial, plan: Plan, last: int, diverged: int, evaluations: lis
     summary["best_validation_accuracy"] = float(known.max()) if len(known) else float("nan")
     if diverged >= 0:
         summary |= dict.fromkeys(("validation_loss", "validation_accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"), float("nan"))
-    summary |= {"steps": last, "epochs": last / plan.steps_per_epoch}
+    steps = diverged if diverged >= 0 else last  # how long the others of its pack went on is nothing of a diverged trial
+    summary |= {"steps": steps, "epochs": steps / plan.steps_per_epoch}
     return Result(diverged if diverged >= 0 else None, summary, curves, _layers(plan, diverged, probes, layers))
 
 
