@@ -82,7 +82,7 @@ def read_record(folder: Path) -> Record:
     """
     trial = _read(folder / "trial.json")
     done = (folder / "done").exists()
-    state = _read(folder / "status.json") if done else _read_if_whole(folder / "status.json")
+    state = _read(folder / "status.json") if done else read_status(folder)
     summary = _read(folder / "summary.json") if done else {}
     try:
         return Record(
@@ -115,10 +115,10 @@ def _read(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
-def _read_if_whole(path: Path) -> dict[str, Any]:
-    """Nothing for a status that was never written or lost with the power: the trial will be trained again."""
+def read_status(folder: Path) -> dict[str, Any]:
+    """What `status.json` holds; nothing where it was never written or was lost with the power: the trial will be trained again."""
     try:
-        return _read(path)
+        return _read(folder / "status.json")
     except RequestError:
         return {}
 

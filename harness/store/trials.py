@@ -15,7 +15,7 @@ import pyarrow
 from harness.errors import RequestError
 from harness.store import claims, writes
 from harness.store.claims import Claim
-from harness.store.records import Record, read_record
+from harness.store.records import Record, read_record, read_status
 
 _INTEGERS = ("step", "layer", "units", "fan_in")
 _TEXTS = ("phase", "name", "kind")
@@ -55,6 +55,13 @@ class Store:
     def is_done(self, trial_id: str) -> bool:
         """Whether the trial has its result (done or diverged); one look at the disk."""
         return os.path.exists(f"{self.trials}/{trial_id}/done")
+
+    def has_failed(self, trial_id: str) -> bool:
+        """Whether the trial was tried and could not be trained; False for one whose folder is empty or damaged, which the next attempt writes anew.
+
+        It reads the status alone: another sweep may have claimed the trial, which makes its folder, and not have begun it yet.
+        """
+        return not self.is_done(trial_id) and read_status(self.folder(trial_id)).get("status") == "failed"
 
     def claim(self, trial_id: str) -> Claim | None:
         """The right to train the trial, or None when another process has it or the trial is done meanwhile.

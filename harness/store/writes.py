@@ -41,8 +41,11 @@ def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
-    """Replace `path` by `text` as UTF-8, in one step."""
-    write_bytes(path, text.encode(), sync=sync)
+    """Replace `path` by `text` as UTF-8, in one step.
+
+    Half a surrogate pair, as in the name of a file that is not UTF-8, has no UTF-8; it becomes its escape, which JSON reads back.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"), sync=sync)
 
 
 def write_json(path: Path, value: Any, *, sync: bool = True) -> None:

@@ -124,6 +124,27 @@ def test_a_torn_status_of_an_unfinished_trial_is_only_interrupted(store):
     assert store.read(TRIAL["trial_id"]).status == "interrupted"
 
 
+def test_what_has_failed_is_told_by_the_status_alone(store):
+    trial_id = TRIAL["trial_id"]
+    assert not store.has_failed(trial_id)
+    with store.claim(trial_id):  # the folder is there, and nothing else yet
+        assert not store.has_failed(trial_id)
+    store.begin(TRIAL)
+    assert not store.has_failed(trial_id)
+    store.fail(trial_id, "ValueError: no")
+    assert store.has_failed(trial_id)
+    (store.folder(trial_id) / "trial.json").write_text("{")  # the next attempt writes it anew
+    assert store.has_failed(trial_id)
+    finish(store)
+    assert not store.has_failed(trial_id)
+
+
+def test_an_error_that_has_no_utf_8_is_kept(store):
+    store.begin(TRIAL)
+    store.fail(TRIAL["trial_id"], "OSError: no file 'gr\udcf6\u00dfe.png'")
+    assert store.read(TRIAL["trial_id"]).error == "OSError: no file 'gr\udcf6\u00dfe.png'"
+
+
 def test_check_writable_names_the_folder_and_leaves_nothing_behind(tmp_path):
     Store(tmp_path / "runs").check_writable()
     assert os.listdir(tmp_path / "runs" / "trials") == []
