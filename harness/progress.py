@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from typing import TextIO
@@ -38,8 +39,7 @@ class Progress:
         if self.trials:
             self._show(time.monotonic())
             if self.live:
-                self.stream.write("\n")
-                self.stream.flush()
+                say("\n", self.stream)
 
     def line(self, now: float) -> str:
         """What is shown at a time of the monotonic clock."""
@@ -55,8 +55,14 @@ class Progress:
 
     def _show(self, now: float) -> None:
         text = self.line(now)
-        self.stream.write(f"\r\033[K{text}" if self.live else f"{text}\n")
-        self.stream.flush()
+        say(f"\r\033[K{text}" if self.live else f"{text}\n", self.stream)
+
+
+def say(text: str, stream: TextIO) -> None:
+    """Write at once, unless nobody reads any more (`| head`, a closed terminal): what is trained does not depend on who watches."""
+    with contextlib.suppress(OSError):
+        stream.write(text)
+        stream.flush()
 
 
 def _clock(seconds: float) -> str:

@@ -27,9 +27,10 @@ from harness.data.catalog import Facts
 from harness.command import to_config
 from harness.errors import RequestError, TrialsFailed
 from harness.networks.activations import build_activation
-from harness.progress import Progress
+from harness.progress import Progress, say
 from harness.runner import run_pack, trained_as, view_of
 from harness.schema import Config
+from harness.store import claims
 from harness.store.claims import Claim
 from harness.store.trials import Store
 from harness.training import devices
@@ -89,7 +90,7 @@ def run_cell(config: Config) -> float:
     one = cell(config)
     store = Store(one.runs)
     ids = [member.trial.trial_id for member in one.members]
-    if not all(store.is_done(trial_id) or _has_failed(store, trial_id) for trial_id in ids):
+    if not all(store.is_done(trial_id) or store.has_failed(trial_id) for trial_id in ids):
         prefetch([config])
     records = [store.read(trial_id) for trial_id in ids]
     failures = {record.trial_id: record.error or "no result" for record in records if not record.finished}
@@ -110,10 +111,6 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
     for settings in {str(one.config.tracking): one.config.tracking for one in cells}.values():
         tracking.check(settings)
     return cells
-
-
-def _has_failed(store: Store, trial_id: str) -> bool:
-    return store.folder(trial_id).exists() and not store.is_done(trial_id) and store.read(trial_id).status == "failed"
 
 
 @dataclass(frozen=True)
@@ -165,7 +162,7 @@ class _Sweep:
         jobs = [Job(member, facts) for member, facts in unique(self.cells)]
         left = [job for job in jobs if not self.store.is_done(job.trial_id)]
         done = len(jobs) - len(left)
-        failed = {job.trial_id for job in left if _has_failed(self.store, job.trial_id)}
+        failed = {job.trial_id for job in left if self.store.has_failed(job.trial_id)}
         if not self.retry:
             left = [job for job in left if job.trial_id not in failed]
         for view in dict.fromkeys(view_of(job.member) for job in left):
@@ -202,6 +199,7 @@ class _Sweep:
         plans: dict[tuple[int, int], list[_PackOfJobs]] = {}
         for kind, group in groups.items():
             choice = choose([job.member for job in group], group[0].facts, self.store.runs, self.fixed.program, self.fixed.pack, self.fixed.workers)
+            choice = replace(choice, pack=max(1, min(choice.pack, claims.most_held() // choice.workers)))  # all claims of a pack are held while it trains
             for alike in _of_one_program(group, choice):
                 plans.setdefault((choice.workers, choice.threads), []).extend(_PackOfJobs(part, choice.program, kind) for part in _even_parts(alike, choice))
         for packs in plans.values():
@@ -296,4 +294,4 @@ def _first_line(error: Exception) -> str:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    say(f"{text}\n", sys.stderr)

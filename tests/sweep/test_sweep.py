@@ -11,6 +11,7 @@ import torch
 from harness import cells, runner, sweep
 from harness.errors import RequestError, TrialsFailed
 from harness.progress import Progress
+from harness.store import claims
 from harness.store.trials import Store
 
 TINY = {"depth": 2, "width": 8, "budget.epochs": None, "budget.steps": 3, "budget.evaluations": 1, "budget.probes": 2, "seeds": 2}
@@ -168,3 +169,48 @@ def test_progress_in_plain_lines():
     progress.close()
     assert stream.getvalue().startswith("4/4 trials") and "took 0:00" in stream.getvalue()
     assert Progress(2, 0, stream).line(progress.started) == "0/2 trials"
+
+
+def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_config, monkeypatch):
+    config = make_config(**TINY)
+    store = Store(config.runs)
+    first, second = [member.trial.trial_id for member in cells.cell(config).members]
+    claim = store.claim(first)
+    folder = store.folder(second)
+    folder.mkdir()
+    (folder / "trial.json").write_text("{")  # written when the power went
+    monkeypatch.setattr(sweep.time, "sleep", lambda _: claim.release())
+    sweep.prefetch([config])
+    assert statuses(config) == ["done", "done"]
+
+
+def test_a_pack_holds_no_more_claims_than_files_may_be_open(make_config, monkeypatch):
+    config = make_config(**TINY | {"seeds": 9})
+    monkeypatch.setattr(claims, "most_held", lambda: 7)
+    sweep.prefetch([config], pack=9, workers=2)
+    assert statuses(config) == ["done"] * 9
+    assert all(record.summary["pack_size"] <= 3 for record in Store(config.runs).records())
+
+
+def test_nobody_needs_to_watch(make_config, monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError("nobody reads")
+
+    config = make_config(**TINY)
+    monkeypatch.setattr(sweep.sys, "stderr", Closed())
+    monkeypatch.setattr("harness.progress._PLAIN_SECONDS", 0.0)
+    sweep.prefetch([config])
+    assert statuses(config) == ["done"] * 2
+
+
+def test_the_steps_of_a_diverged_trial_do_not_depend_on_its_companions(make_config, tmp_path):
+    changes = TINY | {"budget.steps": 12, "budget.evaluations": 4, "seeds": 1}
+    diverging, other = make_config(**changes | {"optimizer.learning_rate": 1e30}), make_config(**changes)
+    alone = make_config(**changes | {"optimizer.learning_rate": 1e30}, runs=str(tmp_path / "alone"))
+    sweep.prefetch([diverging, other])
+    sweep.prefetch([alone])
+    trial_id = cells.cell(diverging).members[0].trial.trial_id
+    beside, by_itself = Store(diverging.runs).read(trial_id), Store(alone.runs).read(trial_id)
+    assert (beside.summary["pack_size"], by_itself.summary["pack_size"]) == (2, 1)
+    assert beside.summary["steps"] == by_itself.summary["steps"] == beside.diverged_step < 12
