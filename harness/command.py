@@ -23,6 +23,10 @@ from harness.cells import check
 from harness.errors import RequestError, TrialsFailed
 from harness.schema import CONF_DIR, Config, known_names
 
+# What stands beside a request in a composed configuration.
+_NOT_OURS = ("hydra", "arm", "experiment")
+_KNOWN = frozenset([field.name for field in fields(Config)]).union(_NOT_OURS)
+
 _CALLABLE_CHOICE = re.compile(r"^activation=(.+)$")
 
 
@@ -37,10 +41,13 @@ def to_config(composed: DictConfig) -> Config:
     Raises:
         RequestError: a value of the wrong type.
     """
+    added = [key for key in composed if key not in _KNOWN]  # `+name=value` makes an entry of any name
+    if added:
+        raise RequestError(_unknown_option(str(added[0])))
     try:
         if OmegaConf.get_type(composed) is Config:  # composed upon the schema, so every type is checked
             return _from_checked(composed)
-        plain = OmegaConf.create({key: composed[key] for key in composed if key not in ("hydra", "arm", "experiment")})
+        plain = OmegaConf.create({key: composed[key] for key in composed if key not in _NOT_OURS})
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
         raise RequestError(_first_line(error)) from None
@@ -104,6 +111,9 @@ def explain(error: Exception) -> str:
     unknown_key = re.search(r"Could not override '([^']+)'", text)
     if unknown_key:
         return _unknown_option(unknown_key.group(1))
+    unexpected = re.search(r"PackedLauncher.*unexpected keyword argument '(\w+)'", text)
+    if unexpected:
+        return _unknown_option(f"hydra.launcher.{unexpected.group(1)}")
     cause = error.__cause__
     if "Error merging override" in text and cause is not None:
         return f"{_first_line(error).removeprefix('Error merging override ')}: {_first_line(cause)}"
@@ -144,12 +154,13 @@ def run(main: Callable[[], None]) -> int:
         leftovers.remove()
         if asked_for_everything:
             raise
+        if _hides_interrupt(error):
+            return _interrupted()
         cause = _request_error(error)
         print(f"error: {cause if cause is not None else explain(error)}", file=sys.stderr)
         return 2
-    except (PermissionError, FileNotFoundError, NotADirectoryError) as error:
-        made_by_hydra = any(f"{os.sep}hydra{os.sep}" in frame.filename for frame in traceback.extract_tb(error.__traceback__)[-3:])
-        if asked_for_everything or not made_by_hydra:
+    except OSError as error:
+        if asked_for_everything or not _made_by_hydra(error):
             raise
         print(f"error: runs: {error.filename} cannot be made ({error.strerror}); choose another folder with runs=FOLDER", file=sys.stderr)
         return 2
@@ -159,8 +170,29 @@ def run(main: Callable[[], None]) -> int:
             print(f"  {trial_id}: {text}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: finished trials are kept, and the same command goes on from here", file=sys.stderr)
-        return 130
+        return _interrupted()
+    except Exception as error:
+        if asked_for_everything or not _hides_interrupt(error):
+            raise
+        return _interrupted()
+
+
+def _interrupted() -> int:
+    print("interrupted: finished trials are kept, and the same command goes on from here", file=sys.stderr)
+    return 130
+
+
+def _made_by_hydra(error: OSError) -> bool:
+    """Whether it was Hydra that could not make a folder or a file."""
+    callers = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name not in ("pathlib.py", "os.py")]
+    return f"{os.sep}hydra{os.sep}" in callers[-1]
+
+
+def _hides_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C fell into code that met it with an error of its own, as OmegaConf's may."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 _refused: list[RequestError] = []

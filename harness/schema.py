@@ -287,6 +287,7 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     Raises:
         RequestError: the folder, or the nearest existing parent, cannot be written.
     """
+    _require(str(path).strip() != "", "runs is empty; give the folder for results with runs=FOLDER")
     folder = Path(path).expanduser().resolve()
     nearest = folder
     while not nearest.exists():

@@ -28,12 +28,14 @@ MISTAKES = {
     "activation=math:nothing": "has no attribute 'nothing'",
     "tracking=mlflow tracking.uri=ftp://here": "expected an address that begins with",
     "dropout=none dropout.rate=0.5": "takes no such option",
+    "+actvation=relu": "unknown option 'actvation'; did you mean activation",
     "dataset=mnist dataset.root=/nowhere dataset.download=false": "no such folder",
 }
 OF_SWEEPS = {
     "hydra.launcher.pack=0": "hydra.launcher.pack=0: expected auto or an integer of at least 1",
     "hydra.launcher.program=magic": "expected one of auto, batched, stacked",
     "hydra.launcher.foo=1": "unknown option 'hydra.launcher.foo'",
+    "+hydra.launcher.foo=1": "unknown option 'hydra.launcher.foo'",
     "normalization=none,batch budget.batch_size=1": "a batch of one has no variance",
 }
 
@@ -58,6 +60,9 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     for mode in ([], ["--multirun"]):
         answer = train(tmp_path / "file" / "runs", *mode, *TINY)
         assert answer.returncode == 2 and "runs" in answer.stderr and "Traceback" not in answer.stderr
+        for parents in ("proc", "proc/of/no/process"):  # the system's folder, in which root itself can make nothing
+            answer = train(Path("/", parents, "runs"), *mode, *TINY)
+            assert answer.returncode == 2 and "runs" in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
     assert (tmp_path / "file").read_text() == "no folder"
 
 
