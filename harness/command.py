@@ -23,9 +23,8 @@ from harness.cells import check
 from harness.errors import RequestError, TrialsFailed
 from harness.schema import CONF_DIR, Config, known_names
 
-# What stands beside a request in a composed configuration.
-_NOT_OURS = ("hydra", "arm", "experiment")
-_KNOWN = frozenset([field.name for field in fields(Config)]).union(_NOT_OURS)
+# Hydra's own part stands beside a request in a composed configuration; arms and presets set values of the request.
+_KNOWN = {"hydra", *(field.name for field in fields(Config))}
 
 _CALLABLE_CHOICE = re.compile(r"^activation=(.+)$")
 
@@ -47,7 +46,7 @@ def to_config(composed: DictConfig) -> Config:
     try:
         if OmegaConf.get_type(composed) is Config:  # composed upon the schema, so every type is checked
             return _from_checked(composed)
-        plain = OmegaConf.create({key: composed[key] for key in composed if key not in _NOT_OURS})
+        plain = OmegaConf.create({key: composed[key] for key in composed if key != "hydra"})
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), plain))
     except OmegaConfBaseException as error:
         raise RequestError(_first_line(error)) from None

@@ -28,6 +28,7 @@ MISTAKES = {
     "activation=math:nothing": "has no attribute 'nothing'",
     "tracking=mlflow tracking.uri=ftp://here": "expected an address that begins with",
     "dropout=none dropout.rate=0.5": "takes no such option",
+    "+arm.unheard=1": "unknown option 'arm'",
     "+actvation=relu": "unknown option 'actvation'; did you mean activation",
     "dataset=mnist dataset.root=/nowhere dataset.download=false": "no such folder",
 }
