@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf.errors import OmegaConfBaseException
+
+from harness import command
+from harness.errors import RequestError
+from harness.schema import writable_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ["depth=2", "width=8", "budget.epochs=null", "budget.steps=2", "budget.evaluations=1", "budget.probes=2", "seeds=2", "tracking=none"]
@@ -65,6 +70,26 @@ def test_a_folder_that_cannot_be_made(tmp_path):
             answer = train(Path("/", parents, "runs"), *mode, *TINY)
             assert answer.returncode == 2 and "runs" in answer.stderr and "Traceback" not in answer.stderr, answer.stderr
     assert (tmp_path / "file").read_text() == "no folder"
+
+
+def test_an_empty_folder_name_is_not_the_working_directory():
+    with pytest.raises(RequestError, match="runs is empty"):
+        writable_folder("")
+
+
+@pytest.mark.parametrize("error", [UnboundLocalError, OmegaConfBaseException])
+def test_ctrl_c_is_ctrl_c_inside_code_that_meets_it_with_an_error(monkeypatch, capsys, error):
+    def main() -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise error("local variable 'old'")
+
+    monkeypatch.setattr(sys, "argv", ["train", "--multirun"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # so that it is as it was afterwards
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    assert command.run(main) == 130
+    assert capsys.readouterr().err.startswith("interrupted: finished trials are kept")
 
 
 @pytest.mark.parametrize("arguments", (["--help"], ["depth=0"], ["initializer=lecun_exact", "width=1"], ["--multirun", "depth=2,0"], ["--multirun", "activation=selu,sellu"]), ids=" ".join)
