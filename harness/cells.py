@@ -70,9 +70,8 @@ def program_key(member: Member, trained_as: Trial, mixed_activations: bool) -> s
     `trained_as` is the member's trial with its repair applied; `mixed_activations` says whether activations may differ.
     """
     spec = dict(trained_as.spec)
-    spec["optimizer"] = {key: value for key, value in spec["optimizer"].items() if key not in ("learning_rate", "weight_decay")}
-    spec["dropout"] = spec["dropout"]["name"]
-    for group in ("initializer", "preprocessing", "repair") + ("activation",) * mixed_activations:
+    spec["optimizer"], spec["dropout"] = spec["optimizer"]["name"], spec["dropout"]["name"]
+    for group in ("initializer", "preprocessing", "schedule", "repair") + ("activation",) * mixed_activations:
         spec.pop(group, None)
     config = member.config
     place: dict[str, Any] = {"device": config.device, "root": config.dataset.root, "residency": config.dataset.residency}

@@ -17,6 +17,7 @@ from harness.data.catalog import Facts
 from harness.errors import RequestError
 from harness.inputs import pack_data
 from harness.networks.architectures import build_network
+from harness.progress import say
 from harness.runner import trained_as, view_of
 from harness.store import writes
 from harness.training import choices, devices
@@ -70,7 +71,7 @@ def _measure(members: Sequence[Member], facts: Facts, device: torch.device, prog
     largest = min(room, len(members))
     sizes = [min(pack, largest)] if pack is not None else [2**power for power in range(largest.bit_length())]
     chosen = choices.fastest([Choice(one, 1, count) for one in programs for count in counts], measure, sizes)
-    print(f"fastest here for {_in_words(trial.spec)}: {chosen.program}, packs of {chosen.pack}, {chosen.workers} at a time ({chosen.rate:,.0f} trial-steps/s)", file=sys.stderr)
+    say(f"fastest here for {_in_words(trial.spec)}: {chosen.program}, packs of {chosen.pack}, {chosen.workers} at a time ({chosen.rate:,.0f} trial-steps/s)\n", sys.stderr)
     return chosen
 
 

@@ -7,6 +7,7 @@ knows are the files in `conf/<group>`; a test holds them against the registries 
 from __future__ import annotations
 
 import functools
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -256,7 +257,7 @@ def _validate_architecture(section: ArchitectureConfig) -> None:
 def _validate_numbers(config: Config) -> None:
     positive = {"optimizer.learning_rate": config.optimizer.learning_rate, "preprocessing.scale": config.preprocessing.scale}
     for key, value in positive.items():
-        _require(value > 0, f"{key}={value}: expected a number above 0")
+        _require(0 < value < math.inf, f"{key}={value}: expected a number above 0")
     shares = {"optimizer.momentum": config.optimizer.momentum, "optimizer.beta1": config.optimizer.beta1, "optimizer.beta2": config.optimizer.beta2,
               "dropout.rate": config.dropout.rate, "schedule.warmup_share": config.schedule.warmup_share}
     for key, value in shares.items():
@@ -264,7 +265,7 @@ def _validate_numbers(config: Config) -> None:
     at_least_zero = {"optimizer.weight_decay": config.optimizer.weight_decay, "initializer.sigma_w2": config.initializer.sigma_w2,
                      "initializer.sigma_b2": config.initializer.sigma_b2, "schedule.final_share": config.schedule.final_share}
     for key, value in at_least_zero.items():
-        _require(value is None or value >= 0, f"{key}={value}: expected a number of at least 0")
+        _require(value is None or 0 <= value < math.inf, f"{key}={value}: expected a number of at least 0")
     for key in ("validation_share", "test_share"):
         value = getattr(config.dataset, key)
         _require(0 < value < 1, f"dataset.{key}={value}: expected a number between 0 and 1")
@@ -275,7 +276,7 @@ def _validate_budget(config: Config) -> None:
     budget = config.budget
     _require((budget.steps is None) != (budget.epochs is None), f"budget: give either budget.steps or budget.epochs (set the other to null), not steps={budget.steps} and epochs={budget.epochs}")
     _require(budget.steps is None or budget.steps >= 0, f"budget.steps={budget.steps}: expected an integer of at least 0 (0 probes at initialisation only)")
-    _require(budget.epochs is None or budget.epochs > 0, f"budget.epochs={budget.epochs}: expected a number above 0")
+    _require(budget.epochs is None or 0 < budget.epochs < math.inf, f"budget.epochs={budget.epochs}: expected a number above 0")
     _require(budget.batch_size >= 1, f"budget.batch_size={budget.batch_size}: expected an integer of at least 1")
     _require(budget.evaluations >= 1, f"budget.evaluations={budget.evaluations}: expected an integer of at least 1 (the last step is always evaluated)")
     _require(budget.probes >= 0, f"budget.probes={budget.probes}: expected an integer of at least 0 (1: initialisation; 2: and the end; more: log-spaced between)")

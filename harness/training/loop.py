@@ -17,7 +17,7 @@ from harness.training.optimizers import PackOptimizer
 from harness.training.packs import Pack
 from harness.training.probing import probe
 from harness.training.programs import EVALUATE, TRAIN
-from harness.training.schedules import Plan, multiplier
+from harness.training.schedules import Plan
 
 # Progress is reported every so many steps: often enough for a progress line, rarely enough to cost nothing.
 _REPORT_EVERY = 16
@@ -92,8 +92,7 @@ class Stepper:
         self.optimizer = PackOptimizer(pack)
         self.watch = Divergence(len(pack.trials), pack.device)
         self.loss_sum = torch.zeros(len(pack.trials), device=pack.device)
-        multipliers = [multiplier(spec["schedule"], step, plan.steps) for step in range(1, plan.steps + 1)]
-        self.multipliers = torch.tensor(multipliers, dtype=self.optimizer.rates.dtype, device=pack.device)
+        self.multipliers = self.optimizer.multipliers(plan.steps)
         self.position = torch.zeros(1, dtype=torch.int64, device=pack.device)
         self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan)
         self.autocast = nullcontext()
@@ -133,7 +132,7 @@ class Stepper:
         loss = loss.detach()
         self.watch.note(loss, self.pack.step)
         self.loss_sum.add_(loss)
-        self.optimizer.step(gradients, self.multipliers.index_select(0, self.position))
+        self.optimizer.step(gradients, self.multipliers.index_select(0, self.position)[0])
         self.position.add_(1)
 
 

@@ -1,4 +1,4 @@
-"""torch's own fused optimizers on a pack's parameters, with a learning rate and a weight decay for every trial.
+"""torch's own fused optimizers on a pack's parameters, with a schedule and options for every trial.
 
 All are elementwise, so that a parameter of a run of trials with equal settings is one tensor to them.
 """
@@ -6,23 +6,48 @@ All are elementwise, so that a parameter of a run of trials with equal settings 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.registry import Registry
 from harness.training.packs import Pack, update_settings
+from harness.training.schedules import multiplier
+from harness.trial import Trial
 
 optimizers: Registry = Registry("optimizer")
 
-Groups = list[dict]
 
-# On a GPU the whole step may be replayed as a graph, which Adam's counters must be told.
-optimizers.register("sgd")(lambda groups, spec, on_gpu: torch.optim.SGD(groups, fused=True))
-optimizers.register("momentum")(lambda groups, spec, on_gpu: torch.optim.SGD(groups, momentum=spec["momentum"], fused=True))
-optimizers.register("adam")(lambda groups, spec, on_gpu: torch.optim.Adam(groups, betas=(spec["beta1"], spec["beta2"]), eps=spec["epsilon"], fused=True, capturable=on_gpu))
-optimizers.register("adamw")(lambda groups, spec, on_gpu: torch.optim.AdamW(groups, betas=(spec["beta1"], spec["beta2"]), eps=spec["epsilon"], fused=True, capturable=on_gpu))
+@dataclass(frozen=True)
+class Kind:
+    """An optimizer of torch's: from its parameter groups, and a trial's options of it in torch's words."""
+
+    build: Callable[..., torch.optim.Optimizer]
+    options: Callable[[dict[str, Any]], dict[str, Any]]
+    # On a GPU the whole step may be replayed as a graph, which these counters must be told.
+    counts: bool = False
+
+
+def _adam_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"betas": (spec["beta1"], spec["beta2"]), "eps": spec["epsilon"]}
+
+
+optimizers.register("sgd")(Kind(torch.optim.SGD, lambda spec: {}))
+optimizers.register("momentum")(Kind(torch.optim.SGD, lambda spec: {"momentum": spec["momentum"]}))
+optimizers.register("adam")(Kind(torch.optim.Adam, _adam_options, counts=True))
+optimizers.register("adamw")(Kind(torch.optim.AdamW, _adam_options, counts=True))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring trials `start:stop` of a pack that are updated alike, by the settings of `trial`."""
+
+    start: int
+    stop: int
+    trial: Trial
 
 
 class PackOptimizer:
@@ -32,39 +57,42 @@ class PackOptimizer:
     """
 
     def __init__(self, pack: Pack) -> None:
-        spec = pack.trials[0].spec["optimizer"]
-        build: Callable[[Groups, dict, bool], torch.optim.Optimizer] = optimizers[spec["name"]]
-        self.pack = pack
-        runs = _runs(pack)
-        self.runs = [run for run, _ in runs]
+        kind: Kind = optimizers[pack.trials[0].spec["optimizer"]["name"]]
+        self.pack, self.runs = pack, _runs(pack)
+        on_gpu = pack.device.type == "cuda"
         # Fused kernels take a rate from a GPU as float32 and from the host as float64.
-        kind = torch.float64 if pack.device.type == "cpu" else torch.float32
-        self.base_rates = torch.tensor([learning_rate for _, (learning_rate, _) in runs], dtype=kind, device=pack.device)
+        dtype = torch.float32 if on_gpu else torch.float64
+        specs = [run.trial.spec["optimizer"] for run in self.runs]
+        self.base_rates = torch.tensor([spec["learning_rate"] for spec in specs], dtype=dtype, device=pack.device)
         self.rates = self.base_rates.clone()
         stored = [span.stored(tensor.detach()) for span, tensor in zip(pack.spans.values(), pack.state.values())]
         groups = [
-            {"params": [tensor[start:stop] for tensor in stored], "lr": rate, "weight_decay": weight_decay}
-            for ((start, stop), (_, weight_decay)), rate in zip(runs, self.rates)
-        ]
-        self.optimizer = build(groups, spec, pack.device.type == "cuda")
+            {"params": [tensor[run.start : run.stop] for tensor in stored], "lr": rate, "weight_decay": spec["weight_decay"], **kind.options(spec)}
+            for run, spec, rate in zip(self.runs, specs, self.rates)
+        ]  # fmt: skip
+        self.optimizer = kind.build(groups, fused=True, **({"capturable": on_gpu} if kind.counts else {}))
 
-    def step(self, gradients: Sequence[Tensor], multiplier: Tensor) -> None:
-        """Update the parameters from the gradients of `pack.state`'s tensors; a trial's learning rate is its own times `multiplier`."""
-        torch.mul(self.base_rates, multiplier, out=self.rates)
+    def multipliers(self, steps: int) -> Tensor:
+        """What the learning rates are multiplied by in each of `steps` updates, (steps, runs), by each run's schedule."""
+        columns = {str(spec): [multiplier(spec, step, steps) for step in range(1, steps + 1)] for spec in (run.trial.spec["schedule"] for run in self.runs)}
+        chosen = [columns[str(run.trial.spec["schedule"])] for run in self.runs]
+        return torch.tensor(chosen, dtype=self.rates.dtype, device=self.rates.device).t().contiguous()
+
+    def step(self, gradients: Sequence[Tensor], multipliers: Tensor) -> None:
+        """Update the parameters from the gradients of `pack.state`'s tensors; a run's learning rate is its own times its entry of `multipliers`."""
+        torch.mul(self.base_rates, multipliers, out=self.rates)
         stored = self.pack.stored_gradients(gradients)
-        for (start, stop), group in zip(self.runs, self.optimizer.param_groups):
+        for run, group in zip(self.runs, self.optimizer.param_groups):
             for parameter, gradient in zip(group["params"], stored):
-                parameter.grad = gradient[start:stop]
+                parameter.grad = gradient[run.start : run.stop]
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)  # or the next step would hold two sets of gradients
 
 
-def _runs(pack: Pack) -> list[tuple[tuple[int, int], tuple[float, float]]]:
-    """(start, stop) of every run of neighbouring trials with the same (learning rate, weight decay), and these."""
-    settings = [update_settings(trial) for trial in pack.trials]
+def _runs(pack: Pack) -> list[_Run]:
     runs, start = [], 0
-    for values, members in groupby(settings):
-        stop = start + len(list(members))
-        runs.append(((start, stop), values))
-        start = stop
+    for _, members in groupby(pack.trials, key=update_settings):
+        alike = list(members)
+        runs.append(_Run(start, start + len(alike), alike[0]))
+        start += len(alike)
     return runs

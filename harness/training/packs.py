@@ -109,13 +109,13 @@ def activation_key(trial: Trial) -> str:
     return str(sorted(trial.spec["activation"].items()))
 
 
-def update_settings(trial: Trial) -> tuple[float, float]:
-    """Learning rate and weight decay: trials that share them are updated as one."""
-    return trial.spec["optimizer"]["learning_rate"], trial.spec["optimizer"]["weight_decay"]
+def update_settings(trial: Trial) -> tuple[str, str]:
+    """The optimizer's options and the schedule: trials that share them are updated as one."""
+    return str(sorted(trial.spec["optimizer"].items())), str(sorted(trial.spec["schedule"].items()))
 
 
-def neighbour_key(trial: Trial) -> tuple[str, float, float]:
-    """Sorts trials so that those with one activation, and within them those with one learning rate, stand together."""
+def neighbour_key(trial: Trial) -> tuple[str, ...]:
+    """Sorts trials so that those with one activation, and within them those that are updated alike, stand together."""
     return activation_key(trial), *update_settings(trial)
 
 

@@ -99,12 +99,12 @@ def test_the_score_of_a_diverged_trial_is_chance(make_config):
 def test_packs_hold_what_one_program_can_run(make_config):
     requests = [
         make_config(**TINY | changes)
-        for changes in ({}, {"activation": "relu"}, {"initializer": "orthogonal"}, {"optimizer.learning_rate": 0.5}, {"preprocessing": "zca"}, {"repair": "center_rows"},
+        for changes in ({}, {"activation": "relu"}, {"initializer": "orthogonal"}, {"optimizer.learning_rate": 0.5}, {"optimizer.momentum": 0.5}, {"schedule": "cosine"}, {"preprocessing": "zca"}, {"repair": "center_rows"},
                         {"depth": 3}, {"normalization": "layer"}, {"dropout": "alpha"}, {"dropout": "alpha", "dropout.rate": 0.3}, {"dropout": "alpha", "repair": "neutral_dropout"})
     ]  # fmt: skip
     members = [cells.cell(request).members[0] for request in requests]
     keys = [cells.program_key(member, runner.trained_as(member), True) for member in members]
-    assert len(set(keys[:6])) == 1 and len(set(keys[8:])) == 1
+    assert len(set(keys[:8])) == 1 and len(set(keys[10:])) == 1
     assert len(set(keys)) == 4
 
 

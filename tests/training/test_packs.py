@@ -15,7 +15,7 @@ from harness.networks.normalizations import normalizations
 from harness.training.events import Evaluated, Finished, PackData, Probed, Samples
 from harness.training.feeds import feed
 from harness.training.loop import train
-from harness.training.optimizers import optimizers
+from harness.training.optimizers import PackOptimizer, optimizers
 from harness.training.packs import Pack
 from harness.training.programs import TRAIN
 from harness.training.schedules import multiplier, plan
@@ -87,18 +87,29 @@ def columns(*events) -> list[tuple]:
     return []
 
 
+_BETAS = {"optimizer.beta1": 0.8, "optimizer.beta2": 0.99, "optimizer.epsilon": 1e-3}
+# Of the trial that is compared, and of a companion that differs in nothing else but its schedule.
+OPTIONS = {
+    "sgd": ({}, {"schedule.final_share": 0.5}), "momentum": ({"optimizer.momentum": 0.7}, {"optimizer.momentum": 0.2}),
+    "adam": (_BETAS, {"optimizer.beta1": 0.5}), "adamw": (_BETAS, {"optimizer.epsilon": 1e-6}),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("optimizer", optimizers.names())
 def test_training_is_torchs_own(images, make_trial, optimizer):
-    """The same trial written as anyone would: a module, torch.optim, a loop."""
-    trial = make_trial(seed=2, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.weight_decay": 0.02})
-    pack, events = run(images, [make_trial(seed=1, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.learning_rate": 0.3}), trial])
+    """The same trial written as anyone would, a module, torch.optim, a loop; its companions have other rates, options and schedules."""
+    options, others = OPTIONS[optimizer]
+    trial = make_trial(seed=2, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.weight_decay": 0.02}, **options)
+    companions = [make_trial(seed=1, optimizer=optimizer, schedule="cosine", **BUDGET, **{"optimizer.learning_rate": 0.3}), make_trial(seed=2, optimizer=optimizer, schedule="warmup_cosine", **BUDGET, **others)]
+    pack, events = run(images, [companions[0], trial, companions[1]])
+    assert len(PackOptimizer(pack).runs) == 3
     spec = trial.spec["optimizer"]
     network = build_network(trial.spec, SHAPE, CLASSES)
     initialize(network, trial.spec["initializer"], trial.seed)
     common = {"lr": spec["learning_rate"], "weight_decay": spec["weight_decay"]}
     own = {
-        "sgd": lambda p: torch.optim.SGD(p, **common), "momentum": lambda p: torch.optim.SGD(p, momentum=spec["momentum"], **common),
-        "adam": lambda p: torch.optim.Adam(p, **common), "adamw": lambda p: torch.optim.AdamW(p, **common),
+        "sgd": lambda p: torch.optim.SGD(p, **common), "momentum": lambda p: torch.optim.SGD(p, momentum=0.7, **common),
+        "adam": lambda p: torch.optim.Adam(p, betas=(0.8, 0.99), eps=1e-3, **common), "adamw": lambda p: torch.optim.AdamW(p, betas=(0.8, 0.99), eps=1e-3, **common),
     }[optimizer](network.parameters())  # fmt: skip
     data = data_for(images, 1)
     batches = feed(data.source, [trial.seed], plan(trial.spec, 130))
