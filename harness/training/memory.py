@@ -10,6 +10,8 @@ _COPIES = {"sgd": 3, "momentum": 4, "adam": 6, "adamw": 6}
 _TAPS = 3
 _TAPS_OF_NORMALIZATION = 3
 _TAPS_OF_DROPOUT = 3
+# Tensors of the weights' shape that weight standardization keeps, instead of any of a layer's.
+_COPIES_OF_STANDARDIZED = 3
 _SHARE_OF_FREE_MEMORY = 0.5
 _NUMBER = 4
 
@@ -18,11 +20,13 @@ def bytes_per_trial(spec: dict, shape: tuple[int, int, int], classes: int) -> in
     """Bytes that one more trial adds to a pack: state, and one step's activations and batch."""
     sizes = layer_sizes(spec, shape, classes)
     parameters = sum((size.fan_in + 1) * size.units for size in sizes)
-    taps = _TAPS + _TAPS_OF_NORMALIZATION * (spec["normalization"]["name"] != "none") + _TAPS_OF_DROPOUT * (spec["dropout"]["name"] != "none")
+    normalization = spec["normalization"]["name"]
+    copies = _COPIES[spec["optimizer"]["name"]] + _COPIES_OF_STANDARDIZED * (normalization == "weight_standardization")
+    taps = _TAPS + _TAPS_OF_NORMALIZATION * (normalization not in ("none", "weight_standardization")) + _TAPS_OF_DROPOUT * (spec["dropout"]["name"] != "none")
     activations = sum(size.units * size.height * size.width for size in sizes) * taps
     inputs = shape[0] * shape[1] * shape[2]
     batch = spec["budget"]["batch_size"] * (activations + inputs)
-    return _NUMBER * (parameters * _COPIES[spec["optimizer"]["name"]] + batch)
+    return _NUMBER * (parameters * copies + batch)
 
 
 def largest_pack(spec: dict, shape: tuple[int, int, int], classes: int, free: int) -> int:

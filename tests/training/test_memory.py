@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 
@@ -25,7 +27,7 @@ CASES = {
     "pooled": {"architecture": "cnn", "width": 12, "depth": 4, "budget.batch_size": 64, "architecture.pool": "max"},
 }  # fmt: skip
 # The model may count too much by this, and never too little by more than the other.
-MOST, LEAST = 2.3, 0.95
+MOST, LEAST = 2.1, 0.95
 
 
 def peak(one, trials: int, device: torch.device) -> int:
@@ -42,6 +44,7 @@ def peak(one, trials: int, device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         work()
         return machine.peak_memory(device) - before
+    gc.collect()  # what earlier tests left would be counted when it goes
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     events = sorted((event for event in profile.profiler.kineto_results.events() if event.name() == "[memory]"), key=lambda event: event.start_ns())
@@ -53,7 +56,8 @@ def peak(one, trials: int, device: torch.device) -> int:
 
 
 def measured_per_trial(one, device: torch.device) -> float:
-    """Two sizes, so that what every pack needs once drops out."""
+    """Two sizes, so that what every pack needs once drops out, and what the process needs once before both."""
+    peak(one, 1, device)
     return (peak(one, 8, device) - peak(one, 2, device)) / 6
 
 
