@@ -11,6 +11,7 @@ from typing import Any
 from harness.data import catalog
 from harness.networks.layout import check_layout
 from harness.schema import Config, validate, writable_folder
+from harness.training.schedules import Plan
 from harness.trial import Trial, canonical, trials
 
 
@@ -64,12 +65,15 @@ def unique(cells: Iterable[Cell]) -> list[tuple[Member, catalog.Facts]]:
     return list(found.values())
 
 
-def program_key(member: Member, trained_as: Trial, mixed_activations: bool) -> str:
+def program_key(member: Member, trained_as: Trial, plan: Plan, mixed_activations: bool) -> str:
     """Members with equal keys can run as one program: what is left out may differ within a pack.
 
-    `trained_as` is the member's trial with its repair applied; `mixed_activations` says whether activations may differ.
+    `trained_as` is the member's trial with its repair applied, `plan` when it steps and is looked at; `mixed_activations`
+    says whether activations may differ.
     """
     spec = dict(trained_as.spec)
+    spec["dataset"] = {key: value for key, value in spec["dataset"].items() if key != "training_samples"}
+    spec["budget"] = [plan.batch_size, plan.steps, sorted(plan.evaluations), sorted(plan.probes)]
     spec["optimizer"], spec["dropout"] = spec["optimizer"]["name"], spec["dropout"]["name"]
     for group in ("initializer", "preprocessing", "schedule", "repair") + ("activation",) * mixed_activations:
         spec.pop(group, None)

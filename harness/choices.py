@@ -64,10 +64,10 @@ def _unmeasured_program(trial, facts: Facts, program: str) -> str:
 
 
 def _measure(members: Sequence[Member], facts: Facts, device: torch.device, program: str, pack: int | None, workers: int | None, at_most: int, room: int) -> Choice:
-    trial, view = trained_as(members[0]), view_of(members[0])
+    trial, prepared = trained_as(members[0]), view_of(members[0]).prepared
     programs = [program] if program != "auto" else list(dict.fromkeys([_unmeasured_program(trial, facts, program), "stacked"]))
     counts = [at_most] if workers is not None else list(dict.fromkeys([at_most, 1]))
-    measure = Measurement(trial, facts.shape, facts.classes, device, lambda size: pack_data([view] * size, 2, device), plan(trial.spec, facts.training_samples))
+    measure = Measurement(trial, facts.shape, facts.classes, device, lambda size: pack_data([prepared] * size, 2, device, members[0].config.dataset.residency), plan(trial.spec, facts.training_samples))
     largest = min(room, len(members))
     sizes = [min(pack, largest)] if pack is not None else [2**power for power in range(largest.bit_length())]
     chosen = choices.fastest([Choice(one, 1, count) for one in programs for count in counts], measure, sizes)

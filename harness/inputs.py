@@ -11,6 +11,7 @@ from torch import Tensor
 
 from harness.data import datasets, preprocessing
 from harness.data.batches import make_source
+from harness.data.datasets import Split
 from harness.data.moments import InputMoments, input_moments
 from harness.schema import DatasetConfig, PreprocessingConfig
 from harness.theory.predictions import Inputs, representatives
@@ -22,16 +23,16 @@ _TRAINING_SAMPLES_READ = 10_000
 _MOMENT_SAMPLES = 2_048
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """One data set under one preprocessing: float32 images (samples, channels, height, width) of every split.
+    """One data set under one preprocessing: every split with float32 images (samples, channels, height, width).
 
     `moments` and `representatives` are of the training split; theory starts from them.
     """
 
-    training: Tensor
-    validation: Tensor
-    test: Tensor
+    training: Split
+    validation: Split
+    test: Split
     report: dict[str, int]
     moments: InputMoments
     representatives: Inputs
@@ -66,23 +67,25 @@ class View:
 def _prepare(view: View) -> Prepared:
     images = datasets.load(view.dataset)
     fitted = preprocessing.fit(view.preprocessing, images.training.images, images.full_scale)
-    training = fitted.apply(images.training.images)
-    some = training[:_MOMENT_SAMPLES]
-    validation, test = fitted.apply(images.validation.images), fitted.apply(images.test.images)
+    training, validation, test = (Split(fitted.apply(split.images), split.labels) for split in (images.training, images.validation, images.test))
+    some = training.images[:_MOMENT_SAMPLES]
     return Prepared(training, validation, test, dict(fitted.report), input_moments(some), Inputs(representatives(some.numpy())))
 
 
-def pack_data(views: Sequence[View], probe_samples: int, device: torch.device) -> PackData:
-    """The data of a pack whose trial t sees `views[t]`; all views are of one data set."""
-    distinct = list(dict.fromkeys(views))
-    variant_of_trial = torch.tensor([distinct.index(view) for view in views], device=device)
-    prepared = [view.prepared for view in distinct]
-    images = datasets.load(distinct[0].dataset)
+def pack_data(prepared: Sequence[Prepared], probe_samples: int, device: torch.device, residency: str) -> PackData:
+    """The data of a pack whose trial t sees `prepared[t]`: one data set, in preprocessings and doses that may differ."""
+    distinct = list(dict.fromkeys(prepared))
+    variant_of_trial = [distinct.index(one) for one in prepared]
 
     def samples(split: str, count: int | None = None) -> Samples:
-        variants = [getattr(one, split)[:count] for one in prepared]
-        stacked = variants[0].unsqueeze(0) if len(variants) == 1 else torch.stack(variants)  # packs of one view share its images
-        return Samples(stacked.to(device), getattr(images, split).labels[:count].to(device), variant_of_trial)
+        variants = [getattr(one, split) for one in distinct]
+        return Samples([variant.images[:count].to(device) for variant in variants], _longest_labels(variants)[:count].to(device), variant_of_trial)
 
-    source = make_source([one.training for one in prepared], images.training.labels, variant_of_trial, device, distinct[0].dataset.residency)
+    training = [one.training for one in distinct]
+    source = make_source([split.images for split in training], _longest_labels(training), variant_of_trial, device, residency)
     return PackData(source, samples("training", _TRAINING_SAMPLES_READ), samples("validation"), samples("test"), samples("validation", probe_samples))
+
+
+def _longest_labels(splits: Sequence[Split]) -> Tensor:
+    # A smaller training split is the first part of a larger one.
+    return max((split.labels for split in splits), key=len)

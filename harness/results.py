@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +28,8 @@ class Result:
     layers: Columns
 
 
-def results(events: list[Event], trials: list[Trial], plan: Plan) -> list[Result]:
-    """The results of a pack's trials, in order."""
+def results(events: list[Event], trials: list[Trial], plan: Plan, samples: Sequence[int]) -> list[Result]:
+    """The results of a pack's trials, in order; `samples` are each one's in its training split."""
     finished = next(event for event in events if isinstance(event, Finished))
     evaluations = [event for event in events if isinstance(event, Evaluated)]
     probes = [event for event in events if isinstance(event, Probed)]
@@ -37,7 +38,7 @@ def results(events: list[Event], trials: list[Trial], plan: Plan) -> list[Result
     scores = _stacked([finished.scores])
     diverged = finished.diverged_step.cpu().numpy()
     return [
-        _result(trial, plan, finished.step, int(diverged[index]), evaluations, probes, *({key: values[:, index] for key, values in table.items()} for table in (curves, layers, scores)))
+        _result(trial, plan, plan.steps_per_epoch(samples[index]), finished.step, int(diverged[index]), evaluations, probes, *({key: values[:, index] for key, values in table.items()} for table in (curves, layers, scores)))
         for index, trial in enumerate(trials)
     ]
 
@@ -81,14 +82,14 @@ def _stacked(rows: list[dict[str, torch.Tensor]]) -> dict[str, np.ndarray]:
     return {name: torch.stack([row.get(name, blank).double() for row in rows]).cpu().numpy() for name in names}
 
 
-def _result(trial: Trial, plan: Plan, last: int, diverged: int, evaluations: list[Evaluated], probes: list[Probed], curves: Columns, layers: Columns, scores: Columns) -> Result:
+def _result(trial: Trial, plan: Plan, steps_per_epoch: int, last: int, diverged: int, evaluations: list[Evaluated], probes: list[Probed], curves: Columns, layers: Columns, scores: Columns) -> Result:
     schedule, rate = trial.spec["schedule"], trial.spec["optimizer"]["learning_rate"]
     steps = np.array([event.step for event in evaluations])
     # What a trial showed after it diverged says nothing about it.
     kept = steps <= diverged if diverged >= 0 else np.ones(len(steps), bool)
     curves = {
         "step": steps[kept],
-        "epoch": steps[kept] / plan.steps_per_epoch,
+        "epoch": steps[kept] / steps_per_epoch,
         "learning_rate": [rate * multiplier(schedule, max(int(step), 1), max(plan.steps, 1)) for step in steps[kept]],
     } | {name: values[kept] for name, values in curves.items()}
     summary = {name: float(values[0]) for name, values in scores.items()}
@@ -98,17 +99,17 @@ def _result(trial: Trial, plan: Plan, last: int, diverged: int, evaluations: lis
     if diverged >= 0:
         summary |= dict.fromkeys(("validation_loss", "validation_accuracy", "train_loss", "train_accuracy", "test_loss", "test_accuracy"), float("nan"))
     steps = diverged if diverged >= 0 else last  # how long the others of its pack went on is nothing of a diverged trial
-    summary |= {"steps": steps, "epochs": steps / plan.steps_per_epoch}
-    return Result(diverged if diverged >= 0 else None, summary, curves, _layers(plan, diverged, probes, layers))
+    summary |= {"steps": steps, "epochs": steps / steps_per_epoch}
+    return Result(diverged if diverged >= 0 else None, summary, curves, _layers(plan, steps_per_epoch, diverged, probes, layers))
 
 
-def _layers(plan: Plan, diverged: int, probes: list[Probed], columns: Columns) -> Columns:
+def _layers(plan: Plan, steps_per_epoch: int, diverged: int, probes: list[Probed], columns: Columns) -> Columns:
     rows = [(event.step, number, layer) for event in probes for number, layer in enumerate(event.layers, 1)]
     kept = [index for index, (step, _, _) in enumerate(rows) if diverged < 0 or step < diverged]
     told = [rows[index] for index in kept]
     return {
         "step": [step for step, _, _ in told],
-        "epoch": [step / plan.steps_per_epoch for step, _, _ in told],
+        "epoch": [step / steps_per_epoch for step, _, _ in told],
         "phase": ["init" if step == 0 else "end" if step == plan.steps else "training" for step, _, _ in told],
         "layer": [number for _, number, _ in told],
         "name": [layer.name for _, _, layer in told],

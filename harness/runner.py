@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.cells import Member
 from harness.data.catalog import Facts
-from harness.inputs import View, pack_data
+from harness.inputs import Prepared, View, pack_data
 from harness.predictions import Prediction, predict
 from harness.results import Result, add_prediction, add_verdicts, results
 from harness.training import devices, repairs
@@ -30,10 +30,9 @@ def view_of(member: Member) -> View:
     return View.of(member.config.dataset, trained_as(member).spec["preprocessing"])
 
 
-def prediction_of(spec: dict[str, Any], view: View, facts: Facts, probe_samples: int) -> Prediction:
-    """What theory says of a specification as trained, for the images of `view`; seeds of a cell share one prediction."""
-    prepared = view.prepared
-    return predict(spec, facts.shape, facts.classes, prepared.representatives, min(probe_samples, len(prepared.validation)))
+def prediction_of(spec: dict[str, Any], prepared: Prepared, facts: Facts, probe_samples: int) -> Prediction:
+    """What theory says of a specification as trained, for these images; seeds of a cell share one prediction."""
+    return predict(spec, facts.shape, facts.classes, prepared.representatives, min(probe_samples, len(prepared.validation.labels)))
 
 
 def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Callable[[int], None]) -> list[Result]:
@@ -45,9 +44,11 @@ def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Ca
     pack = Pack([trained_as(member) for member in members], facts.shape, facts.classes, device, program)
     members = [members[index] for index in pack.order]
     views = [view_of(member) for member in members]
-    data = pack_data(views, config.probe.samples, device)
+    made = {view: view.prepared for view in dict.fromkeys(views)}  # held here: a pack may have more views than are kept for the next
+    prepared = [made[view] for view in views]
+    data = pack_data(prepared, config.probe.samples, device, config.dataset.residency)
     repairs.apply(pack, [member.trial.spec.get("repair", "none") for member in members], data.training)
-    schedule = plan(pack.trials[0].spec, data.source.samples)
+    schedule = plan(pack.trials[0].spec, data.source.samples[0])
     events: list[Event] = []
     reported = 0
     for event in train(pack, data, schedule):
@@ -57,7 +58,7 @@ def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Ca
         else:
             events.append(event)
     on_steps((schedule.steps - reported) * len(members))
-    outcome = results(events, pack.trials, schedule)
+    outcome = results(events, pack.trials, schedule, data.source.samples)
     shared = {
         "seconds": (time.perf_counter() - started) / len(members),
         "pack_id": uuid.uuid4().hex[:8],
@@ -65,8 +66,8 @@ def run_pack(members: Sequence[Member], facts: Facts, program: str, on_steps: Ca
         "device": devices.describe(device),
         "parameters": pack.parameter_count(),
     }
-    for result, view, member, trial in zip(outcome, views, members, pack.trials):
-        result.summary.update(shared | view.prepared.report)
-        add_prediction(result, prediction_of(trial.spec, view, facts, member.config.probe.samples))
+    for result, images, member, trial in zip(outcome, prepared, members, pack.trials):
+        result.summary.update(shared | images.report)
+        add_prediction(result, prediction_of(trial.spec, images, facts, member.config.probe.samples))
         add_verdicts(result)
     return [outcome[pack.order.index(index)] for index in range(len(members))]

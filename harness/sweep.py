@@ -36,7 +36,7 @@ from harness.store.trials import Store
 from harness.training import devices
 from harness.training.choices import Choice
 from harness.training.packs import PROGRAMS, activation_key, neighbour_key
-from harness.training.schedules import plan
+from harness.training.schedules import Plan, plan
 from harness.training.workers import Workers
 
 _WAIT_SECONDS = 0.5
@@ -54,10 +54,15 @@ class Job:
         """The trial's id."""
         return self.member.trial.trial_id
 
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """When the trial steps and is looked at."""
+        return plan(self.member.trial.spec, self.facts.training_samples)
+
     @property
     def steps(self) -> int:
         """Updates of the trial."""
-        return plan(self.member.trial.spec, self.facts.training_samples).steps
+        return self.plan.steps
 
 
 def prefetch(configs: Iterable[Config | DictConfig], *, pack: int | str = "auto", program: str = "auto", workers: int | str = "auto", retry: bool = True) -> None:
@@ -195,7 +200,7 @@ class _Sweep:
         """Packs of jobs that one program can run, by the number of packs to train at a time and of threads for each; longest first."""
         groups: dict[str, list[Job]] = {}
         for job in jobs:
-            groups.setdefault(program_key(job.member, trained_as(job.member), mixed_activations=True), []).append(job)
+            groups.setdefault(program_key(job.member, trained_as(job.member), job.plan, mixed_activations=True), []).append(job)
         plans: dict[tuple[int, int], list[_PackOfJobs]] = {}
         for kind, group in groups.items():
             choice = choose([job.member for job in group], group[0].facts, self.store.runs, self.fixed.program, self.fixed.pack, self.fixed.workers)

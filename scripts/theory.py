@@ -230,7 +230,7 @@ def _predict(options: Options) -> Answer:
             raise RequestError(f"{error}: predict takes one cell, so one value for each axis") from None
         raise
     member = one.members[0]
-    prediction = prediction_of(trained_as(member).spec, view_of(member), one.facts, member.config.probe.samples)
+    prediction = prediction_of(trained_as(member).spec, view_of(member).prepared, one.facts, member.config.probe.samples)
     moments = view_of(member).prepared.moments
     variance_depth, cosine_depth = prediction.recovery
     result = {

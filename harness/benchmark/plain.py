@@ -97,7 +97,7 @@ class PlainTrial:
         images, labels = (part.to(self.device) for part in training)
         while True:
             order = torch.randperm(len(labels), device=self.device)
-            for start in range(0, self.plan.steps_per_epoch * self.plan.batch_size, self.plan.batch_size):
+            for start in range(0, self.plan.steps_per_epoch(len(labels)) * self.plan.batch_size, self.plan.batch_size):
                 chosen = order[start : start + self.plan.batch_size]
                 yield images[chosen], labels[chosen]
 

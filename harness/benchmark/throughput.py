@@ -21,7 +21,6 @@ from harness.benchmark.cases import Case, step_flops
 from harness.benchmark.plain import Log, PlainData, PlainTrial
 from harness.benchmark.stopwatch import Stopwatch
 from harness.choices import choose
-from harness.data import datasets
 from harness.inputs import pack_data
 from harness.store.trials import Store
 from harness.training import devices, loop
@@ -142,7 +141,7 @@ class _Bench:
             reading.shares.append(shares)
         reading.peak_bytes.append(machine.peak_memory(self.device) - before)
         if reading.program != "plain":
-            copies = Measurement(self.trial, self.facts.shape, self.facts.classes, self.device, lambda size: pack_data([self.view] * size, 2, self.device), self.plan)
+            copies = Measurement(self.trial, self.facts.shape, self.facts.classes, self.device, lambda size: pack_data([self.view.prepared] * size, 2, self.device, "auto"), self.plan)
             reading.step_rate.append(copies(Choice(reading.program, reading.pack, reading.workers)))
 
     def _plain(self, logged: bool, log: Log) -> float:
@@ -168,12 +167,9 @@ class _Bench:
         return taken / (time.perf_counter() - started)
 
     def _plain_trial(self, logged: bool) -> PlainTrial:
-        prepared, images = self.view.prepared, datasets.load(self.view.dataset)
-        samples = self.trial.spec["probe"]["samples"]
-        data = PlainData(
-            (prepared.training, images.training.labels), (prepared.validation, images.validation.labels), (prepared.test, images.test.labels),
-            (prepared.validation[:samples], images.validation.labels[:samples]),
-        )  # fmt: skip
+        prepared, samples = self.view.prepared, self.trial.spec["probe"]["samples"]
+        training, validation, test = ((split.images, split.labels) for split in (prepared.training, prepared.validation, prepared.test))
+        data = PlainData(training, validation, test, (validation[0][:samples], validation[1][:samples]))
         return PlainTrial(self.trial, data, self.plan, self.facts.shape, self.facts.classes, self.device, logged)
 
     @contextlib.contextmanager

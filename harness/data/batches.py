@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -34,7 +35,7 @@ def splitmix64(x: Tensor) -> Tensor:
 def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
     """The order in which each trial sees the samples in one epoch.
 
-    Row t depends on (seeds[t], epoch, samples) only: neither on the other rows nor on the device. Keys are a bijection of
+    Row t depends on (seeds[t], epoch, samples) only: neither on the other rows nor on the device, for which nothing here waits. Keys are a bijection of
     distinct counters, so no two are equal and the order is unambiguous.
 
     Args:
@@ -44,21 +45,15 @@ def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
     Returns:
         int64 (trials, samples); every row is a permutation of 0..samples-1.
     """
-    distinct, row = torch.unique(seeds, return_inverse=True)
-    return distinct_permutations(distinct, epoch, samples)[row]
-
-
-def distinct_permutations(seeds: Tensor, epoch: int, samples: int) -> Tensor:
-    """What `permutation` returns, without looking for equal seeds first: on a GPU nothing here waits for the device."""
     streams = splitmix64(splitmix64(seeds) ^ epoch)
     counters = torch.arange(samples, dtype=torch.int64, device=seeds.device) * _signed(_GAMMA)
     return splitmix64(streams[:, None] + counters).argsort(dim=1)
 
 
 class Source(Protocol):
-    """Training images and labels by index, for the trials of one pack."""
+    """Training images and labels by index, for the trials of one pack; `samples` says of each trial how many it has."""
 
-    samples: int
+    samples: tuple[int, ...]
     index_device: torch.device
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,8 +69,8 @@ class Source(Protocol):
 class Resident:
     """All variants on the device."""
 
-    def __init__(self, variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor, device: torch.device) -> None:
-        self.samples, self.index_device = len(labels), device
+    def __init__(self, variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Sequence[int], device: torch.device) -> None:
+        self.samples, self.index_device = _samples(variants, variant_of_trial), device
         self._rows = _Rows(variants, variant_of_trial, device)
         self._labels = labels.to(device)
 
@@ -90,8 +85,8 @@ class Resident:
 class Streamed:
     """All variants in host memory; a thread gathers the next batch, into pinned memory if the device is a GPU."""
 
-    def __init__(self, variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor, device: torch.device) -> None:
-        self.samples, self.index_device = len(labels), torch.device("cpu")
+    def __init__(self, variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Sequence[int], device: torch.device) -> None:
+        self.samples, self.index_device = _samples(variants, variant_of_trial), torch.device("cpu")
         self._device = device
         self._pinned = device.type == "cuda"
         self._rows = _Rows(variants, variant_of_trial, self.index_device)
@@ -122,13 +117,13 @@ class Streamed:
         return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
 
 
-def make_source(variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor, device: torch.device, residency: str = "auto") -> Source:
-    """A source over one set of training images in one or more preprocessings.
+def make_source(variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Sequence[int], device: torch.device, residency: str = "auto") -> Source:
+    """A source over one set of training images in one or more preprocessings and doses.
 
     Args:
-        variants: float32 tensors (samples, channels, height, width), all of one shape.
-        labels: int64 (samples,).
-        variant_of_trial: int64 (trials,), which variant each trial reads.
+        variants: float32 tensors (samples, channels, height, width); they may differ in the number of samples.
+        labels: int64 (samples,), of the variant with the most; the others' are its first ones.
+        variant_of_trial: which variant each trial reads.
         residency: `resident` on the device, `streamed` from the host, or `auto`: resident on a CPU, and on a GPU when the
             images fill no more than `RESIDENT_SHARE` of its free memory.
     Raises:
@@ -151,17 +146,22 @@ def make_source(variants: list[Tensor], labels: Tensor, variant_of_trial: Tensor
 class _Rows:
     """The images of all variants as rows of one matrix, so that any pack's batch is one `index_select`."""
 
-    def __init__(self, variants: list[Tensor], variant_of_trial: Tensor, device: torch.device) -> None:
-        samples, *self._shape = variants[0].shape
+    def __init__(self, variants: Sequence[Tensor], variant_of_trial: Sequence[int], device: torch.device) -> None:
+        self._shape = variants[0].shape[1:]
         moved = [images.to(device).flatten(1) for images in variants]
         self._matrix = moved[0] if len(moved) == 1 else torch.cat(moved)
-        self._offsets = (variant_of_trial.to(device) * samples)[:, None] if len(moved) > 1 else None
+        starts = list(itertools.accumulate((len(images) for images in variants), initial=0))
+        self._offsets = torch.tensor([[starts[variant]] for variant in variant_of_trial], device=device) if len(moved) > 1 else None
 
     def __call__(self, indices: Tensor, pinned: bool = False) -> Tensor:
         rows = (indices if self._offsets is None else indices + self._offsets).flatten()
         images = torch.empty(len(rows), self._matrix.shape[1], dtype=self._matrix.dtype, device=self._matrix.device, pin_memory=pinned)
         torch.index_select(self._matrix, 0, rows, out=images)
         return images.view(*indices.shape, *self._shape)
+
+
+def _samples(variants: Sequence[Tensor], variant_of_trial: Sequence[int]) -> tuple[int, ...]:
+    return tuple(len(variants[variant]) for variant in variant_of_trial)
 
 
 def _signed(word: int) -> int:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from harness.data.batches import Source
@@ -11,23 +14,34 @@ from harness.data.batches import Source
 
 @dataclass(frozen=True)
 class Samples:
-    """One split for a pack: `images` (variants, samples, channels, height, width), `labels` (samples,).
+    """One split for a pack: `images` of every variant (samples, channels, height, width), `labels` (samples,).
 
-    A variant is one preprocessing; trial t of the pack sees variant `variant_of_trial[t]`.
+    A variant is one preprocessing of one data dose; trial t of the pack sees variant `variant_of_trial[t]`. Variants of the
+    training split may differ in the number of samples: `labels` are those of the longest, the others' its first ones.
     """
 
-    images: Tensor
+    images: Sequence[Tensor]
     labels: Tensor
-    variant_of_trial: Tensor
+    variant_of_trial: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def count(self, trial: int) -> int:
+        """How many samples a trial has."""
+        return len(self.images[self.variant_of_trial[trial]])
+
     def of(self, start: int, stop: int) -> Tensor:
-        """The images of trials `start:stop`: (trials, samples, channels, height, width)."""
-        if len(self.images) == 1:
-            return self.images.expand(stop - start, *self.images.shape[1:])
-        return self.images[self.variant_of_trial[start:stop]]
+        """The images of trials `start:stop`, which have equally many: (trials, samples, channels, height, width)."""
+        seen = self.variant_of_trial[start:stop]
+        if len(set(seen)) == 1:
+            return self.images[seen[0]].expand(len(seen), *(-1,) * 4)
+        return torch.stack([self.images[variant] for variant in seen])
+
+    def alike(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Trials `start:stop` cut where the number of samples changes, as (start, stop)."""
+        cuts = [start, *(trial for trial in range(start + 1, stop) if self.count(trial) != self.count(trial - 1)), stop]
+        return list(pairwise(cuts))
 
 
 @dataclass(frozen=True)

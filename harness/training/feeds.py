@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from harness.data.batches import Resident, Source, distinct_permutations, permutation
-from harness.training.schedules import Plan
+from harness.data.batches import Resident, Source, permutation
 
 
 class Feed(Protocol):
@@ -23,42 +23,74 @@ class Feed(Protocol):
         """Images (trials, batch, channels, height, width) and labels (trials, batch)."""
 
 
-def feed(source: Source, seeds: Sequence[int], plan: Plan) -> Feed:
+def feed(source: Source, seeds: Sequence[int], batch_size: int) -> Feed:
     """The feed for a source: resident images are gathered inside the step, streamed ones arrive from the host."""
-    return ResidentFeed(source, seeds, plan) if isinstance(source, Resident) else StreamedFeed(source, seeds, plan)
+    orders = Orders(seeds, source.samples, batch_size, source.index_device)
+    return ResidentFeed(source, orders) if isinstance(source, Resident) else StreamedFeed(source, orders)
+
+
+@dataclass(frozen=True)
+class _Dose:
+    """The trials of a pack with one number of samples: their places, their distinct seeds, and each trial's row among these."""
+
+    samples: int
+    trials: Tensor
+    seeds: Tensor
+    row: Tensor
+
+
+class Orders:
+    """Which samples each trial takes in its next batch: its own way through its epoch, with nothing that comes from the host.
+
+    Trials may have different numbers of samples, and then begin their epochs at different steps.
+    """
+
+    def __init__(self, seeds: Sequence[int], samples: Sequence[int], batch_size: int, device: torch.device) -> None:
+        self.batch_size = batch_size
+        self.doses = [_dose(count, seeds, samples, device) for count in sorted(set(samples))]
+        self.order = torch.zeros(max(samples) // batch_size, len(seeds), batch_size, dtype=torch.int64, device=device)
+        # Where each trial's next batch stands among the rows of `order`.
+        self.position = torch.arange(len(seeds), device=device)
+
+    def prepare(self, done: int) -> None:
+        """Shuffle for the trials that begin an epoch after `done` steps."""
+        for dose in self.doses:
+            steps = dose.samples // self.batch_size
+            epoch, step = divmod(done, steps)
+            if step == 0:
+                order = permutation(dose.seeds, epoch, dose.samples)[:, : steps * self.batch_size]
+                self.order[:steps].index_copy_(1, dose.trials, order.unflatten(1, (steps, self.batch_size)).transpose(0, 1)[:, dose.row])
+                self.position.index_copy_(0, dose.trials, dose.trials)
+
+    def take(self) -> Tensor:
+        """The samples (trials, batch) of the next step."""
+        indices = self.order.flatten(0, 1).index_select(0, self.position)
+        self.position.add_(self.order.shape[1])
+        return indices
+
+
+def _dose(count: int, seeds: Sequence[int], samples: Sequence[int], device: torch.device) -> _Dose:
+    trials = [trial for trial, own in enumerate(samples) if own == count]
+    distinct = sorted({seeds[trial] for trial in trials})
+    return _Dose(count, *(torch.tensor(values, device=device) for values in (trials, distinct, [distinct.index(seeds[trial]) for trial in trials])))
 
 
 class ResidentFeed:
-    """An epoch's order lies on the device, and the step counts its own way through it: nothing comes from the host."""
+    """The images lie on the device, and so do the orders: the step counts its own way through them."""
 
-    def __init__(self, source: Resident, seeds: Sequence[int], plan: Plan) -> None:
-        device = source.index_device
-        self.source, self.plan = source, plan
-        distinct = sorted(set(seeds))
-        self.seeds = torch.tensor(distinct, device=device)
-        self.row = torch.tensor([distinct.index(seed) for seed in seeds], device=device)
-        self.order = torch.zeros(plan.steps_per_epoch, len(seeds), plan.batch_size, dtype=torch.int64, device=device)
-        self.position = torch.zeros(1, dtype=torch.int64, device=device)
-
-    def prepare(self, done: int) -> None:
-        epoch, position = divmod(done, self.plan.steps_per_epoch)
-        if position == 0:
-            order = distinct_permutations(self.seeds, epoch, self.source.samples)[:, : self.plan.steps_per_epoch * self.plan.batch_size]
-            self.order.copy_(order.unflatten(1, (-1, self.plan.batch_size)).transpose(0, 1)[:, self.row])
-            self.position.zero_()
+    def __init__(self, source: Resident, orders: Orders) -> None:
+        self.source, self.orders = source, orders
+        self.prepare = orders.prepare
 
     def take(self) -> tuple[Tensor, Tensor]:
-        indices = self.order.index_select(0, self.position)[0]
-        self.position.add_(1)
-        return self.source.gather(indices)
+        return self.source.gather(self.orders.take())
 
 
 class StreamedFeed:
     """Batches are read ahead on the host and copied to one place on the device."""
 
-    def __init__(self, source: Source, seeds: Sequence[int], plan: Plan) -> None:
-        self.source, self.seeds, self.plan = source, torch.tensor(seeds, device=source.index_device), plan
-        self.batches = source.batches(self._indices())
+    def __init__(self, source: Source, orders: Orders) -> None:
+        self.batches = source.batches(_taken(orders))
         self.images: Tensor | None = None
         self.labels: Tensor | None = None
 
@@ -72,9 +104,9 @@ class StreamedFeed:
     def take(self) -> tuple[Tensor, Tensor]:
         return self.images, self.labels
 
-    def _indices(self) -> Iterator[Tensor]:
-        """Each step's samples (trials, batch), in each seed's own order, epoch after epoch."""
-        for epoch in itertools.count():
-            order = permutation(self.seeds, epoch, self.source.samples)
-            for position in range(self.plan.steps_per_epoch):
-                yield order[:, position * self.plan.batch_size : (position + 1) * self.plan.batch_size]
+
+def _taken(orders: Orders) -> Iterator[Tensor]:
+    """Each step's samples (trials, batch), step after step."""
+    for done in itertools.count():
+        orders.prepare(done)
+        yield orders.take()

@@ -94,7 +94,7 @@ class Stepper:
         self.loss_sum = torch.zeros(len(pack.trials), device=pack.device)
         self.multipliers = self.optimizer.multipliers(plan.steps)
         self.position = torch.zeros(1, dtype=torch.int64, device=pack.device)
-        self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan)
+        self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan.batch_size)
         self.autocast = nullcontext()
         if spec["precision"] == "bfloat16":
             self.autocast = torch.autocast(pack.device.type, torch.bfloat16)
@@ -145,15 +145,15 @@ def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
 @torch.no_grad()
 def evaluate(pack: Pack, samples: Samples) -> tuple[Tensor, Tensor]:
     """Loss and accuracy (trials,) on a split, in blocks of trials and samples; NaN accuracy where the loss is no number."""
-    count = len(samples)
     widest = max(parameter.shape[1] for parameter in pack.state.values() if parameter.dim() > 1)
-    positions = samples.images[0, 0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
-    block = max(1, min(count, _EVALUATION_BYTES // (4 * widest * positions)))
+    positions = samples.images[0][0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
+    block = max(1, min(len(samples), _EVALUATION_BYTES // (4 * widest * positions)))
     size = max(1, _EVALUATION_BYTES // (4 * widest * positions * block))
     losses, accuracies = [], []
-    for start, stop in pack.parts(size):
+    for start, stop in (run for part in pack.parts(size) for run in samples.alike(*part)):
         program, parameters, buffers = pack.part(start, stop)
-        images, labels = samples.of(start, stop), samples.labels
+        count, images = samples.count(start), samples.of(start, stop)
+        labels = samples.labels[:count]
         loss = torch.zeros(stop - start, device=pack.device, dtype=torch.float64)
         correct = torch.zeros(stop - start, device=pack.device, dtype=torch.int64)
         for first in range(0, count, block):

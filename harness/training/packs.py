@@ -114,9 +114,9 @@ def update_settings(trial: Trial) -> tuple[str, str]:
     return str(sorted(trial.spec["optimizer"].items())), str(sorted(trial.spec["schedule"].items()))
 
 
-def neighbour_key(trial: Trial) -> tuple[str, ...]:
-    """Sorts trials so that those with one activation, and within them those that are updated alike, stand together."""
-    return activation_key(trial), *update_settings(trial)
+def neighbour_key(trial: Trial) -> tuple[str | int, ...]:
+    """Sorts trials so that those with one activation, within them those that are updated alike, and then those with one data dose stand together."""
+    return activation_key(trial), *update_settings(trial), trial.spec["dataset"].get("training_samples", 0)
 
 
 def _groups(trials: list[Trial], shape: tuple[int, int, int], classes: int) -> list[Group]:

@@ -23,7 +23,7 @@ def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | 
     """Read all layers of all trials. `last`: training is over. `before` holds the parameters before the last update, None at initialisation."""
     statistics = chosen(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
     widest = max(module.weight.shape[0] for module in pack.groups[0].network.modules() if isinstance(module, (nn.Linear, nn.Conv2d)))
-    positions = samples.images[0, 0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
+    positions = samples.images[0][0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
     size = max(1, _TAP_BYTES // (4 * len(samples) * widest * positions))
     parts = [_probe_part(pack, start, stop, samples, statistics, before) for start, stop in pack.parts(size)]
     return Probed(step, [_joined(pieces) for pieces in zip(*parts)])

@@ -51,13 +51,16 @@ def probe_steps(steps: int, count: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Plan:
-    """When a trial steps, is evaluated and is probed. `steps` updates of `batch_size` samples, `steps_per_epoch` in an epoch."""
+    """When a trial steps, is evaluated and is probed: `steps` updates of `batch_size` samples."""
 
     steps: int
     batch_size: int
-    steps_per_epoch: int
     evaluations: frozenset[int]
     probes: frozenset[int]
+
+    def steps_per_epoch(self, training_samples: int) -> int:
+        """Steps in which a trial sees its samples once; a last, partial batch is left out."""
+        return training_samples // self.batch_size
 
     @property
     def stops(self) -> list[int]:
@@ -66,9 +69,8 @@ class Plan:
 
 
 def plan(spec: dict, training_samples: int) -> Plan:
-    """The plan of a trial's specification for a training split. A last, partial batch of an epoch is left out."""
+    """The plan of a trial's specification for a training split. Trials with equal plans can train side by side."""
     budget = spec["budget"]
     batch_size = min(budget["batch_size"], training_samples)
-    steps_per_epoch = training_samples // batch_size
-    steps = budget["steps"] if "steps" in budget else max(1, round(budget["epochs"] * steps_per_epoch))
-    return Plan(steps, batch_size, steps_per_epoch, frozenset(evaluation_steps(steps, budget["evaluations"])), frozenset(probe_steps(steps, budget["probes"])))
+    steps = budget["steps"] if "steps" in budget else max(1, round(budget["epochs"] * (training_samples // batch_size)))
+    return Plan(steps, batch_size, frozenset(evaluation_steps(steps, budget["evaluations"])), frozenset(probe_steps(steps, budget["probes"])))

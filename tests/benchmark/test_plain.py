@@ -9,7 +9,6 @@ from harness import cells, runner
 from harness.benchmark.cases import DIGITS, step_flops
 from harness.benchmark.plain import PlainData, PlainTrial
 from harness.benchmark.stopwatch import Stopwatch
-from harness.data import datasets
 from harness.training.schedules import plan
 
 CPU = torch.device("cpu")
@@ -25,11 +24,9 @@ def member(make_config):
 @pytest.fixture
 def plain(member):
     one, facts = member
-    prepared, images = runner.view_of(one).prepared, datasets.load(one.config.dataset)
-    data = PlainData(
-        (prepared.training, images.training.labels), (prepared.validation, images.validation.labels), (prepared.test, images.test.labels),
-        (prepared.validation[:128], images.validation.labels[:128]),
-    )  # fmt: skip
+    prepared = runner.view_of(one).prepared
+    training, validation, test = ((split.images, split.labels) for split in (prepared.training, prepared.validation, prepared.test))
+    data = PlainData(training, validation, test, (validation[0][:128], validation[1][:128]))
     schedule = plan(one.trial.spec, facts.training_samples)
     return lambda logged: PlainTrial(one.trial, data, schedule, facts.shape, facts.classes, CPU, logged)
 

@@ -90,7 +90,7 @@ def variants():
 
 
 LABELS = torch.arange(40) % 7
-VARIANT_OF_TRIAL = torch.tensor([2, 0, 0, 1, 2])
+VARIANT_OF_TRIAL = [2, 0, 0, 1, 2]
 INDICES = [permutation(torch.arange(5), epoch, 40)[:, :8] for epoch in range(4)]
 
 
@@ -104,11 +104,20 @@ def check(images, labels, variants, variant_of_trial, indices):
 @pytest.mark.parametrize("kind", [Resident, Streamed])
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_batch_holds_each_trial_s_images_and_labels(variants, kind, count):
-    chosen = VARIANT_OF_TRIAL % count
+    chosen = [variant % count for variant in VARIANT_OF_TRIAL]
     source = kind(variants[:count], LABELS, chosen, CPU)
-    assert source.samples == 40
+    assert source.samples == (40,) * 5
     for indices in INDICES:
         check(*source.gather(indices), variants, chosen, indices)
+
+
+@pytest.mark.parametrize("kind", [Resident, Streamed])
+def test_variants_may_hold_fewer_samples(variants, kind):
+    doses = [variants[0], variants[1][:9], variants[2][:25]]
+    source = kind(doses, LABELS, VARIANT_OF_TRIAL, CPU)
+    assert source.samples == (25, 40, 40, 9, 25)
+    indices = torch.stack([permutation(torch.tensor([trial]), 0, count)[0, :8] for trial, count in enumerate(source.samples)])
+    check(*source.gather(indices), doses, VARIANT_OF_TRIAL, indices)
 
 
 @pytest.mark.parametrize("kind", [Resident, Streamed])
@@ -137,7 +146,7 @@ def test_one_batch_is_read_ahead_and_no_more(variants):
 
 
 def test_an_index_out_of_range_is_raised_where_the_batch_is_taken(variants):
-    source = Streamed(variants[:1], LABELS, torch.zeros(5, dtype=torch.int64), CPU)
+    source = Streamed(variants[:1], LABELS, [0] * 5, CPU)
     stream = source.batches([INDICES[0], INDICES[0] + 40])
     next(stream)
     with pytest.raises(IndexError):
@@ -145,7 +154,7 @@ def test_an_index_out_of_range_is_raised_where_the_batch_is_taken(variants):
 
 
 def test_one_variant_is_not_copied(variants):
-    source = Resident(variants[:1], LABELS, torch.zeros(5, dtype=torch.int64), CPU)
+    source = Resident(variants[:1], LABELS, [0] * 5, CPU)
     first = source.gather(INDICES[0])[0].clone()
     variants[0].zero_()
     assert first.any() and not source.gather(INDICES[0])[0].any()

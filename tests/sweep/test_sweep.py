@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import multiprocessing
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from harness.errors import RequestError, TrialsFailed
 from harness.progress import Progress
 from harness.store import claims
 from harness.store.trials import Store
+from harness.training.schedules import plan
 
 TINY = {"depth": 2, "width": 8, "budget.epochs": None, "budget.steps": 3, "budget.evaluations": 1, "budget.probes": 2, "seeds": 2}
 
@@ -102,10 +104,46 @@ def test_packs_hold_what_one_program_can_run(make_config):
         for changes in ({}, {"activation": "relu"}, {"initializer": "orthogonal"}, {"optimizer.learning_rate": 0.5}, {"optimizer.momentum": 0.5}, {"schedule": "cosine"}, {"preprocessing": "zca"}, {"repair": "center_rows"},
                         {"depth": 3}, {"normalization": "layer"}, {"dropout": "alpha"}, {"dropout": "alpha", "dropout.rate": 0.3}, {"dropout": "alpha", "repair": "neutral_dropout"})
     ]  # fmt: skip
-    members = [cells.cell(request).members[0] for request in requests]
-    keys = [cells.program_key(member, runner.trained_as(member), True) for member in members]
+    keys = [key_of(request) for request in requests]
     assert len(set(keys[:8])) == 1 and len(set(keys[10:])) == 1
     assert len(set(keys)) == 4
+
+
+def key_of(config) -> str:
+    one = cells.cell(config)
+    member = one.members[0]
+    return cells.program_key(member, runner.trained_as(member), plan(member.trial.spec, one.facts.training_samples), True)
+
+
+def test_doses_of_data_share_a_pack_where_they_take_the_same_steps(make_config):
+    def keys(doses: tuple[int, ...], **changes) -> list[str]:
+        return [key_of(make_config(**TINY | changes | {"dataset.training_samples": dose})) for dose in doses]
+
+    assert len(set(keys((130, 500, 1079)))) == 1  # of one number of steps
+    assert len(set(keys((130, 140), **{"budget.steps": None, "budget.epochs": 3.0}))) == 1  # both of 1 step in an epoch
+    assert len(set(keys((130, 500), **{"budget.steps": None, "budget.epochs": 3.0}))) == 2
+    assert len(set(keys((130, 100)))) == 2  # 100 samples make no batch of 128
+
+
+def test_doses_of_data_in_one_pack_are_the_doses_alone(make_config, tmp_path):
+    """As many views as doses times preprocessings: more than are kept for the next pack."""
+    changes = TINY | {"budget.steps": 12}
+    configs = [make_config(**changes | {"dataset.training_samples": dose, "preprocessing": preprocessing}) for dose in (130, 400, 1079) for preprocessing in ("per_pixel", "per_sample")]
+    sweep.prefetch(configs)
+    together = {record.trial_id: record for record in Store(configs[0].runs).records()}
+    assert len({record.summary["pack_id"] for record in together.values()}) == 1
+    apart = [replace(config, runs=str(tmp_path / "apart")) for config in configs]
+    sweep.prefetch(apart, pack=1, workers=1)
+    alone = list(Store(apart[0].runs).records())
+    assert len(alone) == len(together) == 12
+    for record in alone:
+        other = together[record.trial_id]
+        assert record.summary["epochs"] == other.summary["epochs"] == 12 / {130: 1, 400: 3, 1079: 8}[record.spec["dataset"]["training_samples"]]
+        for name in ("train_loss", "validation_loss", "test_loss", "predicted_last_variance", "predicted_last_cosine"):
+            assert other.summary[name] == pytest.approx(record.summary[name], rel=2e-3, abs=2e-5), name
+        assert other.curves()["epoch"].tolist() == record.curves()["epoch"].tolist()
+        for name in ("train_accuracy", "validation_accuracy"):  # a sample on the border may fall either way
+            assert other.summary[name] == pytest.approx(record.summary[name], abs=0.02)
 
 
 @pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "lsuv", "zero_bias", "per_sample", "neutral_dropout"])

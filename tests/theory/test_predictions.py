@@ -227,7 +227,7 @@ def compare(make_config, seeds=6, **choices):
     one = cell(make_config(budget="initialization", tracking="none", seeds=seeds, **choices))
     results = run_pack(one.members, one.facts, "auto", lambda steps: None)
     member = one.members[0]
-    predicted = prediction_of(trained_as(member).spec, view_of(member), one.facts, member.config.probe.samples).columns
+    predicted = prediction_of(trained_as(member).spec, view_of(member).prepared, one.facts, member.config.probe.samples).columns
     known = [name for name in COLUMNS if f"predicted_{name}_low" in predicted]
     return {name: (np.array([result.layers[name] for result in results]), np.array(predicted[f"predicted_{name}_low"]), np.array(predicted[f"predicted_{name}_high"])) for name in known}
 
@@ -275,7 +275,7 @@ def test_every_trial_carries_its_prediction(make_config):
 def test_batch_normalization_lets_a_few_samples_dominate(make_config, name):
     """Lengths of samples grow apart behind it in deep networks; theory follows, and its numbers stay finite."""
     one = cell(make_config(activation=name, normalization="batch", depth=64, width=64))
-    prediction = prediction_of(trained_as(one.members[0]).spec, view_of(one.members[0]), one.facts, 359)
+    prediction = prediction_of(trained_as(one.members[0]).spec, view_of(one.members[0]).prepared, one.facts, 359)
     assert all(layer.reason is None for layer in prediction.layers)
     for column in (values for key, values in prediction.columns.items() if "activation" in key or "gradient_product" in key):
         assert np.isfinite(column).all()
@@ -290,7 +290,7 @@ def test_an_activation_without_moments_stops_no_training(make_config, tmp_path, 
     monkeypatch.syspath_prepend(str(tmp_path))
     one = cell(make_config(activation="selu", depth=2, width=8, budget="initialization"))
     spec = trained_as(one.members[0]).spec | {"activation": {"name": "wild_shapes:cubed_exponential"}}
-    prediction = prediction_of(spec, view_of(one.members[0]), one.facts, 359)
+    prediction = prediction_of(spec, view_of(one.members[0]).prepared, one.facts, 359)
     assert prediction.layers[0].reason or prediction.layers[1].reason
     assert "Theory cannot follow layer" in prediction.sentence
 
@@ -301,7 +301,7 @@ def test_seeds_share_one_prediction_and_depths_their_first_layers(make_config):
     for config in configs:
         one = cell(config)
         specs = [trained_as(member).spec for member in one.members]
-        made = [prediction_of(spec, view_of(one.members[0]), one.facts, 359) for spec in specs]
+        made = [prediction_of(spec, view_of(one.members[0]).prepared, one.facts, 359) for spec in specs]
         assert all(item is made[0] for item in made)
         found.append(made[0])
     for name in ("q", "activation_variance", "cosine"):

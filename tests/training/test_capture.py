@@ -24,13 +24,14 @@ SMALL = {"depth": 2, "width": 8, "budget.epochs": None, "budget.steps": 9, "budg
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and this machine has none")
 
 
-def pack_data(trials: int, device: torch.device = CPU, residency: str = "auto") -> PackData:
+def pack_data(trials: int, device: torch.device = CPU, residency: str = "auto", doses: tuple[int, ...] = (SAMPLES,)) -> PackData:
+    """Trial t has `doses[t % len(doses)]` samples."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
     pixels = torch.randn(SAMPLES, *SHAPE, generator=generator)
-    variant = torch.zeros(trials, dtype=torch.int64, device=device)
-    samples = Samples(pixels[None].to(device), labels.to(device), variant)
-    return PackData(make_source([pixels], labels, variant, device, residency), samples, samples, samples, samples)
+    variant = [trial % len(doses) for trial in range(trials)]
+    samples = Samples([pixels[:dose].to(device) for dose in doses], labels.to(device), variant)
+    return PackData(make_source([pixels[:dose] for dose in doses], labels, variant, device, residency), samples, samples, samples, samples)
 
 
 def stepper(trials, device: torch.device = CPU, captured: bool = True, residency: str = "auto") -> Stepper:
@@ -67,20 +68,21 @@ def test_nothing_in_a_step_waits_for_the_device(make_trial, case):
 def test_a_step_works_on_tensors_that_stay_where_they_are(make_trial, case):
     one = stepper([make_trial(seed=seed, **SMALL | CASES[case]) for seed in (0, 1)])
     fixed = {name: tensor for name, tensor in (one.pack.state | one.pack.buffers).items()}
-    fixed |= {"parameters": one.pack.parameters, "step": one.pack.step, "loss": one.loss_sum, "diverged": one.watch.step, "rates": one.optimizer.rates, "order": one.batches.order, "position": one.position}
+    fixed |= {"parameters": one.pack.parameters, "step": one.pack.step, "loss": one.loss_sum, "diverged": one.watch.step, "rates": one.optimizer.rates, "order": one.batches.orders.order, "next": one.batches.orders.position, "position": one.position}
     places = {name: tensor.data_ptr() for name, tensor in fixed.items()}
     one.take_steps(6)
     one.mean_loss()
     one.take_steps(9)
-    now = (one.pack.state | one.pack.buffers) | {"parameters": one.pack.parameters, "step": one.pack.step, "loss": one.loss_sum, "diverged": one.watch.step, "rates": one.optimizer.rates, "order": one.batches.order, "position": one.position}
+    now = (one.pack.state | one.pack.buffers) | {"parameters": one.pack.parameters, "step": one.pack.step, "loss": one.loss_sum, "diverged": one.watch.step, "rates": one.optimizer.rates, "order": one.batches.orders.order, "next": one.batches.orders.position, "position": one.position}
     assert {name: tensor.data_ptr() for name, tensor in now.items()} == places
     assert one.pack.step.tolist() == [9, 9] and one.position.tolist() == [9]
 
 
-def test_resident_and_streamed_batches_are_equal_to_the_bit(make_trial):
+@pytest.mark.parametrize("doses", [(SAMPLES,), (SAMPLES, 70, SAMPLES)])
+def test_resident_and_streamed_batches_are_equal_to_the_bit(make_trial, doses):
     trials = [make_trial(seed=seed, **SMALL) for seed in (0, 7, 0)]
     schedule = plan(trials[0].spec, SAMPLES)
-    resident, streamed = (feed(pack_data(3, residency=residency).source, [trial.seed for trial in trials], schedule) for residency in ("resident", "streamed"))
+    resident, streamed = (feed(pack_data(3, residency=residency, doses=doses).source, [trial.seed for trial in trials], schedule.batch_size) for residency in ("resident", "streamed"))
     assert isinstance(resident, ResidentFeed) and isinstance(streamed, StreamedFeed)
     for done in range(9):
         resident.prepare(done)

@@ -33,11 +33,11 @@ MOST, LEAST = 2.1, 0.95
 def peak(one, trials: int, device: torch.device) -> int:
     """Bytes allocated at once while a pack is made and takes some steps, its data not counted."""
     members = one.members[:trials]
-    data = pack_data([runner.view_of(member) for member in members], 2, device)
+    data = pack_data([runner.view_of(member).prepared for member in members], 2, device, "auto")
 
     def work() -> None:
         pack = Pack([member.trial for member in members], one.facts.shape, one.facts.classes, device)
-        Stepper(pack, data, plan(pack.trials[0].spec, data.source.samples)).take_steps(4)
+        Stepper(pack, data, plan(pack.trials[0].spec, data.source.samples[0])).take_steps(4)
 
     if device.type == "cuda":
         machine.reset_peak_memory(device)

@@ -36,8 +36,8 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 def data_for(images: tuple[torch.Tensor, torch.Tensor], trials: int) -> PackData:
     pixels, labels = images
-    variant = torch.zeros(trials, dtype=torch.int64)
-    samples = Samples(pixels[None, 130:], labels[130:], variant)
+    variant = [0] * trials
+    samples = Samples([pixels[130:]], labels[130:], variant)
     return PackData(make_source([pixels[:130]], labels[:130], variant, CPU), samples, samples, samples, samples)
 
 
@@ -112,7 +112,7 @@ def test_training_is_torchs_own(images, make_trial, optimizer):
         "adam": lambda p: torch.optim.Adam(p, betas=(0.8, 0.99), eps=1e-3, **common), "adamw": lambda p: torch.optim.AdamW(p, betas=(0.8, 0.99), eps=1e-3, **common),
     }[optimizer](network.parameters())  # fmt: skip
     data = data_for(images, 1)
-    batches = feed(data.source, [trial.seed], plan(trial.spec, 130))
+    batches = feed(data.source, [trial.seed], plan(trial.spec, 130).batch_size)
     for step in range(1, 6):
         x, labels = (part[0] for part in next_batch(batches, step - 1))
         own.param_groups[0]["lr"] = spec["learning_rate"] * multiplier(trial.spec["schedule"], step, 5)
@@ -134,12 +134,12 @@ def test_initial_weights_and_batches_are_equal_to_the_bit(images, make_trial):
     trials = [make_trial(seed=seed, initializer=initializer, **BUDGET) for seed in (0, 5) for initializer in ("lecun_normal", "orthogonal")]
     together = Pack(trials, SHAPE, CLASSES, CPU)
     schedule = plan(trials[0].spec, 130)
-    drawn = [(x.clone(), labels.clone()) for x, labels in (next_batch(batches, done) for batches in [feed(data_for(images, 4).source, [trial.seed for trial in trials], schedule)] for done in range(5))]
+    drawn = [(x.clone(), labels.clone()) for x, labels in (next_batch(batches, done) for batches in [feed(data_for(images, 4).source, [trial.seed for trial in trials], schedule.batch_size)] for done in range(5))]
     for index, trial in enumerate(trials):
         alone = Pack([trial], SHAPE, CLASSES, CPU)
         for name, tensor in alone.state.items():
             assert torch.equal(tensor[0], together.state[name][together.order.index(index)]), name
-        own = feed(data_for(images, 1).source, [trial.seed], schedule)
+        own = feed(data_for(images, 1).source, [trial.seed], schedule.batch_size)
         for done, (x, labels) in enumerate(drawn):
             own_x, own_labels = next_batch(own, done)
             assert torch.equal(own_x[0], x[index]) and torch.equal(own_labels[0], labels[index])
@@ -190,7 +190,7 @@ def test_what_may_differ_within_a_pack_changes_no_companion(images, make_trial):
 
     def data(variants: list[int]) -> PackData:
         used = sorted(set(variants))
-        of_trial = torch.tensor([used.index(variant) for variant in variants])
+        of_trial = [used.index(variant) for variant in variants]
         samples = Samples(doses[used][:, 130:], labels[130:], of_trial)
         return PackData(make_source([doses[variant, :130] for variant in used], labels[:130], of_trial, CPU), samples, samples, samples, samples)
 
@@ -201,6 +201,41 @@ def test_what_may_differ_within_a_pack_changes_no_companion(images, make_trial):
         for event, lonely in zip(together, alone, strict=True):
             for key, value, expected in columns(event, lonely):
                 torch.testing.assert_close(value[place : place + 1], expected, atol=3e-5, rtol=3e-3, equal_nan=True, msg=lambda text: f"{differing[given]} {key}: {text}")
+
+
+DOSES = (130, 40, 97)  # 4, 1 and 3 batches of 32 in an epoch
+
+
+def dosed_data(images, doses: list[int]) -> PackData:
+    """Trial t trains on the first `doses[t]` samples."""
+    pixels, labels = images
+    used = sorted(set(doses))
+    variant = [used.index(dose) for dose in doses]
+    training, held_out = Samples([pixels[:dose] for dose in used], labels[: max(used)], variant), Samples([pixels[130:]], labels[130:], [0] * len(doses))
+    return PackData(make_source(training.images, training.labels, variant, CPU), training, held_out, held_out, held_out)
+
+
+@pytest.mark.parametrize("activation", ["selu", "mixed"])
+def test_trials_with_different_doses_of_data_train_side_by_side(images, make_trial, activation):
+    """Each sees its own samples in the order in which it sees them alone, and is scored on its own."""
+    cases = [(seed, dose) for seed in (0, 3) for dose in DOSES]
+    trials = [make_trial(seed=seed, **BUDGET | {"budget.steps": 7, "dataset.training_samples": dose, "activation": "selu" if activation == "selu" or dose == 97 else "relu"}) for seed, dose in cases]
+    pack = Pack(trials, SHAPE, CLASSES, CPU)
+    doses = [cases[given][1] for given in pack.order]
+    data, schedule = dosed_data(images, doses), plan(trials[0].spec, 130)
+    together = list(train(pack, data, schedule))
+    batches = feed(data.source, [trial.seed for trial in pack.trials], 32)
+    drawn = [tuple(part.clone() for part in next_batch(batches, done)) for done in range(7)]
+    for place, (trial, dose) in enumerate(zip(pack.trials, doses)):
+        own_data = dosed_data(images, [dose])
+        own = feed(own_data.source, [trial.seed], 32)
+        for done, (x, labels) in enumerate(drawn):
+            own_x, own_labels = next_batch(own, done)
+            assert torch.equal(own_x[0], x[place]) and torch.equal(own_labels[0], labels[place])
+        alone = list(train(Pack([trial], SHAPE, CLASSES, CPU), own_data, schedule))
+        for event, lonely in zip(together, alone, strict=True):
+            for key, value, expected in columns(event, lonely):
+                torch.testing.assert_close(value[place : place + 1], expected, atol=2e-5, rtol=2e-3, equal_nan=True, msg=lambda text: f"{dose} {key}: {text}")
 
 
 def test_a_diverging_companion_changes_nothing_to_the_bit(images, make_trial):

@@ -19,7 +19,7 @@ BUDGET = {"budget.epochs": None, "budget.steps": 6, "budget.batch_size": 16, "bu
 def run(trials):
     generator = torch.Generator().manual_seed(0)
     pixels, labels = torch.randn(120, 1, 8, 8, generator=generator), torch.randint(10, (120,), generator=generator)
-    samples = Samples(pixels[None, 60:], labels[60:], torch.zeros(len(trials), dtype=torch.int64))
+    samples = Samples([pixels[60:]], labels[60:], [0] * len(trials))
     data = PackData(make_source([pixels[:60]], labels[:60], samples.variant_of_trial, CPU), samples, samples, samples, samples)
     schedule = plan(trials[0].spec, 60)
     events = list(train(Pack(trials, (1, 8, 8), 10, CPU), data, schedule))

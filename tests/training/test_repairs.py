@@ -29,7 +29,7 @@ ARCHITECTURES = {
 @pytest.fixture(scope="module")
 def samples() -> Samples:
     generator = torch.Generator().manual_seed(0)
-    return Samples(torch.randn(1, 300, *SHAPE, generator=generator) * 2 + 0.5, torch.randint(CLASSES, (300,), generator=generator), torch.zeros(3, dtype=torch.int64))
+    return Samples([torch.randn(300, *SHAPE, generator=generator) * 2 + 0.5], torch.randint(CLASSES, (300,), generator=generator), [0] * 3)
 
 
 def repaired(make_trial, samples: Samples, repair: str, **choices) -> tuple[Pack, dict[str, torch.Tensor]]:

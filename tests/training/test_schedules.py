@@ -43,7 +43,7 @@ def test_probes_are_log_spaced():
 def test_plan_leaves_out_partial_batches():
     budget = {"epochs": 1.5, "batch_size": 64, "evaluations": 2, "probes": 2}
     made = plan({"budget": budget}, 1078)
-    assert (made.steps_per_epoch, made.steps, made.batch_size) == (16, 24, 64)
+    assert (made.steps_per_epoch(1078), made.steps, made.batch_size) == (16, 24, 64)
     small = plan({"budget": budget | {"batch_size": 5000}}, 1078)
-    assert (small.steps_per_epoch, small.batch_size) == (1, 1078)
+    assert (small.steps_per_epoch(1078), small.batch_size) == (1, 1078)
     assert plan({"budget": {"steps": 7, "batch_size": 64, "evaluations": 2, "probes": 2}}, 1078).steps == 7
