@@ -122,7 +122,8 @@ def _insert(connection: Connection, model: Any, rows: list[_Row]) -> None:
 
 def _checked_params(run: Contents) -> list[Param]:
     """As MLflow keeps them, which cuts long values; raises where it refuses a name or a value of a param or a metric."""
-    return _validate_batch_log_data(run.metrics, [Param(key, value) for key, value in run.params.items()], [])[1]
+    a_point_of_each = list({point.key: point for point in run.metrics}.values())  # all are finite numbers: only names can be wrong
+    return _validate_batch_log_data(a_point_of_each, [Param(key, value) for key, value in run.params.items()], [])[1]
 
 
 def _latest(rows: list[_Row]) -> Iterator[_Row]:

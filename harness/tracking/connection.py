@@ -27,6 +27,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 from mlflow.entities import Dataset, DatasetInput, Metric, Param
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 
 from harness.schema import TrackingConfig
@@ -159,15 +161,13 @@ class Connection:
         if one is None:
             return None
         record, name = one.record, one.contents.name
-        with tempfile.TemporaryDirectory() as folder:
-            writes.write_json(Path(folder) / "config.json", {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}, sync=False)
+        with _files_of(one.place, self.uri) as folder:
+            writes.write_json(folder / "config.json", {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}, sync=False)
             shutil.copy(record.folder / "layers.parquet", folder)
             if self._is_drawn(one):
                 profile = figure.layer_profile(one.layers, name)
-                (Path(folder) / "layers.svg").write_text(profile)
-                (Path(folder) / "diagnosis.html").write_text(page.diagnosis(record, one.layers, one.judged, name, profile), encoding="utf-8")
-            # The client's own way asks the server first where the run keeps its files, which its creation has told.
-            get_artifact_repository(one.place, self.uri).log_artifacts(folder)
+                (folder / "layers.svg").write_text(profile)
+                (folder / "diagnosis.html").write_text(page.diagnosis(record, one.layers, one.judged, name, profile), encoding="utf-8")
         return one
 
     def _end(self, whole: Sequence[_Sending]) -> None:
@@ -214,6 +214,20 @@ def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
         raise
     if group:
         yield group
+
+
+@contextlib.contextmanager
+def _files_of(place: str, uri: str) -> Iterator[Path]:
+    """A folder for the files of a run that keeps them at `place`: that very folder where it is on this machine, else one from which they are sent."""
+    if is_local_uri(place):
+        folder = Path(local_file_uri_to_path(place))
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+        # The client's own way asks the server first where the run keeps its files, which its creation has told.
+        get_artifact_repository(place, uri).log_artifacts(name)
 
 
 @contextlib.contextmanager
