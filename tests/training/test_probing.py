@@ -23,7 +23,7 @@ def run(trials):
     data = PackData(make_source([pixels[:60]], labels[:60], samples.variant_of_trial, CPU), samples, samples, samples, samples)
     schedule = plan(trials[0].spec, 60)
     events = list(train(Pack(trials, (1, 8, 8), 10, CPU), data, schedule))
-    return events, results(events, trials, schedule)
+    return events, results(events, trials, schedule, data.source.samples)
 
 
 @pytest.mark.parametrize("changes", [{}, {"normalization": "batch", "dropout": "alpha", "dropout.rate": 0.1}, {"architecture": "cnn", "architecture.pool": "max"}], ids=str)
