@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -98,7 +99,8 @@ class Stepper:
         self.autocast = nullcontext()
         if spec["precision"] == "bfloat16":
             self.autocast = torch.autocast(pack.device.type, torch.bfloat16)
-        self.update = CapturedStep(self._update, pack.device, capture)
+        update = weakref.WeakMethod(self._update)  # a cycle would keep a pack and its graph on the device until Python looks for cycles
+        self.update = CapturedStep(lambda: update()(), pack.device, capture)
 
     def advance(self, to: int) -> Iterator[int]:
         """Take all steps up to number `to`; yields the number of steps done, now and then."""

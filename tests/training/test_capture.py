@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import warnings
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -105,24 +108,43 @@ def test_streamed_training_is_resident_training(make_trial):
 @pytest.fixture
 def pretend_gpu(monkeypatch):
     """What `CapturedStep` asks of a GPU, played by this machine; returns what the graph was asked."""
-    told = SimpleNamespace(replays=0, recordings=0, fails=False)
+    told = SimpleNamespace(replays=0, recordings=0, fails=False, devices=set(), streams=[], current=None, debugging="default")
 
     class Graph:
         def replay(self) -> None:
             told.replays += 1
 
     @contextlib.contextmanager
-    def recording(graph, **options):
+    def recording(graph, stream, **options):
         told.recordings += 1
-        if told.fails:
+        if told.fails:  # as in torch 2.11, where a recording that fails leaves its stream
+            told.current = stream
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
         yield
 
-    stream = SimpleNamespace(wait_stream=lambda other: None)
+    @contextlib.contextmanager
+    def on(stream):
+        before, told.current = told.current, stream
+        try:
+            yield
+        finally:
+            told.current = before
+
+    def stream(device):
+        told.devices.add(device)
+        told.streams.append(SimpleNamespace(wait_stream=lambda other: None))
+        return told.streams[-1]
+
+    def current_stream(device=None):
+        told.devices.add(device)
+        return SimpleNamespace(wait_stream=lambda other: None)
+
     for name, value in {
-        "CUDAGraph": Graph, "graph": recording, "Stream": lambda device: stream, "current_stream": lambda: stream, "stream": lambda one: contextlib.nullcontext(), "synchronize": lambda: None,
+        "CUDAGraph": Graph, "graph": recording, "Stream": stream, "current_stream": current_stream, "stream": on, "synchronize": lambda device=None: told.devices.add(device),
+        "get_sync_debug_mode": lambda: told.debugging, "set_sync_debug_mode": lambda mode: setattr(told, "debugging", mode),
     }.items():  # fmt: skip
         monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(capture, "_streams", {})
     return told
 
 
@@ -144,6 +166,55 @@ def test_a_step_that_cannot_be_recorded_goes_on_with_one_warning(pretend_gpu, ca
     assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays) == (10, 1, 0)
     said = capsys.readouterr().err
     assert said.startswith("warning: the training step cannot be recorded as a CUDA graph (operation not permitted when stream is capturing)") and said.count("\n") == 1
+    assert pretend_gpu.current is None  # what follows runs where it ran before
+
+
+def test_a_step_that_waits_for_the_device_is_not_even_tried(pretend_gpu, capsys):
+    """A recording that breaks off cannot be mended within the process."""
+    calls = []
+
+    def waiting() -> None:
+        calls.append(1)
+        if pretend_gpu.debugging == "warn":
+            warnings.warn("called a synchronizing CUDA operation (Triggered internally at CUDAFunctions.cpp)")
+
+    step = CapturedStep(waiting, torch.device("cuda"))
+    for _ in range(10):
+        step()
+    assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays, pretend_gpu.debugging) == (10, 0, 0, "default")
+    assert capsys.readouterr().err == "warning: the training step cannot be recorded as a CUDA graph (it waits for the device); it runs launch by launch\n"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_step_waits_on_its_own_device_which_need_not_be_the_current_one(pretend_gpu, fails):
+    pretend_gpu.fails = fails
+    second = torch.device("cuda", 1)
+    step = CapturedStep(lambda: None, second)
+    for _ in range(5):
+        step()
+    assert pretend_gpu.devices == {second}
+
+
+def test_all_steps_of_a_thread_share_one_side_stream(pretend_gpu):
+    for _ in range(3):
+        step = CapturedStep(lambda: None, torch.device("cuda"))
+        for _ in range(5):
+            step()
+    assert len(pretend_gpu.streams) == 1
+
+
+def test_a_pack_is_let_go_at_once(make_trial):
+    """With the memory of a GPU that it holds: nobody looks for cycles before the next pack is made."""
+    gc.collect()
+    gc.disable()
+    try:
+        one = stepper([make_trial(**SMALL)])
+        one.take_steps(4)
+        pack = weakref.ref(one.pack)
+        del one
+        assert pack() is None
+    finally:
+        gc.enable()
 
 
 def test_on_a_cpu_a_step_is_only_called(make_trial):
