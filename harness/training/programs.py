@@ -216,7 +216,7 @@ def _batch_norm(module: nn.Module, state: _Scope, x: Tensor, mode: Mode) -> Tens
     dims = (1,) if x.dim() == 3 else (1, 3, 4)
     shape = (x.shape[0], 1, x.shape[2]) + (1,) * (x.dim() - 3)
     if mode.batch_statistics:
-        variance, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+        variance, mean = torch.var_mean(x.float(), dims, correction=0, keepdim=True)  # of bfloat16 as well
         if mode.update_running:
             count = x.numel() // (x.shape[0] * x.shape[2])
             with torch.no_grad():
