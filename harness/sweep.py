@@ -251,7 +251,7 @@ class _Sweep:
                 self.store.fail(jobs[0].trial_id, f"{type(error).__name__}: {error}", traceback.format_exc())
                 return
             self._progressed(-stepped)
-            if _out_of_memory(error):
+            if devices.out_of_memory(error):
                 self.too_large[pack.kind] = min(len(jobs), self.too_large.get(pack.kind, len(jobs)))
             _say(f"a pack of {len(jobs)} failed ({type(error).__name__}: {_first_line(error)}); trying it in halves")
         else:
@@ -260,7 +260,8 @@ class _Sweep:
             return
         gc.collect()
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # torch refuses after a recording that broke off
+                torch.cuda.empty_cache()
         self._attempt_halves(pack)
 
     def _attempt_halves(self, pack: _PackOfJobs) -> None:
@@ -288,10 +289,6 @@ class _Sweep:
         self.progress.trials_finished(len(mine))
         self.tracker.log(self.store, [job.trial_id for job in mine if self.store.is_done(job.trial_id)])
         return others
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
 
 
 def _first_line(error: Exception) -> str:

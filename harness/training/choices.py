@@ -103,7 +103,9 @@ class Measurement:
         try:
             steppers = [self._stepper(choice) for _ in range(choice.workers)]
             return sum(Workers(choice.workers, choice.threads).map(self._rate, steppers))
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as error:
+            if not devices.out_of_memory(error):
+                raise
             return 0.0
 
     def _stepper(self, choice: Choice) -> Stepper:

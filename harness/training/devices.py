@@ -9,6 +9,8 @@ import torch
 
 from harness.errors import RequestError
 
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+
 
 def resolve(device: str, precision: str = "float32") -> torch.device:
     """The device that `device=auto|cpu|cuda|cuda:N` names; auto is the first GPU where there is one.
@@ -54,6 +56,11 @@ def free_memory(device: torch.device) -> int:
     with open("/proc/meminfo") as lines:
         fields = dict(line.split(":", 1) for line in lines)
     return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice: torch's allocators say it, and so do the driver and libraries with memory of their own."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _NO_MEMORY)
 
 
 def describe(device: torch.device) -> str:

@@ -94,6 +94,22 @@ def test_short_sweeps_are_not_measured(members, tmp_path, monkeypatch):
         cached.choose(*members(**long), tmp_path)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"), RuntimeError("DefaultCPUAllocator: can't allocate memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), RuntimeError("CUDA error: out of memory"), MemoryError()], ids=str)
+def test_sizes_for_which_memory_does_not_suffice_are_passed_over(members, tmp_path, worth_measuring, monkeypatch, error):
+    def scarce(stepper, to):
+        if len(stepper.pack.trials) > 2:
+            raise error
+
+    monkeypatch.setattr(choices.Stepper, "take_steps", scarce)
+    assert cached.choose(*members(), tmp_path).pack <= 2
+
+
+def test_another_error_while_measuring_is_told(members, tmp_path, worth_measuring, monkeypatch):
+    monkeypatch.setattr(choices.Stepper, "take_steps", lambda stepper, to: (_ for _ in ()).throw(RuntimeError("mat1 and mat2 shapes cannot be multiplied")))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        cached.choose(*members(), tmp_path)
+
+
 def test_memory_bounds_a_pack_whoever_asked_for_it(members, tmp_path, monkeypatch):
     monkeypatch.setattr(cached.devices, "free_memory", lambda device: 2 * 6 * 200_000)
     chosen = cached.choose(*members(), tmp_path, "batched", 1000, 2)
