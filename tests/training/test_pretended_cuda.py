@@ -17,7 +17,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim import optimizer as torch_optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from harness import cells, runner
 from harness.benchmark.plain import PlainData, PlainTrial
@@ -78,7 +78,11 @@ class PretendedCuda:
 
 
 def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = list(tree.values())
+    return [tensor for part in tree for tensor in _tensors(part)] if isinstance(tree, (list, tuple)) else []
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -96,8 +100,10 @@ class _Operations(TorchDispatchMode):
         self.gpu = gpu
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name, tensors = function.overloadpacket.__name__, _tensors((args, kwargs))
-        places = {place: [tensor for tensor in tensors if self.gpu.place(tensor) == place] for place in ("device", "host", "either")}
+        name = function.overloadpacket.__name__
+        places: dict[str, list[Tensor]] = {"device": [], "host": [], "either": []}
+        for tensor in _tensors((args, kwargs)):
+            places[self.gpu.place(tensor)].append(tensor)
         if places["device"] and name not in BETWEEN:
             if any(tensor.dim() for tensor in places["host"]):  # a number of the host is handed over by value
                 raise Mixed(f"{function}: expected all tensors to be on the same device, but found at least two, {CUDA} and {CPU}")
@@ -129,10 +135,10 @@ class _Calls(TorchFunctionMode):
             return CUDA if self.gpu.has(args[0]) else function(*args)
         if function == torch.Tensor.is_cuda.__get__:
             return self.gpu.has(args[0])
-        tensors = _tensors((args, kwargs))
         if name == "pin_memory":
             return args[0]
         kwargs.pop("pin_memory", None)
+        tensors = _tensors((args, kwargs))
         if name in ("numpy", "__array__") and self.gpu.has(args[0]):
             raise Mixed("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
         if name == "tolist" and self.gpu.has(args[0]):
@@ -213,7 +219,7 @@ def gpu(monkeypatch) -> Iterator[PretendedCuda]:
 
 
 SHAPE, CLASSES = (1, 8, 8), 10
-SMALL = {"depth": 2, "width": 9, "budget.epochs": None, "budget.steps": 5, "budget.batch_size": 32, "budget.evaluations": 1, "budget.probes": 2}  # 4 steps are an epoch
+SMALL = {"depth": 2, "width": 9, "budget.epochs": None, "budget.steps": 5, "budget.batch_size": 32, "budget.evaluations": 1, "budget.probes": 1}  # 4 steps are an epoch
 
 
 @pytest.fixture(scope="module")
@@ -251,11 +257,11 @@ def columns(event: Any) -> dict[str, Tensor]:
 
 MIXED = [{"activation": "selu"}, {"activation": "relu", "optimizer.learning_rate": 0.05}, {"activation": "selu", "schedule": "cosine", "optimizer.weight_decay": 0.01}]
 CASES = {
-    "mixed": ({"dropout": "alpha", "dropout.rate": 0.2}, MIXED, "auto"),
+    "mixed": ({"budget.probes": 2, "dropout": "alpha", "dropout.rate": 0.2}, MIXED, "auto"),
     "intervals": ({"probe.statistics": "full", "optimizer": "adamw", "activation": "gelu"}, [{}, {}], "auto"),
     "intervals of a cnn": ({"architecture": "cnn", "architecture.pool": "max", "normalization": "batch", "probe.statistics": "full"}, [{}, {}], "auto"),
     "standardized cnn": ({"architecture": "cnn", "architecture.padding": "circular", "normalization": "weight_standardization", "optimizer": "adam", "dropout": "standard", "dropout.rate": 0.2}, [{}, {}], "auto"),
-    "stacked": ({"budget.probes": 3, "normalization": "rms", "dropout": "alpha", "dropout.rate": 0.2, "optimizer": "sgd"}, [{}, {"optimizer.learning_rate": 0.05}], "stacked"),
+    "stacked": ({"budget.probes": 2, "normalization": "rms", "dropout": "alpha", "dropout.rate": 0.2, "optimizer": "sgd"}, [{}, {"optimizer.learning_rate": 0.05}], "stacked"),
     "stacked cnn": ({"architecture": "cnn", "architecture.head": "average", "normalization": "layer", "normalization.position": "after", "optimizer": "adam"}, [{}, {}], "stacked"),
 }  # fmt: skip
 
