@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import RequestError
+from harness.gpu_memory import free_gpu_memory
 
 # How much of a GPU's free memory `residency=auto` may fill with images; networks, gradients and taps need the rest.
 RESIDENT_SHARE = 0.5
@@ -135,7 +136,7 @@ def make_source(variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Se
     if residency == "streamed":
         return Streamed(variants, labels, variant_of_trial, device)
     if device.type == "cuda":
-        needed, free = sum(images.numel() * images.element_size() for images in variants), torch.cuda.mem_get_info(device)[0]
+        needed, free = sum(images.numel() * images.element_size() for images in variants), free_gpu_memory(device)
         if residency == "auto" and needed > RESIDENT_SHARE * free:
             return Streamed(variants, labels, variant_of_trial, device)
         if needed > free:

@@ -54,7 +54,7 @@ class CapturedStep:
         here.wait_stream(aside)
 
     def _call_watched(self) -> None:
-        """A step that waits for the device is not even tried: torch's allocator believes for ever in a recording that broke off, and then refuses to empty its cache."""
+        """A step that waits for the device is not even tried: after a recording that broke off the allocator of torch 2.11 takes it to be going on for ever, and fails when its cache is emptied."""
         before = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("warn")
         try:

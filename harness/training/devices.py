@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import torch
 
 from harness.errors import RequestError
+from harness.gpu_memory import free_gpu_memory
 
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
@@ -52,7 +53,7 @@ def exact_products(device: torch.device, precision: str) -> Iterator[None]:
 def free_memory(device: torch.device) -> int:
     """Bytes that a pack may hope for: free memory of a GPU, or available memory of the host."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return free_gpu_memory(device)
     with open("/proc/meminfo") as lines:
         fields = dict(line.split(":", 1) for line in lines)
     return int(fields["MemAvailable"].split()[0]) * 1024

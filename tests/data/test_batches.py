@@ -4,6 +4,7 @@ import torch
 from harness.data import batches
 from harness.data.batches import Resident, Streamed, make_source, permutation, splitmix64
 from harness.errors import RequestError
+from harness.training.devices import free_memory
 
 CPU = torch.device("cpu")
 WORD = 2**64
@@ -183,6 +184,18 @@ def test_a_gpu_holds_the_images_while_they_fit_in_a_share_of_its_free_memory(var
     else:
         source = make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
         assert type(source).__name__ == expected.__name__
+
+
+def test_memory_that_torch_keeps_of_the_pack_before_is_free(variants, monkeypatch):
+    """The driver counts it as used; 8,640 bytes of images fit into what is left of it."""
+    for name, value in {"mem_get_info": (1_000, 100_000), "memory_reserved": 90_000, "memory_allocated": 65_000}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
+    monkeypatch.setattr(batches, "Resident", lambda *arguments: "resident")
+    monkeypatch.setattr(batches, "Streamed", lambda *arguments: "streamed")
+    assert make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda")) == "resident"
+    assert free_memory(torch.device("cuda")) == 26_000
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 89_000)
+    assert make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda")) == "streamed"
 
 
 @pytest.mark.gpu
