@@ -13,7 +13,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.data.batches import make_source
-from harness.training import capture
+from harness.training import capture, devices
 from harness.training.capture import CapturedStep
 from harness.training.events import PackData, Samples
 from harness.training.feeds import ResidentFeed, StreamedFeed, feed
@@ -260,3 +260,34 @@ def test_a_gpu_and_a_cpu_agree(make_trial):
     trials = [make_trial(seed=seed, **SMALL) for seed in (0, 1)]
     events = [list(train(Pack(trials, SHAPE, CLASSES, device), pack_data(2, device), plan(trials[0].spec, SAMPLES))) for device in (CPU, torch.device("cuda"))]
     torch.testing.assert_close(events[0][-1].scores["test_loss"], events[1][-1].scores["test_loss"].cpu(), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_after_a_step_that_waits_a_gpu_still_records_another(make_trial, capsys):
+    device = torch.device("cuda")
+    ones = torch.ones(3, device=device)
+    waiting = CapturedStep(lambda: ones[ones > 0].add_(1), device)
+    for _ in range(6):
+        waiting()
+    assert waiting.graph is None and "it waits for the device" in capsys.readouterr().err
+    one = stepper([make_trial(**SMALL)], device)
+    one.take_steps(6)
+    torch.cuda.empty_cache()  # fails where a recording broke off
+    assert one.update.graph is not None
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("precision", ["tf32", "bfloat16"])
+@pytest.mark.parametrize("case", ["batch", "cnn"])
+def test_lower_precision_is_recorded_and_near(make_trial, case, precision):
+    losses = []
+    for chosen in ("float32", precision):
+        one = stepper([make_trial(**SMALL | CASES[case], precision=chosen)], torch.device("cuda"))
+        devices.prepare(torch.device("cuda"), chosen)
+        one.take_steps(9)
+        assert one.update.graph is not None
+        losses.append(one.mean_loss())
+    devices.prepare(torch.device("cuda"), "float32")
+    torch.testing.assert_close(*losses, rtol=0.05, atol=0.0)
