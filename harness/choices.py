@@ -98,8 +98,10 @@ def _read(runs: Path) -> dict[str, Choice]:
 def _keep(runs: Path, key: str, choice: Choice) -> None:
     known = _read(runs)
     if key not in known:
-        _path(runs).parent.mkdir(parents=True, exist_ok=True)
-        writes.write_json(_path(runs), {name: asdict(value) for name, value in (known | {key: choice}).items()}, sync=False)
+        path = _path(runs)
+        with writes.storing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            writes.write_json(path, {name: asdict(value) for name, value in (known | {key: choice}).items()}, sync=False)
 
 
 def check_options(pack: int | str, program: str, workers: int | str, programs: Sequence[str]) -> None:

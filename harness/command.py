@@ -14,17 +14,23 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.cells import check
-from harness.errors import RequestError, TrialsFailed
+from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.schema import CONF_DIR, Config, known_names
+
+_HYDRA, _HARNESS = Path(hydra.__file__).parent, Path(__file__).parent
 
 # Hydra's own part stands beside a request in a composed configuration; arms and presets set values of the request.
 _KNOWN = {"hydra", *(field.name for field in fields(Config))}
+
+_GOES_ON = "finished trials are kept, and the same command goes on from here"
 
 _CALLABLE_CHOICE = re.compile(r"^activation=(.+)$")
 
@@ -161,8 +167,16 @@ def run(main: Callable[[], None]) -> int:
     except OSError as error:
         if asked_for_everything or not _made_by_hydra(error):
             raise
-        print(f"error: runs: {error.filename} cannot be made ({error.strerror}); choose another folder with runs=FOLDER", file=sys.stderr)
+        path = error.filename or f"a file below {leftovers.sweeps}"  # where the disk is full, writing fails, which names no file
+        if _within_jobs(error):
+            return _not_stored(f"cannot write {path}: {error.strerror}")
+        leftovers.remove(torn=True)
+        print(f"error: runs: {path} cannot be made ({error.strerror}); choose another folder with runs=FOLDER", file=sys.stderr)
         return 2
+    except NotStored as error:
+        if asked_for_everything:
+            raise
+        return _not_stored(str(error))
     except TrialsFailed as error:
         print(f"error: {len(error.failures)} trial(s) failed; the others are done. Their tracebacks are in runs/trials/ID/status.json", file=sys.stderr)
         for trial_id, text in error.failures.items():
@@ -177,14 +191,29 @@ def run(main: Callable[[], None]) -> int:
 
 
 def _interrupted() -> int:
-    print("interrupted: finished trials are kept, and the same command goes on from here", file=sys.stderr)
+    print(f"interrupted: {_GOES_ON}", file=sys.stderr)
     return 130
 
 
+def _not_stored(what: str) -> int:
+    print(f"error: {what}; {_GOES_ON}", file=sys.stderr)
+    return 1
+
+
+def _within_jobs(error: OSError) -> bool:
+    """Whether Hydra was at the jobs of a sweep, whose trials are stored by then."""
+    return any(frame.name == "launch" for frame in traceback.extract_tb(error.__traceback__))
+
+
 def _made_by_hydra(error: OSError) -> bool:
-    """Whether it was Hydra that could not make a folder or a file."""
-    callers = [frame.filename for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name not in ("pathlib.py", "os.py")]
-    return f"{os.sep}hydra{os.sep}" in callers[-1]
+    """Whether it was Hydra, or the launcher on its behalf, that could not make a folder or a file."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):  # beyond these are libraries that either may have called
+        path = Path(frame.filename)
+        if _HYDRA in path.parents or path.parent.name == "harness_packed":
+            return True
+        if _HARNESS in path.parents:
+            return False
+    return False
 
 
 def _hides_interrupt(error: BaseException | None) -> bool:
@@ -194,11 +223,11 @@ def _hides_interrupt(error: BaseException | None) -> bool:
     return error is not None
 
 
-_refused: list[RequestError] = []
+_refused: list[RequestError | NotStored] = []
 
 
-def refuse(error: RequestError) -> None:
-    """Let `run` report a request that turned out wrong inside a job, where Hydra would add a line of its own."""
+def refuse(error: RequestError | NotStored) -> None:
+    """Let `run` report what a job cannot go on from, where Hydra would add a line of its own."""
     _refused.append(error)
 
 
@@ -226,22 +255,22 @@ class _Leftovers:
         self.made = [folder for folder in (self.sweeps, *self.sweeps.parents) if not folder.exists()]
         self.known = set(self.sweeps.glob("*"))
 
-    def remove(self) -> None:
-        """Delete new job folders that hold nothing but Hydra's own files, then the folders made for them."""
+    def remove(self, *, torn: bool = False) -> None:
+        """Delete new job folders that hold nothing but Hydra's own files, then the folders made for them; with `torn` also where these are no whole ones."""
         for folder in set(self.sweeps.glob("*")) - self.known:
-            if {path.name for path in folder.glob("*")} <= {"multirun.yaml", ".hydra", "train.log"} and self._asked_for(folder):
+            if {path.name for path in folder.glob("*")} <= {"multirun.yaml", ".hydra", "train.log"} and self._asked_for(folder, torn):
                 shutil.rmtree(folder, ignore_errors=True)
         for folder in self.made:
             with contextlib.suppress(OSError):  # not there, or somebody else has written into it meanwhile
                 folder.rmdir()
 
-    def _asked_for(self, folder: Path) -> bool:
-        """Whether this command line made the folder, and not another one that started meanwhile."""
+    def _asked_for(self, folder: Path, torn: bool) -> bool:
+        """Whether this command line made the folder, and not another one that started meanwhile; `torn` where its files do not say."""
         single = folder / ".hydra" / "overrides.yaml"
-        with contextlib.suppress(OSError, OmegaConfBaseException):
+        with contextlib.suppress(OSError, OmegaConfBaseException, YAMLError):
             overrides = OmegaConf.load(single) if single.exists() else OmegaConf.load(folder / "multirun.yaml").hydra.overrides.task
             return set(overrides) <= set(self.arguments)
-        return False
+        return torn
 
 
 def _first_line(error: Exception) -> str:

@@ -1,10 +1,17 @@
-"""The two ways a command can end other than well; the command line turns them into exit codes 2 and 1."""
+"""The ways a command can end other than well; the command line turns them into exit codes 2 and 1."""
 
 
 class RequestError(Exception):
     """The request was wrong: the message is one line that says what, where, and which values are allowed.
 
     Raised before anything is written; exit code 2.
+    """
+
+
+class NotStored(Exception):
+    """A result could not be written, as on a full disk: the message is one line that says which file, and why.
+
+    What was stored before is whole, and no trial reads as done that is not. Exit code 1.
     """
 
 

@@ -76,6 +76,7 @@ def prefetch(configs: Iterable[Config | DictConfig], *, pack: int | str = "auto"
         retry: whether trials that failed before are tried again.
     Raises:
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
+        NotStored: a result could not be written, as on a full disk.
     """
     cells = _checked([one if isinstance(one, Config) else to_config(one) for one in configs])
     check_options(pack, program, workers, PROGRAMS)
@@ -90,6 +91,7 @@ def run_cell(config: Config) -> float:
 
     Raises:
         RequestError: the request is impossible; nothing has been written then.
+        NotStored: a result could not be written, as on a full disk.
         TrialsFailed: some seeds failed.
     """
     one = cell(config)

@@ -11,7 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from harness.command import prefetch, refuse, register_schema, run, to_config
-from harness.errors import RequestError
+from harness.errors import NotStored, RequestError
 from harness.schema import CONF_DIR, validate
 
 register_schema()
@@ -25,7 +25,7 @@ def train_cell(composed: DictConfig) -> float:
 
     try:
         return run_cell(config)
-    except RequestError as error:
+    except (RequestError, NotStored) as error:
         if HydraConfig.get().mode != RunMode.RUN:
             raise
         refuse(error)

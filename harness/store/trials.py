@@ -66,11 +66,12 @@ class Store:
     def claim(self, trial_id: str) -> Claim | None:
         """The right to train the trial, or None when another process has it or the trial is done meanwhile.
 
-        A held claim keeps one file open, so claim what trains next, not a whole sweep.
+        A held claim keeps one file open, so claim what trains next, not a whole sweep. NotStored where there can be no claim.
         """
         folder = self.folder(trial_id)
-        folder.mkdir(parents=True, exist_ok=True)
-        claim = claims.take(folder / "lock")
+        with writes.storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            claim = claims.take(folder / "lock")
         if claim is not None and self.is_done(trial_id):
             claim.release()
             return None
@@ -79,15 +80,16 @@ class Store:
     def begin(self, trial: Mapping[str, Any]) -> None:
         """Write `trial.json` and the status `running`, and clear what an earlier attempt left.
 
-        `trial` holds trial_id, cell_id, rules_version, seed, axes and spec. Call it while holding the claim.
+        `trial` holds trial_id, cell_id, rules_version, seed, axes and spec. Call it while holding the claim. NotStored where it cannot be written.
         """
         folder = self.folder(trial["trial_id"])
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in _RESULTS:
-            (folder / name).unlink(missing_ok=True)
-        writes.remove_temporaries(folder)
-        writes.write_json(folder / "trial.json", trial, sync=False)
-        self._write_status(folder, "running", started=_now())
+        with writes.storing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in _RESULTS:
+                (folder / name).unlink(missing_ok=True)
+            writes.remove_temporaries(folder)
+            writes.write_json(folder / "trial.json", trial, sync=False)
+            self._write_status(folder, "running", started=_now())
 
     def finish(
         self,
@@ -101,22 +103,25 @@ class Store:
         """Write the result of a trial that was begun and mark it done; it is `diverged` where `diverged_step` is given.
 
         `curves` has one row per evaluation, `layers` one per (step, layer), as a frame or as columns of equal length.
+        NotStored where a file cannot be written; the trial is not done then.
         """
         folder = self.folder(trial_id)
-        writes.write_json(folder / "summary.json", summary, sync=False)
-        writes.write_parquet(folder / "curves.parquet", typed(curves), sync=False)
-        writes.write_parquet(folder / "layers.parquet", typed(layers), sync=False)
-        status = "done" if diverged_step is None else "diverged"
-        self._write_status(folder, status, started=_started(folder), ended=_now(), diverged_step=diverged_step)
-        if self._sync:
-            writes.sync_folder(folder, ("trial.json", "status.json", "summary.json", "curves.parquet", "layers.parquet"))
-        # Lost in a power failure, the marker costs one more training; everything it vouches for is on the disk.
-        writes.write_bytes(folder / "done", b"", sync=False)
+        with writes.storing(folder):
+            writes.write_json(folder / "summary.json", summary, sync=False)
+            writes.write_parquet(folder / "curves.parquet", typed(curves), sync=False)
+            writes.write_parquet(folder / "layers.parquet", typed(layers), sync=False)
+            status = "done" if diverged_step is None else "diverged"
+            self._write_status(folder, status, started=_started(folder), ended=_now(), diverged_step=diverged_step)
+            if self._sync:
+                writes.sync_folder(folder, ("trial.json", "status.json", "summary.json", "curves.parquet", "layers.parquet"))
+            # Lost in a power failure, the marker costs one more training; everything it vouches for is on the disk.
+            writes.write_bytes(folder / "done", b"", sync=False)
 
     def fail(self, trial_id: str, error: str, traceback: str | None = None) -> None:
-        """Keep why a trial that was begun could not be trained; the next sweep tries it again."""
+        """Keep why a trial that was begun could not be trained; the next sweep tries it again. NotStored where that cannot be written."""
         folder = self.folder(trial_id)
-        self._write_status(folder, "failed", started=_started(folder), ended=_now(), error=error, traceback=traceback)
+        with writes.storing(folder):
+            self._write_status(folder, "failed", started=_started(folder), ended=_now(), error=error, traceback=traceback)
 
     def trial_ids(self) -> list[str]:
         """The trials that were ever begun, sorted."""

@@ -8,13 +8,15 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas
 import pyarrow
 import pyarrow.parquet
+
+from harness.errors import NotStored
 
 _TEMPORARY_SUFFIX = ".tmp"
 _serial = itertools.count()
@@ -25,6 +27,7 @@ def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
 
     The temporary file lies in the same folder under a name nobody else uses, so one that a killed process left
     never blocks. `sync` waits until the bytes are on the disk; without it a power failure may lose them.
+    An OSError names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}{_TEMPORARY_SUFFIX}")
     try:
@@ -34,10 +37,21 @@ def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):  # of a full disk it names no file, else the temporary one
+            raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
+
+
+@contextlib.contextmanager
+def storing(folder: Path) -> Iterator[None]:
+    """Around the writing of a result into `folder`: NotStored where the system refuses a file."""
+    try:
+        yield
+    except OSError as error:
+        raise NotStored(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:

@@ -5,6 +5,7 @@ module at every start of every app in the environment, outside sys.modules: it i
 has no postponed annotations, which a dataclass could not look up.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,11 @@ class PackedLauncher(Launcher):
 
 
 def _remove_if_unused(sweep_dir: Path) -> None:
-    """Delete what Hydra wrote for a sweep that was refused before its first job."""
+    """Delete what Hydra wrote for a sweep that was refused before its first job, where the folder still allows it."""
     if {path.name for path in sweep_dir.glob("*")} == {"multirun.yaml"}:
-        (sweep_dir / "multirun.yaml").unlink()
-        sweep_dir.rmdir()
+        with contextlib.suppress(OSError):
+            (sweep_dir / "multirun.yaml").unlink()
+            sweep_dir.rmdir()
 
 
 def _join_failures(returns: list[JobReturn]) -> None:
