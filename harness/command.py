@@ -185,9 +185,12 @@ def run(main: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         return _interrupted()
     except Exception as error:
-        if asked_for_everything or not _hides_interrupt(error):
+        if not asked_for_everything and _hides_interrupt(error):
+            return _interrupted()
+        if asked_for_everything or not _refused_by_hydra(error):
             raise
-        return _interrupted()
+        print(f"error: {_first_line(error)}", file=sys.stderr)
+        return 2
 
 
 def _interrupted() -> int:
@@ -214,6 +217,11 @@ def _made_by_hydra(error: OSError) -> bool:
         if _HARNESS in path.parents:
             return False
     return False
+
+
+def _refused_by_hydra(error: Exception) -> bool:
+    """Whether Hydra itself refused the flags of the command line, for which it has no error of its own."""
+    return isinstance(error, ValueError) and _HYDRA in Path(traceback.extract_tb(error.__traceback__)[-1].filename).parents
 
 
 def _hides_interrupt(error: BaseException | None) -> bool:

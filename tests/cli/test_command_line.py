@@ -57,6 +57,31 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, mistake):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("flags, message", [("--multirun --cfg job", "Only one of --run, --multirun, --cfg"), ("--multirun --info all", "Only one of"), ("--resolve", "--resolve flag"), ("--shell-completion", "subcommand")])
+def test_flags_that_do_not_go_together_are_one_line(tmp_path, flags, message):
+    answer = train(tmp_path / "runs", *flags.split(), "depth=2")
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.stderr.startswith("error: ") and answer.stderr.count("\n") == 1 and message in answer.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_request_is_shown_and_not_trained(tmp_path):
+    answer = train(tmp_path / "runs", "--cfg", "job", "depth=5")
+    assert (answer.returncode, answer.stderr) == (0, "") and "depth: 5" in answer.stdout.splitlines()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_value_that_hydra_did_not_refuse_keeps_its_traceback(monkeypatch):
+    def main() -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(sys, "argv", ["train", "--multirun"])
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")  # so that it is as it was afterwards
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    with pytest.raises(ValueError, match="a defect"):
+        command.run(main)
+
+
 @pytest.mark.parametrize("mistake", OF_SWEEPS)
 def test_a_mistake_in_a_sweep_stops_it_before_anything_trains(tmp_path, mistake):
     answer = train(tmp_path / "runs", "--multirun", "depth=2,3", *mistake.split())
@@ -80,7 +105,7 @@ def test_an_empty_folder_name_is_not_the_working_directory():
         writable_folder("")
 
 
-@pytest.mark.parametrize("error", [UnboundLocalError, OmegaConfBaseException])
+@pytest.mark.parametrize("error", [UnboundLocalError, ValueError, OmegaConfBaseException])
 def test_ctrl_c_is_ctrl_c_inside_code_that_meets_it_with_an_error(monkeypatch, capsys, error):
     def main() -> None:
         try:
