@@ -30,6 +30,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
+from sqlalchemy import make_url
 
 from harness.schema import TrackingConfig
 from harness.store import writes
@@ -69,7 +70,7 @@ class Connection:
     def __init__(self, settings: TrackingConfig, runs: Path) -> None:
         self.settings, self.runs = settings, runs
         self.uri = settings.uri or f"sqlite:///{runs / 'mlflow.db'}"
-        with _locked(runs / _LOCK):  # processes that race through the creation of the store's tables ruin it
+        with _locked(_opening_lock(self.uri, runs)):  # processes that race through the creation of the store's tables ruin it
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment()
             views.save(self.client, self.experiment_id)
@@ -214,6 +215,14 @@ def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
         raise
     if group:
         yield group
+
+
+def _opening_lock(uri: str, runs: Path) -> Path:
+    """The lock of whoever makes the store: beside an SQLite file, which several runs folders may share; else one of this runs folder."""
+    database = make_url(uri).database if uri.startswith("sqlite") else None
+    if not database or database.startswith((":", "file:")):  # in memory, or SQLite's own kind of address
+        return runs / _LOCK
+    return Path(database).resolve().with_name(f".{Path(database).stem}.lock")
 
 
 @contextlib.contextmanager

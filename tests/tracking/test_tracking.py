@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import socket
 import subprocess
 import sys
@@ -86,6 +87,31 @@ def test_four_processes_make_the_store_at_once(tmp_path):
         process.join(120)
         assert process.exitcode == 0
     assert client(f"sqlite:///{tmp_path / 'mlflow.db'}").get_experiment_by_name("selu") is not None
+
+
+def _send(runs: str, uri: str, together, sent) -> None:
+    from harness.tracking import connection  # noqa: F401  it takes seconds, here more and there less
+
+    store = Store(runs)
+    together.wait(120)
+    sent.put(tracking.open(TrackingConfig(uri=uri, artifacts=(store.runs / "files").as_uri()), store.runs).log(store, store.trial_ids()))
+
+
+def test_two_runs_folders_make_one_address_at_once_and_send_everything(trained, tmp_path):
+    uri, folders = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}", [tmp_path / "one", tmp_path / "two"]
+    context = multiprocessing.get_context("spawn")
+    together, sent = context.Barrier(2), context.Queue()
+    processes = []
+    for folder in folders:
+        shutil.copytree(trained.runs, folder)
+        processes.append(context.Process(target=_send, args=(str(folder), uri, together, sent)))
+    (tmp_path / "shared").mkdir()
+    for process in processes:
+        process.start()
+    assert [sent.get(timeout=120) for _ in processes] == [2, 2]
+    for process in processes:
+        process.join(120)
+    assert len(runs_of(uri)) == 4
 
 
 def test_nonsense_is_refused_and_none_does_nothing(tmp_path):
