@@ -73,7 +73,7 @@ def prefetch(configs: Iterable[Config | DictConfig], *, pack: int | str = "auto"
         pack: the most trials side by side, or "auto" for what is fastest and fits into memory.
         program: the kind of program, see `harness.training.packs.PROGRAMS`.
         workers: packs trained at the same time, or "auto" for what is fastest.
-        retry: whether trials that failed before are tried again.
+        retry: whether trials that failed before are tried again. One that another sweep tries meanwhile, and fails, is not: that is its outcome.
     Raises:
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
         NotStored: a result could not be written, as on a full disk.
@@ -163,20 +163,22 @@ class _Sweep:
     retry: bool
     # The smallest pack of each kind for which memory did not suffice.
     too_large: dict[str, int] = field(default_factory=dict, init=False)
+    # When each trial that failed before this sweep did so: what fails later, in whatever sweep, has its outcome.
+    failed: dict[str, str] = field(default_factory=dict, init=False)
 
     def run(self) -> None:
         """Train what is left pack by pack, then wait for what another sweep on the same folder is training."""
         jobs = [Job(member, facts) for member, facts in unique(self.cells)]
         left = [job for job in jobs if not self.store.is_done(job.trial_id)]
         done = len(jobs) - len(left)
-        failed = {job.trial_id for job in left if self.store.has_failed(job.trial_id)}
+        self.failed = {job.trial_id: when for job in left if (when := self.store.failed_at(job.trial_id)) is not None}
         if not self.retry:
-            left = [job for job in left if job.trial_id not in failed]
+            left = [job for job in left if job.trial_id not in self.failed]
         for view in dict.fromkeys(view_of(job.member) for job in left):
             view.check()
         plans = self._plans(left)
         count = sum(len(packs) for packs in plans.values())
-        _say(f"{len(jobs)} trials: {done} done, {len(failed)} failed, {len(left)} to run, in {count} pack{'s' * (count != 1)}")
+        _say(f"{len(jobs)} trials: {done} done, {len(self.failed)} failed, {len(left)} to run, in {count} pack{'s' * (count != 1)}")
         self.store.check_writable()
         self.lock = threading.Lock()
         self.progress = Progress(len(left), sum(job.steps for job in left))
@@ -221,7 +223,8 @@ class _Sweep:
                 claim: Claim | None = self.store.claim(job.trial_id)
                 if claim is not None:
                     held.enter_context(claim)
-                    mine.append(job)
+                    if not self._failed_meanwhile(job.trial_id):
+                        mine.append(job)
                 elif not self.store.is_done(job.trial_id):
                     elsewhere.append(job)
             for job in mine:
@@ -230,6 +233,10 @@ class _Sweep:
             self._attempt(replace(pack, jobs=mine))
         others = {job.trial_id for job in elsewhere}
         return [job for job in pack.jobs if job.trial_id not in others], elsewhere
+
+    def _failed_meanwhile(self, trial_id: str) -> bool:
+        """Whether another sweep tried the trial since this one looked, and failed: it is reported here too, and the next sweep tries it again."""
+        return self.store.failed_at(trial_id) not in (None, self.failed.get(trial_id))
 
     def _attempt(self, pack: _PackOfJobs) -> None:
         """Train and store; what fails together is tried in halves, so that one bad trial, or too little memory, costs no other."""

@@ -57,11 +57,16 @@ class Store:
         return os.path.exists(f"{self.trials}/{trial_id}/done")
 
     def has_failed(self, trial_id: str) -> bool:
-        """Whether the trial was tried and could not be trained; False for one whose folder is empty or damaged, which the next attempt writes anew.
+        """Whether the trial was tried and could not be trained; see `failed_at`."""
+        return self.failed_at(trial_id) is not None
+
+    def failed_at(self, trial_id: str) -> str | None:
+        """When the trial was tried and could not be trained; None for one whose folder is empty or damaged, which the next attempt writes anew.
 
         It reads the status alone: another sweep may have claimed the trial, which makes its folder, and not have begun it yet.
         """
-        return not self.is_done(trial_id) and read_status(self.folder(trial_id)).get("status") == "failed"
+        status = {} if self.is_done(trial_id) else read_status(self.folder(trial_id))
+        return (status.get("ended") or "unknown") if status.get("status") == "failed" else None
 
     def claim(self, trial_id: str) -> Claim | None:
         """The right to train the trial, or None when another process has it or the trial is done meanwhile.

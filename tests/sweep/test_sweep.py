@@ -222,6 +222,48 @@ def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_con
     assert statuses(config) == ["done", "done"]
 
 
+@pytest.mark.parametrize("retry", [True, False])
+def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, monkeypatch, retry):
+    config = make_config(**TINY)
+    store, (first, second) = Store(config.runs), (member.trial for member in cells.cell(config).members)
+    claim = store.claim(first.trial_id)
+    trained = []
+
+    def other_fails(_) -> None:
+        store.begin({"trial_id": first.trial_id, "cell_id": first.cell_id, "rules_version": 1, "seed": first.seed, "axes": first.axes, "spec": first.spec})
+        store.fail(first.trial_id, "ValueError: not there either")
+        claim.release()
+
+    def count(members, *rest):
+        trained.extend(member.trial.trial_id for member in members)
+        return runner.run_pack(members, *rest)
+
+    monkeypatch.setattr(sweep.time, "sleep", other_fails)
+    monkeypatch.setattr(sweep, "run_pack", count)
+    sweep.prefetch([config], retry=retry)
+    with pytest.raises(TrialsFailed, match=f"{first.trial_id}: ValueError: not there either"):
+        sweep.run_cell(config)
+    assert trained == [second.trial_id] and not claims.is_locked(store.folder(first.trial_id) / "lock")
+    sweep.prefetch([config])  # the next sweep tries it again
+    assert statuses(config) == ["done", "done"]
+
+
+def test_a_trial_that_failed_before_and_that_another_sweep_lets_go_is_tried(make_config, monkeypatch):
+    config = make_config(**TINY)
+    store, trial = Store(config.runs), cells.cell(config).members[0].trial
+
+    def never(*_):
+        raise ValueError("not today")
+
+    with monkeypatch.context() as today:
+        today.setattr(sweep, "run_pack", never)
+        sweep.prefetch([config])
+    claim = store.claim(trial.trial_id)  # of a sweep that is killed before it begins
+    monkeypatch.setattr(sweep.time, "sleep", lambda _: claim.release())
+    sweep.prefetch([config])
+    assert statuses(config) == ["done", "done"]
+
+
 def test_a_pack_holds_no_more_claims_than_files_may_be_open(make_config, monkeypatch):
     config = make_config(**TINY | {"seeds": 9})
     monkeypatch.setattr(claims, "most_held", lambda: 7)
