@@ -1,8 +1,9 @@
-"""The live line of a sweep: trials done of all, steps per second, time left."""
+"""What a command shows: the live line of a sweep (trials done of all, steps per second, time left), messages and answers."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import TextIO
@@ -63,6 +64,14 @@ def say(text: str, stream: TextIO) -> None:
     with contextlib.suppress(OSError):
         stream.write(text)
         stream.flush()
+
+
+def answer(text: str) -> None:
+    """Print what a command was asked for; the reader of a pipe who has seen enough (`| head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
 
 
 def _clock(seconds: float) -> str:

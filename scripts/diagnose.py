@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.command import explain
 from harness.errors import RequestError
+from harness.progress import answer
 from harness.schema import CONF_DIR, DatasetConfig, PreprocessingConfig
 
 _DESCRIPTION = """Per-layer statistics, verdicts on SELU's assumptions and a lint for any torch model.
@@ -45,7 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(card.to_json() if options.json else card)
+    answer(card.to_json() if options.json else str(card))
     if options.html and not options.json:
         print(f"\nPage: {options.html.resolve()}")
     return 0

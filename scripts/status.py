@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from harness.errors import RequestError
+from harness.progress import answer
 from harness.schema import PROJECT_ROOT
 from harness.store import progress
 from harness.store.trials import Store
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(state.as_dict(), indent=1) if options.json else "\n".join(state.lines()))
+    answer(json.dumps(state.as_dict(), indent=1) if options.json else "\n".join(state.lines()))
     return 0
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from harness.errors import RequestError
 from harness.predictions import own_activation
+from harness.progress import answer
 from harness.theory import cards, dropout, mean_field, parameters, phases, selu
 from harness.theory.activations import NAMES, ActivationFunction, activation
 
@@ -309,10 +310,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    try:
-        print(json.dumps(_plain(result), indent=1, allow_nan=False) if options.json else "\n".join(lines), flush=True)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    answer(json.dumps(_plain(result), indent=1, allow_nan=False) if options.json else "\n".join(lines))
     return 0
 
 

@@ -13,9 +13,8 @@ import sys
 import time
 from pathlib import Path
 
-# `is_locked` of another process holds the lock for microseconds, a trainer for as long as it trains.
-_ATTEMPTS = 5
-_PAUSE_SECONDS = 0.001
+# `is_locked` of another process holds the lock for microseconds, or for milliseconds where it loses its core meanwhile, a trainer for as long as it trains.
+_PAUSES_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016)
 # Files that a process opens besides: its data, its tables, its libraries, the tracker's store.
 _OTHER_FILES = 200
 
@@ -52,10 +51,10 @@ def most_held() -> int:
 def take(path: Path) -> Claim | None:
     """Lock the file `path`, made if need be; None while somebody else, this process included, holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    for _ in range(_ATTEMPTS):
+    for pause in _PAUSES_SECONDS:
         if _lock(descriptor, fcntl.LOCK_EX):
             return Claim(descriptor)
-        time.sleep(_PAUSE_SECONDS)
+        time.sleep(pause)
     os.close(descriptor)
     return None
 

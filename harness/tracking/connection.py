@@ -70,7 +70,8 @@ class Connection:
     def __init__(self, settings: TrackingConfig, runs: Path) -> None:
         self.settings, self.runs = settings, runs
         self.uri = settings.uri or f"sqlite:///{runs / 'mlflow.db'}"
-        with _locked(_opening_lock(self.uri, runs)):  # processes that race through the creation of the store's tables ruin it
+        self._database = _database(self.uri)
+        with _locked(self._opening_lock()):  # processes that race through the creation of the store's tables ruin it
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment()
             views.save(self.client, self.experiment_id)
@@ -81,11 +82,15 @@ class Connection:
         if known is not None:
             return known.experiment_id
         place = self.settings.artifacts
-        if place is None and self.settings.uri is None:
-            place = (self.runs / "mlartifacts").as_uri()
+        if place is None and self._database is not None:  # MLflow itself would take a folder of the working directory
+            place = self._database.with_name("mlartifacts").as_uri()
         made = self.client.create_experiment(self.settings.experiment, artifact_location=place)
         self.client.set_experiment_tag(made, "mlflow.note.content", views.DESCRIPTION)
         return made
+
+    def _opening_lock(self) -> Path:
+        """The lock of whoever makes the store: beside an SQLite file, which several runs folders may share; else one of this runs folder."""
+        return self.runs / _LOCK if self._database is None else self._database.with_name(f".{self._database.stem}.lock")
 
     def _open_bulk(self) -> Bulk | None:
         if not self.uri.startswith("sqlite"):
@@ -217,12 +222,10 @@ def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
         yield group
 
 
-def _opening_lock(uri: str, runs: Path) -> Path:
-    """The lock of whoever makes the store: beside an SQLite file, which several runs folders may share; else one of this runs folder."""
+def _database(uri: str) -> Path | None:
+    """The SQLite file of an address; None for a server, and for SQLite in memory or under SQLite's own kind of address."""
     database = make_url(uri).database if uri.startswith("sqlite") else None
-    if not database or database.startswith((":", "file:")):  # in memory, or SQLite's own kind of address
-        return runs / _LOCK
-    return Path(database).resolve().with_name(f".{Path(database).stem}.lock")
+    return Path(database).resolve() if database and not database.startswith((":", "file:")) else None
 
 
 @contextlib.contextmanager

@@ -176,6 +176,8 @@ def test_the_scripts_read_what_was_trained(tmp_path):
 
     status = script("status", "--json")
     assert json.loads(status.stdout)["done"] == 8
+    unread = subprocess.run(f"{sys.executable} scripts/status.py --runs {runs} | true", shell=True, capture_output=True, text=True, cwd=ROOT)
+    assert unread.stderr == ""
     collected = script("collect")
     assert "trials.parquet: 8 rows" in collected.stdout, collected.stderr
     report = script("report", "--quiet")

@@ -94,7 +94,7 @@ def _send(runs: str, uri: str, together, sent) -> None:
 
     store = Store(runs)
     together.wait(120)
-    sent.put(tracking.open(TrackingConfig(uri=uri, artifacts=(store.runs / "files").as_uri()), store.runs).log(store, store.trial_ids()))
+    sent.put(tracking.open(TrackingConfig(uri=uri), store.runs).log(store, store.trial_ids()))
 
 
 def test_two_runs_folders_make_one_address_at_once_and_send_everything(trained, tmp_path):
@@ -112,6 +112,7 @@ def test_two_runs_folders_make_one_address_at_once_and_send_everything(trained, 
     for process in processes:
         process.join(120)
     assert len(runs_of(uri)) == 4
+    assert len(list((tmp_path / "shared" / "mlartifacts").glob("*/artifacts/layers.parquet"))) == 4  # beside the database, wherever the sweeps were started
 
 
 def test_nonsense_is_refused_and_none_does_nothing(tmp_path):
