@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.data import catalog
+from harness.errors import RequestError
 from harness.networks.layout import check_layout
 from harness.schema import Config, validate, writable_folder
 from harness.training.schedules import Plan
 from harness.trial import Trial, canonical, trials
+
+# Kinds of program that a pack may be trained as; see `harness.training.programs`.
+PROGRAMS = ("auto", "batched", "stacked")
 
 
 @dataclass(frozen=True)
@@ -81,3 +85,11 @@ def program_key(member: Member, trained_as: Trial, plan: Plan, mixed_activations
     place: dict[str, Any] = {"device": config.device, "root": config.dataset.root, "residency": config.dataset.residency}
     return json.dumps([spec, place], sort_keys=True)
 
+
+def check_options(pack: int | str, program: str, workers: int | str) -> None:
+    """Refuse launcher options that mean nothing; RequestError."""
+    for name, value in (("pack", pack), ("workers", workers)):
+        if value != "auto" and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+            raise RequestError(f"hydra.launcher.{name}={value}: expected auto or an integer of at least 1")
+    if program not in PROGRAMS:
+        raise RequestError(f"hydra.launcher.program={program}: expected one of {', '.join(PROGRAMS)}")

@@ -14,7 +14,6 @@ import torch
 
 from harness.cells import Member
 from harness.data.catalog import Facts
-from harness.errors import RequestError
 from harness.inputs import pack_data
 from harness.networks.architectures import build_network
 from harness.progress import say
@@ -102,12 +101,3 @@ def _keep(runs: Path, key: str, choice: Choice) -> None:
         with writes.storing(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
             writes.write_json(path, {name: asdict(value) for name, value in (known | {key: choice}).items()}, sync=False)
-
-
-def check_options(pack: int | str, program: str, workers: int | str, programs: Sequence[str]) -> None:
-    """Refuse launcher options that mean nothing; RequestError."""
-    for name, value in (("pack", pack), ("workers", workers)):
-        if value != "auto" and not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
-            raise RequestError(f"hydra.launcher.{name}={value}: expected auto or an integer of at least 1")
-    if program not in programs:
-        raise RequestError(f"hydra.launcher.program={program}: expected one of {', '.join(programs)}")

@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.cells import check
+from harness.cells import check, check_options
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.schema import CONF_DIR, Config, known_names
 
@@ -93,6 +93,7 @@ def prefetch(jobs: Sequence[DictConfig], **options: Any) -> None:
 
     `options` are the launcher's; see `harness.sweep.prefetch`. RequestError for an impossible job.
     """
+    check_options(options["pack"], options["program"], options["workers"])
     configs = [to_config(job) for job in jobs]
     for config in configs:
         check(config)

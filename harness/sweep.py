@@ -21,8 +21,8 @@ import torch
 from omegaconf import DictConfig
 
 from harness import tracking
-from harness.cells import Cell, Member, cell, program_key, unique
-from harness.choices import check_options, choose
+from harness.cells import Cell, Member, cell, check_options, program_key, unique
+from harness.choices import choose
 from harness.data.catalog import Facts
 from harness.command import to_config
 from harness.errors import RequestError, TrialsFailed
@@ -35,7 +35,7 @@ from harness.store.claims import Claim
 from harness.store.trials import Store
 from harness.training import devices
 from harness.training.choices import Choice
-from harness.training.packs import PROGRAMS, activation_key, neighbour_key
+from harness.training.packs import activation_key, neighbour_key
 from harness.training.schedules import Plan, plan
 from harness.training.workers import Workers
 
@@ -71,7 +71,7 @@ def prefetch(configs: Iterable[Config | DictConfig], *, pack: int | str = "auto"
     Args:
         configs: one request for each cell, as Hydra composed it or as a Config.
         pack: the most trials side by side, or "auto" for what is fastest and fits into memory.
-        program: the kind of program, see `harness.training.packs.PROGRAMS`.
+        program: the kind of program, see `harness.cells.PROGRAMS`.
         workers: packs trained at the same time, or "auto" for what is fastest.
         retry: whether trials that failed before are tried again. One that another sweep tries meanwhile, and fails, is not: that is its outcome.
     Raises:
@@ -79,7 +79,7 @@ def prefetch(configs: Iterable[Config | DictConfig], *, pack: int | str = "auto"
         NotStored: a result could not be written, as on a full disk.
     """
     cells = _checked([one if isinstance(one, Config) else to_config(one) for one in configs])
-    check_options(pack, program, workers, PROGRAMS)
+    check_options(pack, program, workers)
     fixed = Fixed(program, None if pack == "auto" else pack, None if workers == "auto" else workers)
     for runs in dict.fromkeys(one.runs for one in cells):
         here = [one for one in cells if one.runs == runs]

@@ -220,9 +220,8 @@ def _predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: Options) -> Answer:
-    from harness.cells import cell  # data, and with them torch, are needed by this command alone
+    from harness.cells import cell  # this command alone needs configurations, and for a right request data, and with them torch
     from harness.command import compose
-    from harness.runner import prediction_of, trained_as, view_of
 
     try:
         one = cell(compose(options.overrides))
@@ -230,6 +229,8 @@ def _predict(options: Options) -> Answer:
         if "Ambiguous value" in str(error):
             raise RequestError(f"{error}: predict takes one cell, so one value for each axis") from None
         raise
+    from harness.runner import prediction_of, trained_as, view_of
+
     member = one.members[0]
     prediction = prediction_of(trained_as(member).spec, view_of(member).prepared, one.facts, member.config.probe.samples)
     moments = view_of(member).prepared.moments

@@ -37,7 +37,7 @@ UNMEASURED_PACK = {"cpu": 16, "cuda": 256}
 
 @dataclass(frozen=True)
 class Choice:
-    """`program` (see `packs.PROGRAMS`), trials in a pack, packs at a time, and the trial-steps per second that were measured (0: none were).
+    """`program` (`batched` or `stacked`), trials in a pack, packs at a time, and the trial-steps per second that were measured (0: none were).
 
     `threads` are each worker's: one where several share the cores, else all of them, or one for what is over at once.
     """

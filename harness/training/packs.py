@@ -17,8 +17,6 @@ from harness.trial import Trial
 
 _ALIGNMENT = 16  # floats; keeps every parameter on a cache line
 
-PROGRAMS = ("auto", "batched", "stacked")
-
 
 @dataclass(frozen=True)
 class Span:

@@ -120,7 +120,7 @@ def test_ctrl_c_is_ctrl_c_inside_code_that_meets_it_with_an_error(monkeypatch, c
     assert capsys.readouterr().err.startswith("interrupted: finished trials are kept")
 
 
-@pytest.mark.parametrize("arguments", (["--help"], ["depth=0"], ["initializer=lecun_exact", "width=1"], ["--multirun", "depth=2,0"], ["--multirun", "activation=selu,sellu"]), ids=" ".join)
+@pytest.mark.parametrize("arguments", (["--help"], ["depth=0"], ["initializer=lecun_exact", "width=1"], ["--multirun", "depth=2,0"], ["--multirun", "activation=selu,sellu"], ["--multirun", "hydra.launcher.pack=0"]), ids=" ".join)
 def test_help_and_mistakes_load_no_torch(tmp_path, arguments):
     words = ["train", *arguments, *([] if "--help" in arguments else [f"runs={tmp_path}"])]
     code = f"import sys; sys.argv = {words}\ntry:\n    import runpy; runpy.run_module('harness.train', run_name='__main__')\nexcept SystemExit: pass\nsys.stderr.write(str([m for m in ('torch', 'mlflow', 'pandas') if m in sys.modules]))"

@@ -159,7 +159,8 @@ def train(runs: Path, *words: str, broken: tuple[str, str, int]) -> subprocess.C
 
 @pytest.mark.parametrize("words, broken, done, where", [
     (SWEEP, ("full", "layers.parquet", 2), 1, "/layers.parquet: No space"), (SWEEP, ("read-only", "curves.parquet", 2), 1, "/curves.parquet: Read-only"),
-    (SWEEP, ("full", "1/.hydra/hydra.yaml", 1), 4, "a file below {runs}/sweeps: No space"), (WORDS, ("full", "layers.parquet", 2), 1, "/layers.parquet: No space"),
+    pytest.param(SWEEP, ("full", "1/.hydra/hydra.yaml", 1), 4, "a file below {runs}/sweeps: No space", marks=pytest.mark.slow),
+    pytest.param(WORDS, ("full", "layers.parquet", 2), 1, "/layers.parquet: No space", marks=pytest.mark.slow),
 ], ids=["full disk", "read-only", "full disk for a job's folder", "full disk, one cell"])  # fmt: skip
 def test_a_sweep_says_so_in_one_line(tmp_path, words, broken, done, where):
     runs = tmp_path / "runs"

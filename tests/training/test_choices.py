@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from harness import choices as cached
-from harness.cells import cell
+from harness.cells import cell, check_options
 from harness.errors import RequestError
 from harness.training import choices
 from harness.training.choices import Choice, fastest
@@ -122,7 +122,7 @@ def test_memory_bounds_a_pack_whoever_asked_for_it(members, tmp_path, monkeypatc
 ])  # fmt: skip
 def test_options_that_mean_nothing_are_refused(option, message):
     with pytest.raises(RequestError, match=message.replace(".", r"\.")):
-        cached.check_options(**{"pack": "auto", "program": "auto", "workers": "auto"} | option, programs=("auto", "batched", "stacked"))
+        check_options(**{"pack": "auto", "program": "auto", "workers": "auto"} | option)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
