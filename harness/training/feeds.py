@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from harness.data.batches import Resident, Source, permutation
+from harness.training.schedules import Plan
 
 
 class Feed(Protocol):
@@ -23,9 +24,9 @@ class Feed(Protocol):
         """Images (trials, batch, channels, height, width) and labels (trials, batch)."""
 
 
-def feed(source: Source, seeds: Sequence[int], batch_size: int) -> Feed:
+def feed(source: Source, seeds: Sequence[int], plan: Plan) -> Feed:
     """The feed for a source: resident images are gathered inside the step, streamed ones arrive from the host."""
-    orders = Orders(seeds, source.samples, batch_size, source.index_device)
+    orders = Orders(seeds, source.samples, plan, source.index_device)
     return ResidentFeed(source, orders) if isinstance(source, Resident) else StreamedFeed(source, orders)
 
 
@@ -45,21 +46,21 @@ class Orders:
     Trials may have different numbers of samples, and then begin their epochs at different steps.
     """
 
-    def __init__(self, seeds: Sequence[int], samples: Sequence[int], batch_size: int, device: torch.device) -> None:
-        self.batch_size = batch_size
+    def __init__(self, seeds: Sequence[int], samples: Sequence[int], plan: Plan, device: torch.device) -> None:
+        self.plan = plan
         self.doses = [_dose(count, seeds, samples, device) for count in sorted(set(samples))]
-        self.order = torch.zeros(max(samples) // batch_size, len(seeds), batch_size, dtype=torch.int64, device=device)
+        self.order = torch.zeros(plan.steps_per_epoch(max(samples)), len(seeds), plan.batch_size, dtype=torch.int64, device=device)
         # Where each trial's next batch stands among the rows of `order`.
         self.position = torch.arange(len(seeds), device=device)
 
     def prepare(self, done: int) -> None:
         """Shuffle for the trials that begin an epoch after `done` steps."""
         for dose in self.doses:
-            steps = dose.samples // self.batch_size
+            steps = self.plan.steps_per_epoch(dose.samples)
             epoch, step = divmod(done, steps)
             if step == 0:
-                order = permutation(dose.seeds, epoch, dose.samples)[:, : steps * self.batch_size]
-                self.order[:steps].index_copy_(1, dose.trials, order.unflatten(1, (steps, self.batch_size)).transpose(0, 1)[:, dose.row])
+                order = permutation(dose.seeds, epoch, dose.samples)[:, : steps * self.plan.batch_size]
+                self.order[:steps].index_copy_(1, dose.trials, order.unflatten(1, (steps, self.plan.batch_size)).transpose(0, 1)[:, dose.row])
                 self.position.index_copy_(0, dose.trials, dose.trials)
 
     def take(self) -> Tensor:

@@ -95,7 +95,7 @@ class Stepper:
         self.loss_sum = torch.zeros(len(pack.trials), device=pack.device)
         self.multipliers = self.optimizer.multipliers(plan.steps)
         self.position = torch.zeros(1, dtype=torch.int64, device=pack.device)
-        self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan.batch_size)
+        self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan)
         self.autocast = nullcontext()
         if spec["precision"] == "bfloat16":
             self.autocast = torch.autocast(pack.device.type, torch.bfloat16)

@@ -83,10 +83,10 @@ def _send(runs: str, uri: str, together, sent) -> None:
 
 
 def test_processes_make_one_store_at_once_and_send_every_trial_once(trained, tmp_path):
-    """Two of one runs folder, and one of another."""
-    uri, folders = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}", [tmp_path / "one", tmp_path / "one", tmp_path / "two"]
+    """Two of one runs folder, and two of another."""
+    uri, folders = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}", [tmp_path / "one", tmp_path / "one", tmp_path / "two", tmp_path / "two"]
     context = multiprocessing.get_context("spawn")
-    together, sent = context.Barrier(3), context.Queue()
+    together, sent = context.Barrier(4), context.Queue()
     processes = []
     for folder in folders:
         shutil.copytree(trained.runs, folder, dirs_exist_ok=True)

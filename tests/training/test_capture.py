@@ -85,7 +85,7 @@ def test_a_step_works_on_tensors_that_stay_where_they_are(make_trial, case):
 def test_resident_and_streamed_batches_are_equal_to_the_bit(make_trial, doses):
     trials = [make_trial(seed=seed, **SMALL) for seed in (0, 7, 0)]
     schedule = plan(trials[0].spec, SAMPLES)
-    resident, streamed = (feed(pack_data(3, residency=residency, doses=doses).source, [trial.seed for trial in trials], schedule.batch_size) for residency in ("resident", "streamed"))
+    resident, streamed = (feed(pack_data(3, residency=residency, doses=doses).source, [trial.seed for trial in trials], schedule) for residency in ("resident", "streamed"))
     assert isinstance(resident, ResidentFeed) and isinstance(streamed, StreamedFeed)
     for done in range(9):
         resident.prepare(done)

@@ -112,7 +112,7 @@ def test_training_is_torchs_own(images, make_trial, optimizer):
         "adam": lambda p: torch.optim.Adam(p, betas=(0.8, 0.99), eps=1e-3, **common), "adamw": lambda p: torch.optim.AdamW(p, betas=(0.8, 0.99), eps=1e-3, **common),
     }[optimizer](network.parameters())  # fmt: skip
     data = data_for(images, 1)
-    batches = feed(data.source, [trial.seed], plan(trial.spec, 130).batch_size)
+    batches = feed(data.source, [trial.seed], plan(trial.spec, 130))
     for step in range(1, 6):
         x, labels = (part[0] for part in next_batch(batches, step - 1))
         own.param_groups[0]["lr"] = spec["learning_rate"] * multiplier(trial.spec["schedule"], step, 5)
@@ -134,12 +134,12 @@ def test_initial_weights_and_batches_are_equal_to_the_bit(images, make_trial):
     trials = [make_trial(seed=seed, initializer=initializer, **BUDGET) for seed in (0, 5) for initializer in ("lecun_normal", "orthogonal")]
     together = Pack(trials, SHAPE, CLASSES, CPU)
     schedule = plan(trials[0].spec, 130)
-    drawn = [(x.clone(), labels.clone()) for x, labels in (next_batch(batches, done) for batches in [feed(data_for(images, 4).source, [trial.seed for trial in trials], schedule.batch_size)] for done in range(5))]
+    drawn = [(x.clone(), labels.clone()) for x, labels in (next_batch(batches, done) for batches in [feed(data_for(images, 4).source, [trial.seed for trial in trials], schedule)] for done in range(5))]
     for index, trial in enumerate(trials):
         alone = Pack([trial], SHAPE, CLASSES, CPU)
         for name, tensor in alone.state.items():
             assert torch.equal(tensor[0], together.state[name][together.order.index(index)]), name
-        own = feed(data_for(images, 1).source, [trial.seed], schedule.batch_size)
+        own = feed(data_for(images, 1).source, [trial.seed], schedule)
         for done, (x, labels) in enumerate(drawn):
             own_x, own_labels = next_batch(own, done)
             assert torch.equal(own_x[0], x[index]) and torch.equal(own_labels[0], labels[index])
@@ -224,11 +224,11 @@ def test_trials_with_different_doses_of_data_train_side_by_side(images, make_tri
     doses = [cases[given][1] for given in pack.order]
     data, schedule = dosed_data(images, doses), plan(trials[0].spec, 130)
     together = list(train(pack, data, schedule))
-    batches = feed(data.source, [trial.seed for trial in pack.trials], 32)
+    batches = feed(data.source, [trial.seed for trial in pack.trials], schedule)
     drawn = [tuple(part.clone() for part in next_batch(batches, done)) for done in range(7)]
     for place, (trial, dose) in enumerate(zip(pack.trials, doses)):
         own_data = dosed_data(images, [dose])
-        own = feed(own_data.source, [trial.seed], 32)
+        own = feed(own_data.source, [trial.seed], schedule)
         for done, (x, labels) in enumerate(drawn):
             own_x, own_labels = next_batch(own, done)
             assert torch.equal(own_x[0], x[place]) and torch.equal(own_labels[0], labels[place])
