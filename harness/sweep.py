@@ -25,7 +25,7 @@ from harness.cells import Cell, Member, cell, check_options, program_key, unique
 from harness.choices import choose
 from harness.data.catalog import Facts
 from harness.command import to_config
-from harness.errors import RequestError, TrialsFailed
+from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.progress import Progress, say
 from harness.runner import run_pack, trained_as, view_of

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.errors import RequestError
 from harness.predictions import own_activation
 from harness.progress import answer

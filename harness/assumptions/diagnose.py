@@ -237,7 +237,6 @@ def measured(seen: Activated) -> tuple[dict[str, float], list[str]]:
 def reading_of(seen: Activated) -> tuple[LayerReading, int]:
     """The reading of one layer for one trial, cut to the bounds of this module, and how many samples it holds."""
     layer, z = seen.layer, seen.pre_activation
-    samples = len(seen.activation)
     chosen = _chosen(seen.activation)
     units = _spread(layer.units, max(1, _MOST_WEIGHTS // layer.fan_in), z.device) if layer.groups == 1 else _spread(layer.units, layer.units, z.device)
     axis = z.dim() - 1 if layer.kind == "linear" else 1

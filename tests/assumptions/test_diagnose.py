@@ -47,7 +47,7 @@ def test_importing_harness_loads_no_torch():
 
 
 def test_the_numbers_are_those_of_the_model(card):
-    model, (x, labels) = models.selu_mlp([100, 128, 128, 4]), data(100, samples=512)
+    model, (x, _) = models.selu_mlp([100, 128, 128, 4]), data(100, samples=512)
     z = model[0](x).detach().double()
     y = model[1](z)
     row = card.layers.iloc[0]
