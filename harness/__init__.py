@@ -8,7 +8,7 @@ __all__ = ["diagnose"]
 def __getattr__(name: str) -> Any:
     # Looked up on first use: importing harness must stay fast and import no torch.
     if name == "diagnose":
-        from harness.assumptions.diagnose import diagnose
+        from harness.diagnosis.diagnose import diagnose
 
         return diagnose
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

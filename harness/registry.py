@@ -61,9 +61,15 @@ def load_callable(path: str, kind: str) -> Callable[..., Any]:
         for part in attribute.split("."):
             target = getattr(target, part)
     except (ImportError, AttributeError, ValueError) as error:
-        raise RequestError(f"{kind} {path!r} cannot be loaded: {error}; expected module:function on the Python path") from error
-    except Exception as error:  # a user's module may raise anything while it is imported; the message names it
-        raise RequestError(f"{kind} {path!r} cannot be loaded: importing {module_name} raised {type(error).__name__}: {error}") from error
+        raise RequestError(
+            f"{kind} {path!r} cannot be loaded: {error}; expected module:function on the Python path"
+        ) from error
+    except (
+        Exception
+    ) as error:  # a user's module may raise anything while it is imported; the message names it
+        raise RequestError(
+            f"{kind} {path!r} cannot be loaded: importing {module_name} raised {type(error).__name__}: {error}"
+        ) from error
     if not callable(target):
         raise RequestError(f"{kind} {path!r} is not callable")
     return target

@@ -10,9 +10,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from harness.command import prefetch, refuse, register_schema, run, to_config
+from harness.configuration.composing import register_schema, to_config
+from harness.configuration.schema import CONF_DIR, validate
 from harness.errors import NotStored, RequestError
-from harness.schema import CONF_DIR, validate
+from harness.sweeps.command_line import prefetch, refuse, run
 
 register_schema()
 
@@ -21,7 +22,9 @@ def train_cell(composed: DictConfig) -> float:
     """Train one cell; returns its mean validation accuracy, so that any Hydra sweeper can optimise it."""
     config = to_config(composed)
     validate(config)
-    from harness.sweep import run_cell  # torch is loaded once the request is known to be right
+    from harness.sweeps.sweep import (
+        run_cell,
+    )  # torch is loaded once the request is known to be right
 
     try:
         return run_cell(config)
@@ -32,7 +35,9 @@ def train_cell(composed: DictConfig) -> float:
         return math.nan
 
 
-train_cell.prefetch = prefetch  # the packed launcher shows it all jobs of a sweep first; others train job by job
+train_cell.prefetch = (
+    prefetch  # the packed launcher shows it all jobs of a sweep first; others train job by job
+)
 main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_cell)
 
 

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.configuration.schema import PROJECT_ROOT, writable_folder
 from harness.errors import RequestError
-from harness.schema import PROJECT_ROOT, writable_folder
 
 _SIZES = (10, 100, 1_000, 10_000)
 _QUICK_SIZES = (10, 100)
@@ -23,13 +23,35 @@ _QUICK_SIZES = (10, 100)
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the page, or the numbers as JSON, and say where both and the figure are."""
-    parser = argparse.ArgumentParser(description="Trials per minute of plain PyTorch, of this harness, and of packs; and how everything grows with the number of trials.")
-    parser.add_argument("--quick", action="store_true", help="short trials, few pack sizes, one repeat: the shape of the answer, not the answer")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
-    parser.add_argument("--repeats", type=int, help="how often everything is measured (default: 3, with --quick 1)")
-    parser.add_argument("--part", choices=("all", "jobs", "throughput", "growth"), default="all", help="measure only this (default: all)")
-    parser.add_argument("--out", type=Path, default=PROJECT_ROOT / "runs" / "benchmark", help="the folder to write (default: runs/benchmark)")
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead of the page")
+    parser = argparse.ArgumentParser(
+        description="Trials per minute of plain PyTorch, of this harness, and of packs; and how everything grows with the number of trials."
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="short trials, few pack sizes, one repeat: the shape of the answer, not the answer",
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)"
+    )
+    parser.add_argument(
+        "--repeats", type=int, help="how often everything is measured (default: 3, with --quick 1)"
+    )
+    parser.add_argument(
+        "--part",
+        choices=("all", "jobs", "throughput", "growth"),
+        default="all",
+        help="measure only this (default: all)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=PROJECT_ROOT / "runs" / "benchmark",
+        help="the folder to write (default: runs/benchmark)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the numbers as JSON instead of the page"
+    )
     options = parser.parse_args(arguments)
     try:
         folder = writable_folder(options.out)
@@ -42,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace, folder: Path) -> int:
-    from harness.training import devices  # torch takes seconds, which a wrong request need not wait for
+    from harness.training import (
+        devices,
+    )  # torch takes seconds, which a wrong request need not wait for
 
     device = devices.resolve(options.device)
     from harness.benchmark import cases, growth, jobs, machine, summary, throughput
@@ -59,9 +83,15 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
                 place.mkdir()
                 results.append(throughput.measure(case, device, repeats, place, _say))
         if options.part in ("all", "growth"):
-            grown = [growth.measure(size, Path(scratch), _say) for size in (_QUICK_SIZES if options.quick else _SIZES)]
+            grown = [
+                growth.measure(size, Path(scratch), _say)
+                for size in (_QUICK_SIZES if options.quick else _SIZES)
+            ]
     folder.mkdir(parents=True, exist_ok=True)
-    page, numbers = summary.markdown(described, waited, results, grown, repeats), summary.as_dict(described, waited, results, grown)
+    page, numbers = (
+        summary.markdown(described, waited, results, grown, repeats),
+        summary.as_dict(described, waited, results, grown),
+    )
     (folder / "benchmark.md").write_text(page)
     (folder / "benchmark.json").write_text(json.dumps(numbers, indent=1) + "\n")
     if results:

@@ -7,16 +7,23 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.configuration.schema import PROJECT_ROOT
 from harness.errors import RequestError
-from harness.schema import PROJECT_ROOT
 from harness.store.tables import collect
 from harness.store.trials import Store
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write runs/tables/{trials,curves,layers}.parquet."""
-    parser = argparse.ArgumentParser(description="Write the tables of all trials, curves and layers to RUNS/tables as Parquet.")
-    parser.add_argument("--runs", type=Path, default=PROJECT_ROOT / "runs", help="the folder that holds trials/ (default: the project's runs)")
+    parser = argparse.ArgumentParser(
+        description="Write the tables of all trials, curves and layers to RUNS/tables as Parquet."
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=PROJECT_ROOT / "runs",
+        help="the folder that holds trials/ (default: the project's runs)",
+    )
     options = parser.parse_args(arguments)
     try:
         tables = collect(Store.existing(options.runs))

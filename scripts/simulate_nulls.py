@@ -30,25 +30,49 @@ def simulate(samples: int, replicates: int, seed: int) -> dict[str, np.ndarray]:
         z = torch.randn(count, samples, dtype=torch.float64, generator=generator)
         standard = (z - z.mean(1, keepdim=True)) / z.std(1, correction=0, keepdim=True)
         blocks.append(measures(standard.float()))
-    return {name: np.abs(torch.cat([block[name] for block in blocks]).numpy()) for name in blocks[0]}
+    return {
+        name: np.abs(torch.cat([block[name] for block in blocks]).numpy()) for name in blocks[0]
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replicates", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1706)
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "harness" / "probes" / "gaussian_nulls.json")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path(__file__).resolve().parent.parent
+        / "harness"
+        / "probes"
+        / "gaussian_nulls.json",
+    )
     options = parser.parse_args()
     found = {samples: simulate(samples, options.replicates, options.seed) for samples in SAMPLES}
     names = list(found[SAMPLES[0]])
     table = {
         "version": 1,
         "what": "Quantiles of |measure| times sqrt(samples) for independent standard normal samples whose mean and population sd were fitted. Rows of a measure are levels, columns are samples.",
-        "how": {"script": "scripts/simulate_nulls.py", "replicates": options.replicates, "seed": options.seed, "generator": "torch mt19937", "torch": torch.__version__.split("+")[0]},
+        "how": {
+            "script": "scripts/simulate_nulls.py",
+            "replicates": options.replicates,
+            "seed": options.seed,
+            "generator": "torch mt19937",
+            "torch": torch.__version__.split("+")[0],
+        },
         "samples": SAMPLES,
         "levels": LEVELS,
-        "quantiles": {name: [[round(float(np.quantile(found[n][name], level)) * n**0.5, 4) for n in SAMPLES] for level in LEVELS] for name in names},
-        "sd_of_signed_measure": {name: [round(float(np.sqrt(np.mean(found[n][name] ** 2))) * n**0.5, 4) for n in SAMPLES] for name in ("skewness", "excess_kurtosis")},
+        "quantiles": {
+            name: [
+                [round(float(np.quantile(found[n][name], level)) * n**0.5, 4) for n in SAMPLES]
+                for level in LEVELS
+            ]
+            for name in names
+        },
+        "sd_of_signed_measure": {
+            name: [round(float(np.sqrt(np.mean(found[n][name] ** 2))) * n**0.5, 4) for n in SAMPLES]
+            for name in ("skewness", "excess_kurtosis")
+        },
     }
     options.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     print(options.out)

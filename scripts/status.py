@@ -8,17 +8,24 @@ import json
 import sys
 from pathlib import Path
 
+from harness.configuration.schema import PROJECT_ROOT
 from harness.errors import RequestError
-from harness.progress import answer
-from harness.schema import PROJECT_ROOT
-from harness.store import progress
+from harness.store import status as progress
 from harness.store.trials import Store
+from harness.sweeps.progress import answer
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print the counts, the failures and every cell's progress."""
-    parser = argparse.ArgumentParser(description="Counts of trials, failures with their last error line, progress by cell.")
-    parser.add_argument("--runs", type=Path, default=PROJECT_ROOT / "runs", help="the folder that holds trials/ (default: the project's runs)")
+    parser = argparse.ArgumentParser(
+        description="Counts of trials, failures with their last error line, progress by cell."
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=PROJECT_ROOT / "runs",
+        help="the folder that holds trials/ (default: the project's runs)",
+    )
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     options = parser.parse_args(arguments)
     try:

@@ -8,13 +8,23 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from harness.schema import CONF_DIR, Config
-from harness.trial import Trial, trials
+from harness.configuration.schema import CONF_DIR, Config
+from harness.configuration.trial import Trial, trials
 
 _DEFAULTS = {
-    "dataset": "digits", "preprocessing": "global", "architecture": "mlp", "activation": "selu", "initializer": "lecun_normal", "normalization": "none",
-    "dropout": "none", "optimizer": "momentum", "schedule": "constant", "budget": "short", "probe": "standard", "tracking": "none",
-}  # fmt: skip
+    "dataset": "digits",
+    "preprocessing": "global",
+    "architecture": "mlp",
+    "activation": "selu",
+    "initializer": "lecun_normal",
+    "normalization": "none",
+    "dropout": "none",
+    "optimizer": "momentum",
+    "schedule": "constant",
+    "budget": "short",
+    "probe": "standard",
+    "tracking": "none",
+}
 
 
 @pytest.fixture
@@ -25,7 +35,10 @@ def make_config(tmp_path) -> Callable[..., Config]:
         values: dict[str, Any] = {"runs": str(tmp_path / "runs")}
         request = OmegaConf.structured(Config)
         for group, default in _DEFAULTS.items():
-            request[group] = OmegaConf.merge(request[group], OmegaConf.load(CONF_DIR / group / f"{choices.pop(group, default)}.yaml"))
+            request[group] = OmegaConf.merge(
+                request[group],
+                OmegaConf.load(CONF_DIR / group / f"{choices.pop(group, default)}.yaml"),
+            )
         for key, value in (values | choices).items():
             OmegaConf.update(request, key, value)
         return OmegaConf.to_object(request)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from harness.cells import Member, cell
-from harness.command import compose
+from harness.configuration.composing import compose
+from harness.configuration.trial import Trial
 from harness.data.catalog import Facts
 from harness.networks.layout import layer_sizes
-from harness.trial import Trial
+from harness.sweeps.cells import Member, cell
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,44 @@ class Case:
 
     def shortened(self, epochs_or_steps: str, packs: tuple[int, ...]) -> Case:
         """The same with a smaller budget and fewer packs, for `--quick`."""
-        return replace(self, name=f"{self.name} (here: {epochs_or_steps})", extra=(*self.extra, *epochs_or_steps.split()), packs=packs, single_trials=1)
+        return replace(
+            self,
+            name=f"{self.name} (here: {epochs_or_steps})",
+            extra=(*self.extra, *epochs_or_steps.split()),
+            packs=packs,
+            single_trials=1,
+        )
 
 
 # The two shapes that the project's targets speak of. Both log everything, at the default cadence: 10 evaluations, 5 probes.
-DIGITS = Case("digits, MLP 8 x 64, batch 64, 30 epochs", ("dataset=digits", "depth=8", "width=64", "budget.batch_size=64", "budget.epochs=30"), single_trials=4)
+DIGITS = Case(
+    "digits, MLP 8 x 64, batch 64, 30 epochs",
+    ("dataset=digits", "depth=8", "width=64", "budget.batch_size=64", "budget.epochs=30"),
+    single_trials=4,
+)
 MNIST_SHAPED = Case(
     "MNIST-shaped, MLP 8 x 256, batch 128, 600 steps",
-    ("dataset=gaussian", "dataset.shape=[1,28,28]", "dataset.samples=10000", "depth=8", "width=256", "budget.batch_size=128", "budget.epochs=null", "budget.steps=600"),
+    (
+        "dataset=gaussian",
+        "dataset.shape=[1,28,28]",
+        "dataset.samples=10000",
+        "depth=8",
+        "width=256",
+        "budget.batch_size=128",
+        "budget.epochs=null",
+        "budget.steps=600",
+    ),
     packs=(4, 8, 16),
     single_trials=1,
 )
 # On a GPU a trial of 600 steps is over before a pack has been drawn.
-MNIST_SHAPED_GPU = replace(MNIST_SHAPED, name="MNIST-shaped, MLP 8 x 256, batch 128, 2,000 steps", extra=("budget.steps=2000",), packs=(1, 4, 16, 64, 128, 256), single_trials=1)
+MNIST_SHAPED_GPU = replace(
+    MNIST_SHAPED,
+    name="MNIST-shaped, MLP 8 x 256, batch 128, 2,000 steps",
+    extra=("budget.steps=2000",),
+    packs=(1, 4, 16, 64, 128, 256),
+    single_trials=1,
+)
 
 
 def chosen(device: str, quick: bool) -> list[Case]:
@@ -52,7 +77,10 @@ def chosen(device: str, quick: bool) -> list[Case]:
     cases = [DIGITS, MNIST_SHAPED if device == "cpu" else MNIST_SHAPED_GPU]
     if not quick:
         return cases
-    return [cases[0].shortened("budget.epochs=6", (4, 16)), cases[1].shortened("budget.steps=20", (4,))]
+    return [
+        cases[0].shortened("budget.epochs=6", (4, 16)),
+        cases[1].shortened("budget.steps=20", (4,)),
+    ]
 
 
 def step_flops(trial: Trial, facts: Facts) -> int:

@@ -20,12 +20,22 @@ _SECONDS = 0.5
 def describe(device: torch.device) -> dict[str, str | int | float]:
     """Processor, cores, threads, memory, device and versions."""
     words: dict[str, str | int | float] = {
-        "processor": _processor(), "cores": len(os.sched_getaffinity(0)), "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1), "load": round(os.getloadavg()[0], 2),
-        "device": devices.describe(device), "python": platform.python_version(), "torch": torch.__version__,
-    }  # fmt: skip
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "load": round(os.getloadavg()[0], 2),
+        "device": devices.describe(device),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
     if device.type == "cuda":
-        words |= {"cuda": str(torch.version.cuda), "device_memory_gib": round(torch.cuda.get_device_properties(device).total_memory / 2**30, 1)}
+        words |= {
+            "cuda": str(torch.version.cuda),
+            "device_memory_gib": round(
+                torch.cuda.get_device_properties(device).total_memory / 2**30, 1
+            ),
+        }
     return words
 
 
@@ -33,7 +43,15 @@ def product_rate(device: torch.device, precision: str = "float32") -> float:
     """FLOP/s of one large square matrix product, the best of half a second of repeats: what the machine reaches for this precision."""
     devices.prepare(device, precision)
     side = _SIDE[device.type]
-    left, right = (torch.randn(side, side, device=device, dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32) for _ in range(2))
+    left, right = (
+        torch.randn(
+            side,
+            side,
+            device=device,
+            dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
+        )
+        for _ in range(2)
+    )
     out = torch.empty_like(left)
     return 2 * side**3 / _best_seconds(lambda: torch.mm(left, right, out=out), device)
 

@@ -15,21 +15,31 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
+from harness.configuration.trial import Trial
 from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
+from harness.probes.measurement import chosen, measure
 from harness.probes.readings import LayerReading
-from harness.probes.statistics import chosen, measure
 from harness.training.schedules import Plan
-from harness.trial import Trial
 
 Log = Callable[[dict[str, float], int], None]
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 _OPTIMIZERS = {
-    "sgd": lambda parameters, spec: torch.optim.SGD(parameters, spec["learning_rate"], weight_decay=spec["weight_decay"]),
-    "momentum": lambda parameters, spec: torch.optim.SGD(parameters, spec["learning_rate"], spec["momentum"], weight_decay=spec["weight_decay"]),
-    "adam": lambda parameters, spec: torch.optim.Adam(parameters, spec["learning_rate"], (spec["beta1"], spec["beta2"]), spec["epsilon"], spec["weight_decay"]),
-}  # fmt: skip
+    "sgd": lambda parameters, spec: torch.optim.SGD(
+        parameters, spec["learning_rate"], weight_decay=spec["weight_decay"]
+    ),
+    "momentum": lambda parameters, spec: torch.optim.SGD(
+        parameters, spec["learning_rate"], spec["momentum"], weight_decay=spec["weight_decay"]
+    ),
+    "adam": lambda parameters, spec: torch.optim.Adam(
+        parameters,
+        spec["learning_rate"],
+        (spec["beta1"], spec["beta2"]),
+        spec["epsilon"],
+        spec["weight_decay"],
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -45,13 +55,27 @@ class PlainData:
 class PlainTrial:
     """One training. `logged` says which of the two ways: a `DataLoader` on the host, or all tensors on the device."""
 
-    def __init__(self, trial: Trial, data: PlainData, plan: Plan, shape: tuple[int, int, int], classes: int, device: torch.device, logged: bool) -> None:
+    def __init__(
+        self,
+        trial: Trial,
+        data: PlainData,
+        plan: Plan,
+        shape: tuple[int, int, int],
+        classes: int,
+        device: torch.device,
+        logged: bool,
+    ) -> None:
         self.plan, self.device = plan, device
         self.network = build_network(trial.spec, shape, classes)
         initialize(self.network, trial.spec["initializer"], trial.seed)
         self.network.to(device)
-        self.optimizer = _OPTIMIZERS[trial.spec["optimizer"]["name"]](self.network.parameters(), trial.spec["optimizer"])
-        self.watched = {name: tuple(part.to(device) for part in getattr(data, name)) for name in ("validation", "test", "probe")}
+        self.optimizer = _OPTIMIZERS[trial.spec["optimizer"]["name"]](
+            self.network.parameters(), trial.spec["optimizer"]
+        )
+        self.watched = {
+            name: tuple(part.to(device) for part in getattr(data, name))
+            for name in ("validation", "test", "probe")
+        }
         self.batches = self._loaded(data.training) if logged else self._indexed(data.training)
         self.losses: list[Tensor] = []
         self.before: list[Tensor] | None = None
@@ -60,7 +84,15 @@ class PlainTrial:
         """Train by the plan; `log` takes metrics and a step. Returns the final scores."""
         for step in range(self.plan.steps + 1):
             if step in self.plan.probes:
-                log(layer_statistics(self.network, *self.watched["probe"], self.before, step in (0, self.plan.steps)), step)
+                log(
+                    layer_statistics(
+                        self.network,
+                        *self.watched["probe"],
+                        self.before,
+                        step in (0, self.plan.steps),
+                    ),
+                    step,
+                )
             if step in self.plan.evaluations:
                 log(self._evaluation(), step)
             if step < self.plan.steps:
@@ -77,7 +109,11 @@ class PlainTrial:
         self.optimizer.zero_grad()
         loss = functional.cross_entropy(self.network(images), labels)
         loss.backward()
-        self.before = [parameter.detach().clone() for parameter in self.network.parameters()] if keep_before else None
+        self.before = (
+            [parameter.detach().clone() for parameter in self.network.parameters()]
+            if keep_before
+            else None
+        )
         self.optimizer.step()
         self.losses.append(loss.detach())
 
@@ -88,16 +124,29 @@ class PlainTrial:
         return {"train_loss": train_loss, "validation_loss": loss, "validation_accuracy": accuracy}
 
     def _loaded(self, training: tuple[Tensor, Tensor]) -> Batches:
-        loader = DataLoader(TensorDataset(*training), self.plan.batch_size, shuffle=True, drop_last=True, pin_memory=self.device.type == "cuda")
+        loader = DataLoader(
+            TensorDataset(*training),
+            self.plan.batch_size,
+            shuffle=True,
+            drop_last=True,
+            pin_memory=self.device.type == "cuda",
+        )
         while True:
             for images, labels in loader:
-                yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+                yield (
+                    images.to(self.device, non_blocking=True),
+                    labels.to(self.device, non_blocking=True),
+                )
 
     def _indexed(self, training: tuple[Tensor, Tensor]) -> Batches:
         images, labels = (part.to(self.device) for part in training)
         while True:
             order = torch.randperm(len(labels), device=self.device)
-            for start in range(0, self.plan.steps_per_epoch(len(labels)) * self.plan.batch_size, self.plan.batch_size):
+            for start in range(
+                0,
+                self.plan.steps_per_epoch(len(labels)) * self.plan.batch_size,
+                self.plan.batch_size,
+            ):
                 chosen = order[start : start + self.plan.batch_size]
                 yield images[chosen], labels[chosen]
 
@@ -114,7 +163,13 @@ def evaluate(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float,
     return loss / len(labels), correct / len(labels)
 
 
-def layer_statistics(network: nn.Module, images: Tensor, labels: Tensor, before: list[Tensor] | None, first_or_last: bool) -> dict[str, float]:
+def layer_statistics(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    before: list[Tensor] | None,
+    first_or_last: bool,
+) -> dict[str, float]:
     """The standard statistics of every hidden layer, by forward hooks: `layer_01/activation_mean` and so on."""
     seen: dict[str, dict[str, Tensor]] = {}
 
@@ -128,25 +183,54 @@ def layer_statistics(network: nn.Module, images: Tensor, labels: Tensor, before:
 
         return hook
 
-    layers = {name: layer for name, layer in network.named_children() if hasattr(layer, "activation")}
-    handles = [layer.weights.register_forward_hook(watch_weights(name)) for name, layer in layers.items()]
-    handles += [layer.activation.register_forward_hook(watch_activation(name)) for name, layer in layers.items()]
+    layers = {
+        name: layer for name, layer in network.named_children() if hasattr(layer, "activation")
+    }
+    handles = [
+        layer.weights.register_forward_hook(watch_weights(name)) for name, layer in layers.items()
+    ]
+    handles += [
+        layer.activation.register_forward_hook(watch_activation(name))
+        for name, layer in layers.items()
+    ]
     network.eval()
     network.zero_grad()
     functional.cross_entropy(network(images), labels, reduction="sum").backward()
     for handle in handles:
         handle.remove()
-    earlier = dict(zip((name for name, _ in network.named_parameters()), before)) if before is not None else {}
-    readings = [_reading(name, layer, seen[name], earlier.get(f"{name}.weights.weight"), len(images)) for name, layer in layers.items()]
-    named = {f"{name}/{key}": value for name, own in zip(layers, measure(readings, chosen("standard", first_or_last))) for key, value in own.items()}
+    earlier = (
+        dict(zip((name for name, _ in network.named_parameters()), before))
+        if before is not None
+        else {}
+    )
+    readings = [
+        _reading(name, layer, seen[name], earlier.get(f"{name}.weights.weight"), len(images))
+        for name, layer in layers.items()
+    ]
+    named = {
+        f"{name}/{key}": value
+        for name, own in zip(layers, measure(readings, chosen("standard", first_or_last)))
+        for key, value in own.items()
+    }
     return dict(zip(named, torch.cat([value.double() for value in named.values()]).tolist()))
 
 
-def _reading(name: str, layer: nn.Module, seen: dict[str, Tensor], earlier: Tensor | None, samples: int) -> LayerReading:
+def _reading(
+    name: str, layer: nn.Module, seen: dict[str, Tensor], earlier: Tensor | None, samples: int
+) -> LayerReading:
     weight = layer.weights.weight.detach()
     return LayerReading(
-        name=name, kind="linear" if isinstance(layer.weights, nn.Linear) else "conv2d", activation_module=layer.activation,
-        inputs=seen["inputs"].detach()[None], pre_activation=seen["pre_activation"].detach()[None], activation=seen["activation"].detach()[None],
-        gradient=seen["pre_activation"].grad[None], weight=weight.flatten(1)[None], weight_gradient=layer.weights.weight.grad.flatten(1)[None] / samples,
-        update=None if earlier is None else (weight - earlier).flatten(1)[None], bias=layer.weights.bias.detach()[None], weights_module=layer.weights, weights_output=None,
-    )  # fmt: skip
+        name=name,
+        kind="linear" if isinstance(layer.weights, nn.Linear) else "conv2d",
+        activation_module=layer.activation,
+        inputs=seen["inputs"].detach()[None],
+        pre_activation=seen["pre_activation"].detach()[None],
+        activation=seen["activation"].detach()[None],
+        gradient=seen["pre_activation"].grad[None],
+        weight=weight.flatten(1)[None],
+        weight_gradient=layer.weights.weight.grad.flatten(1)[None] / samples,
+        update=None if earlier is None else (weight - earlier).flatten(1)[None],
+        bias=layer.weights.bias.detach()[None],
+        weights_module=layer.weights,
+        weights_output=None,
+    )

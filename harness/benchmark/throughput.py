@@ -15,16 +15,17 @@ from typing import Any
 
 import torch
 
-from harness import runner, sweep, tracking, train
+from harness import tracking, train
 from harness.benchmark import machine
 from harness.benchmark.cases import Case, step_flops
 from harness.benchmark.plain import Log, PlainData, PlainTrial
 from harness.benchmark.stopwatch import Stopwatch
-from harness.choices import choose
-from harness.inputs import pack_data
 from harness.store.trials import Store
+from harness.sweeps import runner, sweep
+from harness.sweeps.choices import choose
+from harness.sweeps.inputs import pack_data
 from harness.training import devices, loop
-from harness.training.choices import Choice, Measurement
+from harness.training.fastest import Choice, Measurement
 from harness.training.schedules import plan
 
 SECONDS_PER_MINUTE = 60.0
@@ -35,10 +36,19 @@ _STEPS_SECONDS = 1.0
 
 # Functions whose time is told apart; those of packs run in the workers, the others in the main thread.
 _IN_WORKERS: dict[str, tuple[Any, str]] = {
-    "training steps": (loop.Stepper, "take_steps"), "probes": (loop, "probe"), "evaluation": (loop, "evaluate"), "initial weights": (runner, "Pack"),
-    "predictions": (runner, "prediction_of"), "verdicts": (runner, "add_verdicts"), "store": (sweep.Store, "finish"),
-}  # fmt: skip
-_IN_MAIN: dict[str, tuple[Any, str]] = {"tracking": (tracking.Tracker, "log"), "opening the tracker": (tracking, "open"), "everything but Hydra": (sweep, "prefetch")}
+    "training steps": (loop.Stepper, "take_steps"),
+    "probes": (loop, "probe"),
+    "evaluation": (loop, "evaluate"),
+    "initial weights": (runner, "Pack"),
+    "predictions": (runner, "prediction_of"),
+    "verdicts": (runner, "add_verdicts"),
+    "store": (sweep.Store, "finish"),
+}
+_IN_MAIN: dict[str, tuple[Any, str]] = {
+    "tracking": (tracking.Tracker, "log"),
+    "opening the tracker": (tracking, "open"),
+    "everything but Hydra": (sweep, "prefetch"),
+}
 
 
 @dataclass
@@ -90,7 +100,9 @@ class Throughput:
         return {one.name: one for one in self.readings}[name]
 
 
-def measure(case: Case, device: torch.device, repeats: int, folder: Path, say: Callable[[str], None]) -> Throughput:
+def measure(
+    case: Case, device: torch.device, repeats: int, folder: Path, say: Callable[[str], None]
+) -> Throughput:
     """Measure a case `repeats` times, all ways in turn, with everything logged to stores below `folder`."""
     bench = _Bench(case, device, folder)
     readings = bench.readings()
@@ -99,10 +111,21 @@ def measure(case: Case, device: torch.device, repeats: int, folder: Path, say: C
         product_rates.append(machine.product_rate(device))
         for reading in readings:
             bench.take(reading)
-            say(f"{case.name}: {reading.name}, repeat {repeat + 1} of {repeats}: {SECONDS_PER_MINUTE * reading.trials / reading.seconds[-1]:,.0f} trials a minute, {reading.step_rate[-1]:,.0f} trial-steps/s")
+            say(
+                f"{case.name}: {reading.name}, repeat {repeat + 1} of {repeats}: {SECONDS_PER_MINUTE * reading.trials / reading.seconds[-1]:,.0f} trials a minute, {reading.step_rate[-1]:,.0f} trial-steps/s"
+            )
     spec = bench.trial.spec
-    batched = machine.batched_rate(device, max(case.packs), spec["budget"]["batch_size"], spec["width"])
-    return Throughput(case.name, bench.plan.steps, step_flops(bench.trial, bench.facts), readings, product_rates, batched)
+    batched = machine.batched_rate(
+        device, max(case.packs), spec["budget"]["batch_size"], spec["width"]
+    )
+    return Throughput(
+        case.name,
+        bench.plan.steps,
+        step_flops(bench.trial, bench.facts),
+        readings,
+        product_rates,
+        batched,
+    )
 
 
 class _Bench:
@@ -115,16 +138,38 @@ class _Bench:
         self.plan = plan(self.trial.spec, self.facts.training_samples)
         self.seeds = itertools.count()
         self.log_one, self.log_dict = _mlflow(folder)
-        self._sweep(_SEEDS_OF_JOB, 1, 1, "batched")  # the tracker's tables, and whatever else is made once
+        self._sweep(
+            _SEEDS_OF_JOB, 1, 1, "batched"
+        )  # the tracker's tables, and whatever else is made once
 
     def readings(self) -> list[Reading]:
         """(a), (b), (c), (d) by name, and what the harness chooses by itself."""
         everything = choose(self.members * max(self.case.packs), self.facts, self.runs)
         workers = everything.workers
-        single = Reading("(c) harness, one trial at a time", 1, 1, everything.program, self.case.single_trials)
-        packs = [Reading(f"(d) packs of {pack}", pack, workers, everything.program, _whole(pack * workers)) for pack in self.case.packs]
-        chosen = Reading("harness, as it chooses", everything.pack, workers, everything.program, _whole(everything.pack * workers))
-        plain = [Reading(name, 1, 1, "plain", 1) for name in ("(a) DataLoader, hooks, log_metric", "(a) the same, log_metrics", "(b) tensors on the device, no tracking")]
+        single = Reading(
+            "(c) harness, one trial at a time", 1, 1, everything.program, self.case.single_trials
+        )
+        packs = [
+            Reading(
+                f"(d) packs of {pack}", pack, workers, everything.program, _whole(pack * workers)
+            )
+            for pack in self.case.packs
+        ]
+        chosen = Reading(
+            "harness, as it chooses",
+            everything.pack,
+            workers,
+            everything.program,
+            _whole(everything.pack * workers),
+        )
+        plain = [
+            Reading(name, 1, 1, "plain", 1)
+            for name in (
+                "(a) DataLoader, hooks, log_metric",
+                "(a) the same, log_metrics",
+                "(b) tensors on the device, no tracking",
+            )
+        ]
         return [*plain, single, *packs, chosen]
 
     def take(self, reading: Reading) -> None:
@@ -133,15 +178,28 @@ class _Bench:
         before = machine.peak_memory(self.device)
         if reading.program == "plain":
             logged = reading.name.startswith("(a)")
-            reading.seconds.append(self._plain(logged, self.log_one if reading.name.endswith("log_metric") else self.log_dict))
+            reading.seconds.append(
+                self._plain(
+                    logged, self.log_one if reading.name.endswith("log_metric") else self.log_dict
+                )
+            )
             reading.step_rate.append(self._plain_steps(logged))
         else:
-            seconds, shares = self._sweep(reading.trials, reading.pack, reading.workers, reading.program)
+            seconds, shares = self._sweep(
+                reading.trials, reading.pack, reading.workers, reading.program
+            )
             reading.seconds.append(seconds)
             reading.shares.append(shares)
         reading.peak_bytes.append(machine.peak_memory(self.device) - before)
         if reading.program != "plain":
-            copies = Measurement(self.trial, self.facts.shape, self.facts.classes, self.device, lambda size: pack_data([self.view.prepared] * size, 2, self.device, "auto"), self.plan)
+            copies = Measurement(
+                self.trial,
+                self.facts.shape,
+                self.facts.classes,
+                self.device,
+                lambda size: pack_data([self.view.prepared] * size, 2, self.device, "auto"),
+                self.plan,
+            )
             reading.step_rate.append(copies(Choice(reading.program, reading.pack, reading.workers)))
 
     def _plain(self, logged: bool, log: Log) -> float:
@@ -168,9 +226,16 @@ class _Bench:
 
     def _plain_trial(self, logged: bool) -> PlainTrial:
         prepared, samples = self.view.prepared, self.trial.spec["probe"]["samples"]
-        training, validation, test = ((split.images, split.labels) for split in (prepared.training, prepared.validation, prepared.test))
-        data = PlainData(training, validation, test, (validation[0][:samples], validation[1][:samples]))
-        return PlainTrial(self.trial, data, self.plan, self.facts.shape, self.facts.classes, self.device, logged)
+        training, validation, test = (
+            (split.images, split.labels)
+            for split in (prepared.training, prepared.validation, prepared.test)
+        )
+        data = PlainData(
+            training, validation, test, (validation[0][:samples], validation[1][:samples])
+        )
+        return PlainTrial(
+            self.trial, data, self.plan, self.facts.shape, self.facts.classes, self.device, logged
+        )
 
     @contextlib.contextmanager
     def _run(self, logged: bool) -> Iterator[None]:
@@ -180,17 +245,42 @@ class _Bench:
         import mlflow
 
         with mlflow.start_run():
-            mlflow.log_params({"depth": self.trial.spec["depth"], "width": self.trial.spec["width"], "seed": self.trial.seed, "learning_rate": self.trial.spec["optimizer"]["learning_rate"]})
+            mlflow.log_params(
+                {
+                    "depth": self.trial.spec["depth"],
+                    "width": self.trial.spec["width"],
+                    "seed": self.trial.seed,
+                    "learning_rate": self.trial.spec["optimizer"]["learning_rate"],
+                }
+            )
             yield
 
-    def _sweep(self, trials: int, pack: int, workers: int, program: str) -> tuple[float, dict[str, float]]:
+    def _sweep(
+        self, trials: int, pack: int, workers: int, program: str
+    ) -> tuple[float, dict[str, float]]:
         """Seconds for a multirun of new seeds as a user starts it, and the shares of its parts."""
         size = min(_SEEDS_OF_JOB, trials)
-        jobs = ",".join(f"[{','.join(str(next(self.seeds)) for _ in range(size))}]" for _ in range(trials // size))
-        overrides = [*self.case.overrides, *self.case.extra, f"runs={self.runs}", f"device={self.device}", f"seeds={jobs}"]
-        launcher = [f"hydra.launcher.pack={pack}", f"hydra.launcher.workers={workers}", f"hydra.launcher.program={program}"]
+        jobs = ",".join(
+            f"[{','.join(str(next(self.seeds)) for _ in range(size))}]"
+            for _ in range(trials // size)
+        )
+        overrides = [
+            *self.case.overrides,
+            *self.case.extra,
+            f"runs={self.runs}",
+            f"device={self.device}",
+            f"seeds={jobs}",
+        ]
+        launcher = [
+            f"hydra.launcher.pack={pack}",
+            f"hydra.launcher.workers={workers}",
+            f"hydra.launcher.program={program}",
+        ]
         seconds, shares = watched_sweep([*overrides, *launcher], self.device)
-        left = trials - sum(Store(self.runs).is_done(trial.trial_id) for trial in (member.trial for member in self._trained(jobs)))
+        left = trials - sum(
+            Store(self.runs).is_done(trial.trial_id)
+            for trial in (member.trial for member in self._trained(jobs))
+        )
         if left:
             raise RuntimeError(f"{left} of {trials} trials of the benchmark have no result")
         return seconds, shares
@@ -213,7 +303,9 @@ def watched_sweep(overrides: list[str], device: torch.device) -> tuple[float, di
         seconds = time.perf_counter() - started
     workers = max(watch.at_once[part] for part in _IN_WORKERS)
     shares = {part: watch.seconds[part] / workers / seconds for part in _IN_WORKERS}
-    shares["tracking"] = (watch.processor["tracking"] + watch.processor["opening the tracker"]) / workers / seconds
+    shares["tracking"] = (
+        (watch.processor["tracking"] + watch.processor["opening the tracker"]) / workers / seconds
+    )
     return seconds, shares | {"Hydra": 1.0 - watch.seconds["everything but Hydra"] / seconds}
 
 
@@ -229,7 +321,11 @@ def _mlflow(folder: Path) -> tuple[Log, Log]:
     import mlflow
 
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'plain.db'}")
-    mlflow.set_experiment(experiment_id=mlflow.create_experiment("plain", artifact_location=(folder / "plain").as_uri()))
+    mlflow.set_experiment(
+        experiment_id=mlflow.create_experiment(
+            "plain", artifact_location=(folder / "plain").as_uri()
+        )
+    )
 
     def log_one(metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
@@ -244,7 +340,11 @@ def command_line(*arguments: str) -> Iterator[None]:
     before = sys.argv
     sys.argv = ["harness.train", *arguments]
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stderr(nowhere),
+            contextlib.redirect_stdout(nowhere),
+        ):
             yield
     finally:
         sys.argv = before

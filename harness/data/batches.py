@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from harness.data.gpu_memory import free_gpu_memory
 from harness.errors import RequestError
-from harness.gpu_memory import free_gpu_memory
 
 # How much of a GPU's free memory `residency=auto` may fill with images; networks, gradients and taps need the rest.
 RESIDENT_SHARE = 0.5
@@ -43,6 +43,7 @@ def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
         seeds: int64 (trials,).
         epoch: counted from 0.
         samples: how many samples there are.
+
     Returns:
         int64 (trials, samples); every row is a permutation of 0..samples-1.
     """
@@ -70,7 +71,13 @@ class Source(Protocol):
 class Resident:
     """All variants on the device."""
 
-    def __init__(self, variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self,
+        variants: Sequence[Tensor],
+        labels: Tensor,
+        variant_of_trial: Sequence[int],
+        device: torch.device,
+    ) -> None:
         self.samples, self.index_device = _samples(variants, variant_of_trial), device
         self._rows = _Rows(variants, variant_of_trial, device)
         self._labels = labels.to(device)
@@ -86,7 +93,13 @@ class Resident:
 class Streamed:
     """All variants in host memory; a thread gathers the next batch, into pinned memory if the device is a GPU."""
 
-    def __init__(self, variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self,
+        variants: Sequence[Tensor],
+        labels: Tensor,
+        variant_of_trial: Sequence[int],
+        device: torch.device,
+    ) -> None:
         self.samples, self.index_device = _samples(variants, variant_of_trial), torch.device("cpu")
         self._device = device
         self._pinned = device.type == "cuda"
@@ -115,10 +128,18 @@ class Streamed:
     def _send(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         # The allocator of pinned memory keeps a block until its copy is done, so nobody needs to wait for it here.
         images, labels = batch
-        return images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+        return images.to(self._device, non_blocking=True), labels.to(
+            self._device, non_blocking=True
+        )
 
 
-def make_source(variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Sequence[int], device: torch.device, residency: str = "auto") -> Source:
+def make_source(
+    variants: Sequence[Tensor],
+    labels: Tensor,
+    variant_of_trial: Sequence[int],
+    device: torch.device,
+    residency: str = "auto",
+) -> Source:
     """A source over one set of training images in one or more preprocessings and doses.
 
     Args:
@@ -127,36 +148,56 @@ def make_source(variants: Sequence[Tensor], labels: Tensor, variant_of_trial: Se
         variant_of_trial: which variant each trial reads.
         residency: `resident` on the device, `streamed` from the host, or `auto`: resident on a CPU, and on a GPU when the
             images fill no more than `RESIDENT_SHARE` of its free memory.
+
     Raises:
         RequestError: unknown residency, or `resident` and the images exceed the GPU's free memory.
     """
     if residency not in RESIDENCIES:
-        raise RequestError(f"dataset.residency={residency}: expected one of {', '.join(RESIDENCIES)}")
+        raise RequestError(
+            f"dataset.residency={residency}: expected one of {', '.join(RESIDENCIES)}"
+        )
     device = torch.device(device)
     if residency == "streamed":
         return Streamed(variants, labels, variant_of_trial, device)
     if device.type == "cuda":
-        needed, free = sum(images.numel() * images.element_size() for images in variants), free_gpu_memory(device)
+        needed, free = (
+            sum(images.numel() * images.element_size() for images in variants),
+            free_gpu_memory(device),
+        )
         if residency == "auto" and needed > RESIDENT_SHARE * free:
             return Streamed(variants, labels, variant_of_trial, device)
         if needed > free:
-            raise RequestError(f"dataset.residency=resident: the images need {needed / 2**30:.1f} GiB and {device} has {free / 2**30:.1f} GiB free; use dataset.residency=streamed")
+            raise RequestError(
+                f"dataset.residency=resident: the images need {needed / 2**30:.1f} GiB and {device} has {free / 2**30:.1f} GiB free; use dataset.residency=streamed"
+            )
     return Resident(variants, labels, variant_of_trial, device)
 
 
 class _Rows:
     """The images of all variants as rows of one matrix, so that any pack's batch is one `index_select`."""
 
-    def __init__(self, variants: Sequence[Tensor], variant_of_trial: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, variants: Sequence[Tensor], variant_of_trial: Sequence[int], device: torch.device
+    ) -> None:
         self._shape = variants[0].shape[1:]
         moved = [images.to(device).flatten(1) for images in variants]
         self._matrix = moved[0] if len(moved) == 1 else torch.cat(moved)
         starts = list(itertools.accumulate((len(images) for images in variants), initial=0))
-        self._offsets = torch.tensor([[starts[variant]] for variant in variant_of_trial], device=device) if len(moved) > 1 else None
+        self._offsets = (
+            torch.tensor([[starts[variant]] for variant in variant_of_trial], device=device)
+            if len(moved) > 1
+            else None
+        )
 
     def __call__(self, indices: Tensor, pinned: bool = False) -> Tensor:
         rows = (indices if self._offsets is None else indices + self._offsets).flatten()
-        images = torch.empty(len(rows), self._matrix.shape[1], dtype=self._matrix.dtype, device=self._matrix.device, pin_memory=pinned)
+        images = torch.empty(
+            len(rows),
+            self._matrix.shape[1],
+            dtype=self._matrix.dtype,
+            device=self._matrix.device,
+            pin_memory=pinned,
+        )
         torch.index_select(self._matrix, 0, rows, out=images)
         return images.view(*indices.shape, *self._shape)
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from harness.configuration.schema import PROJECT_ROOT, DatasetConfig
 from harness.data import folders
 from harness.data.splits import SplitSizes, split_sizes
 from harness.errors import RequestError
 from harness.registry import unknown
-from harness.schema import PROJECT_ROOT, DatasetConfig
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,17 @@ def facts(config: DatasetConfig) -> Facts:
     if config.name == "image_folder":
         listing = folders.listing(folder_root(config))
         shape = folders.image_shape(listing, config.image_size)
-        return Facts(config.name, shape, len(expected_classes(config, listing)), folder_sizes(config, listing).training)
-    shape, classes = (tuple(config.shape), config.classes) if config.name == "gaussian" else (PUBLISHED[config.name].shape, PUBLISHED[config.name].classes)
+        return Facts(
+            config.name,
+            shape,
+            len(expected_classes(config, listing)),
+            folder_sizes(config, listing).training,
+        )
+    shape, classes = (
+        (tuple(config.shape), config.classes)
+        if config.name == "gaussian"
+        else (PUBLISHED[config.name].shape, PUBLISHED[config.name].classes)
+    )
     return Facts(config.name, shape, classes, sizes(config).training)
 
 
@@ -72,7 +81,11 @@ def fingerprint(config: DatasetConfig) -> str | None:
         RequestError: the folder is missing, empty or cannot be read.
     """
     check(config)
-    return folders.digest(folders.listing(folder_root(config))) if config.name == "image_folder" else None
+    return (
+        folders.digest(folders.listing(folder_root(config)))
+        if config.name == "image_folder"
+        else None
+    )
 
 
 def check(config: DatasetConfig) -> None:
@@ -87,11 +100,17 @@ def check(config: DatasetConfig) -> None:
     for option in sorted({option for options in _OPTIONS.values() for option in options}):
         takers = [name for name, options in _OPTIONS.items() if option in options]
         if getattr(config, option) is not None and config.name not in takers:
-            raise RequestError(f"dataset.{option}={getattr(config, option)}: dataset={config.name} takes no such option; it belongs to {', '.join(takers)}")
+            raise RequestError(
+                f"dataset.{option}={getattr(config, option)}: dataset={config.name} takes no such option; it belongs to {', '.join(takers)}"
+            )
     if config.split_seed < 0:
-        raise RequestError(f"dataset.split_seed={config.split_seed}: expected an integer of at least 0")
+        raise RequestError(
+            f"dataset.split_seed={config.split_seed}: expected an integer of at least 0"
+        )
     if config.image_size is not None and config.image_size < 1:
-        raise RequestError(f"dataset.image_size={config.image_size}: expected an integer of at least 1 (pixels a side)")
+        raise RequestError(
+            f"dataset.image_size={config.image_size}: expected an integer of at least 1 (pixels a side)"
+        )
     if config.name == "gaussian":
         _check_gaussian(config)
 
@@ -100,17 +119,39 @@ def sizes(config: DatasetConfig) -> SplitSizes:
     """The split sizes of a data set whose number of samples is known without looking."""
     where = f"dataset={config.name}"
     if config.name == "gaussian":
-        return split_sizes(config.samples, config.validation_share, config.test_share, config.training_samples, where)
+        return split_sizes(
+            config.samples,
+            config.validation_share,
+            config.test_share,
+            config.training_samples,
+            where,
+        )
     known = PUBLISHED[config.name]
-    return split_sizes(known.samples, config.validation_share, config.test_share, config.training_samples, where, own_test=known.test)
+    return split_sizes(
+        known.samples,
+        config.validation_share,
+        config.test_share,
+        config.training_samples,
+        where,
+        own_test=known.test,
+    )
 
 
 def folder_sizes(config: DatasetConfig, listing: folders.Listing) -> SplitSizes:
     """The split sizes of a user's folder: its own validation and test folders count where there are any."""
-    own = {name: len(listing.splits[name]) if name in listing.splits else None for name in ("validation", "test")}
+    own = {
+        name: len(listing.splits[name]) if name in listing.splits else None
+        for name in ("validation", "test")
+    }
     where = f"dataset.root={listing.root}"
     return split_sizes(
-        len(listing.splits["training"]), config.validation_share, config.test_share, config.training_samples, where, own_test=own["test"], own_validation=own["validation"]
+        len(listing.splits["training"]),
+        config.validation_share,
+        config.test_share,
+        config.training_samples,
+        where,
+        own_test=own["test"],
+        own_validation=own["validation"],
     )
 
 
@@ -118,13 +159,19 @@ def expected_classes(config: DatasetConfig, listing: folders.Listing) -> tuple[s
     """The class folders, which must be as many as `dataset.classes` says where it says so."""
     found = listing.classes
     if config.classes is not None and config.classes != len(found):
-        raise RequestError(f"dataset.classes={config.classes}: {listing.root} holds {len(found)} class folders ({_shortened(found)}); leave dataset.classes out, or mend the folder")
+        raise RequestError(
+            f"dataset.classes={config.classes}: {listing.root} holds {len(found)} class folders ({_shortened(found)}); leave dataset.classes out, or mend the folder"
+        )
     return found
 
 
 def data_root(config: DatasetConfig) -> Path:
     """The absolute folder of a named data set: `dataset.root`, or `data/` beside the package."""
-    return Path(config.root).expanduser().resolve() if config.root is not None else PROJECT_ROOT / "data"
+    return (
+        Path(config.root).expanduser().resolve()
+        if config.root is not None
+        else PROJECT_ROOT / "data"
+    )
 
 
 def folder_root(config: DatasetConfig) -> Path:
@@ -134,7 +181,9 @@ def folder_root(config: DatasetConfig) -> Path:
         RequestError: none was given.
     """
     if config.root is None:
-        raise RequestError("dataset.root is missing: dataset=image_folder needs the folder that holds one sub-folder per class")
+        raise RequestError(
+            "dataset.root is missing: dataset=image_folder needs the folder that holds one sub-folder per class"
+        )
     return data_root(config)
 
 
@@ -144,14 +193,20 @@ def _check_gaussian(config: DatasetConfig) -> None:
             raise RequestError(f"dataset.{option} is missing: dataset=gaussian needs it")
     shape = list(config.shape)
     if len(shape) != 3 or min(shape) < 1:
-        raise RequestError(f"dataset.shape={shape}: expected three integers of at least 1, [channels,height,width]")
+        raise RequestError(
+            f"dataset.shape={shape}: expected three integers of at least 1, [channels,height,width]"
+        )
     if config.classes < 2:
         raise RequestError(f"dataset.classes={config.classes}: expected an integer of at least 2")
     if config.samples < config.classes:
-        raise RequestError(f"dataset.samples={config.samples}: expected at least as many samples as classes ({config.classes})")
+        raise RequestError(
+            f"dataset.samples={config.samples}: expected at least as many samples as classes ({config.classes})"
+        )
     ratio, pixels = config.participation_ratio, prod(shape)
     if ratio is not None and not 1 <= ratio <= pixels:
-        raise RequestError(f"dataset.participation_ratio={ratio}: expected a number from 1 to {pixels}, the number of pixels of shape {shape}")
+        raise RequestError(
+            f"dataset.participation_ratio={ratio}: expected a number from 1 to {pixels}, the number of pixels of shape {shape}"
+        )
 
 
 def _shortened(names: tuple[str, ...]) -> str:

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from harness.configuration.schema import DatasetConfig
 from harness.data import catalog, folders, gaussian
 from harness.data.published import read_published
 from harness.data.splits import SplitSizes, stratified_order
 from harness.errors import RequestError
 from harness.registry import Registry
-from harness.schema import DatasetConfig
 
 datasets: Registry = Registry("dataset")
 
@@ -58,9 +58,16 @@ def load(config: DatasetConfig) -> ImageSet:
         RequestError: whatever is wrong with the request or the files, in one line.
     """
     catalog.check(config)
-    fields = asdict(config) | {"residency": "auto", "shape": tuple(config.shape) if config.shape is not None else None}
+    fields = asdict(config) | {
+        "residency": "auto",
+        "shape": tuple(config.shape) if config.shape is not None else None,
+    }
     # A user may add an image between two loads: the files are part of the key.
-    files = tuple(folders.listing(catalog.folder_root(config)).files) if config.name == "image_folder" else ()
+    files = (
+        tuple(folders.listing(catalog.folder_root(config)).files)
+        if config.name == "image_folder"
+        else ()
+    )
     return _load(tuple(sorted(fields.items())), files)
 
 
@@ -86,24 +93,43 @@ def _digits_of_scikit_learn() -> tuple[NDArray[np.float64], NDArray[np.float64]]
 def _digits(config: DatasetConfig) -> ImageSet:
     pixels, labels = _digits_of_scikit_learn()
     # 0..16 in the file; every image set is kept on the scale 0..255.
-    images = (pixels.reshape(-1, *catalog.PUBLISHED["digits"].shape) * (255.0 / 16.0)).astype(np.float32)
-    return _cut(config, images, labels.astype(np.int64), catalog.PUBLISHED["digits"].classes, catalog.sizes(config))
+    images = (pixels.reshape(-1, *catalog.PUBLISHED["digits"].shape) * (255.0 / 16.0)).astype(
+        np.float32
+    )
+    return _cut(
+        config,
+        images,
+        labels.astype(np.int64),
+        catalog.PUBLISHED["digits"].classes,
+        catalog.sizes(config),
+    )
 
 
 @datasets.register("gaussian")
 def _gaussian(config: DatasetConfig) -> ImageSet:
     sizes = catalog.sizes(config)
-    images, labels = gaussian.draw(config.samples, tuple(config.shape), config.classes, config.participation_ratio)
+    images, labels = gaussian.draw(
+        config.samples, tuple(config.shape), config.classes, config.participation_ratio
+    )
     return _cut(config, images, labels, config.classes, sizes, full_scale=None)
 
 
 @datasets.register("image_folder")
 def _image_folder(config: DatasetConfig) -> ImageSet:
     listing = folders.listing(catalog.folder_root(config))
-    classes, sizes = catalog.expected_classes(config, listing), catalog.folder_sizes(config, listing)
+    classes, sizes = (
+        catalog.expected_classes(config, listing),
+        catalog.folder_sizes(config, listing),
+    )
     shape = folders.image_shape(listing, config.image_size)
     deep = folders.is_deep(listing)
-    read = {name: (folders.read_images(files, shape, config.image_size is not None, deep), np.array([file.label for file in files])) for name, files in listing.splits.items()}
+    read = {
+        name: (
+            folders.read_images(files, shape, config.image_size is not None, deep),
+            np.array([file.label for file in files]),
+        )
+        for name, files in listing.splits.items()
+    }
     own = {name: _split(*arrays) for name, arrays in read.items() if name != "training"}
     image_set = _cut(config, *read["training"], len(classes), sizes, own=own)
     if config.training_samples is None:
@@ -114,7 +140,14 @@ def _image_folder(config: DatasetConfig) -> ImageSet:
 def _published(config: DatasetConfig) -> ImageSet:
     sizes = catalog.sizes(config)
     (images, labels), test = read_published(config)
-    return _cut(config, images, labels, catalog.PUBLISHED[config.name].classes, sizes, own={"test": _split(*test)})
+    return _cut(
+        config,
+        images,
+        labels,
+        catalog.PUBLISHED[config.name].classes,
+        sizes,
+        own={"test": _split(*test)},
+    )
 
 
 for _name in ("mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100", "svhn"):
@@ -133,16 +166,25 @@ def _cut(
     """Cut test, validation and training, in this order, from the stratified order; `own` splits are not cut."""
     order, start = stratified_order(labels, config.split_seed), 0
     splits = dict(own or {})
-    for name, size in (("test", sizes.test), ("validation", sizes.validation), ("training", sizes.training)):
+    for name, size in (
+        ("test", sizes.test),
+        ("validation", sizes.validation),
+        ("training", sizes.training),
+    ):
         if name not in splits:
             chosen = order[start : start + size]
             splits[name] = _split(images[chosen], labels[chosen])
             start += size
-    return ImageSet(config.name, classes, splits["training"], splits["validation"], splits["test"], full_scale)
+    return ImageSet(
+        config.name, classes, splits["training"], splits["validation"], splits["test"], full_scale
+    )
 
 
 def _split(images: NDArray[np.uint8] | NDArray[np.float32], labels: NDArray[np.int64]) -> Split:
-    return Split(torch.from_numpy(np.require(images, requirements=["C", "W"])), torch.from_numpy(np.require(labels, requirements=["C", "W"])))
+    return Split(
+        torch.from_numpy(np.require(images, requirements=["C", "W"])),
+        torch.from_numpy(np.require(labels, requirements=["C", "W"])),
+    )
 
 
 def _check_every_class(listing: folders.Listing, image_set: ImageSet) -> None:
@@ -150,4 +192,6 @@ def _check_every_class(listing: folders.Listing, image_set: ImageSet) -> None:
     for label, name in enumerate(listing.classes):
         if label not in present:
             count = sum(file.label == label for file in listing.splits["training"])
-            raise RequestError(f"dataset.root={listing.root}: class {name!r} has {count} image(s), too few for the splits: none is left to train on; add images, or lower dataset.validation_share and dataset.test_share")
+            raise RequestError(
+                f"dataset.root={listing.root}: class {name!r} has {count} image(s), too few for the splits: none is left to train on; add images, or lower dataset.validation_share and dataset.test_share"
+            )

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLIT_FOLDERS = {"training": ("train", "training"), "validation": ("validation", "val", "valid"), "test": ("test",)}
+SPLIT_FOLDERS = {
+    "training": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test",),
+}
 
 # Modes in which a pixel is one brightness; all else is read as red, green and blue.
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
@@ -57,14 +61,22 @@ def listing(root: Path) -> Listing:
         RequestError: no folder, no images, one class only, or a split folder with a class that `train` lacks.
     """
     if not root.is_dir():
-        raise RequestError(f"dataset.root={root}: no such folder; expected a folder that holds one sub-folder of images per class")
+        raise RequestError(
+            f"dataset.root={root}: no such folder; expected a folder that holds one sub-folder of images per class"
+        )
     present = _split_folders(root)
     classes = tuple(path.name for path in _subfolders(present["training"]))
     if not classes:
-        raise RequestError(f"dataset.root={present['training']}: empty, no class folders in it; expected one sub-folder of images per class")
+        raise RequestError(
+            f"dataset.root={present['training']}: empty, no class folders in it; expected one sub-folder of images per class"
+        )
     if len(classes) == 1:
-        raise RequestError(f"dataset.root={present['training']}: one class folder only ({classes[0]}); expected at least two")
-    return Listing(root, classes, {name: _images(folder, classes) for name, folder in present.items()})
+        raise RequestError(
+            f"dataset.root={present['training']}: one class folder only ({classes[0]}); expected at least two"
+        )
+    return Listing(
+        root, classes, {name: _images(folder, classes) for name, folder in present.items()}
+    )
 
 
 def image_shape(listing: Listing, image_size: int | None) -> tuple[int, int, int]:
@@ -97,7 +109,9 @@ def is_deep(listing: Listing) -> bool:
     return any(_finer(mode) for mode, _, _ in _headers(tuple(listing.files)))
 
 
-def read_images(files: tuple[ImageFile, ...], shape: tuple[int, int, int], resize: bool, deep: bool) -> NDArray[np.uint8] | NDArray[np.float32]:
+def read_images(
+    files: tuple[ImageFile, ...], shape: tuple[int, int, int], resize: bool, deep: bool
+) -> NDArray[np.uint8] | NDArray[np.float32]:
     """Pixels (samples, channels, height, width) on the scale 0..255: uint8, or float32 if `deep`.
 
     With `resize`, an image is cropped at its centre to the shape's proportions and scaled to it.
@@ -113,13 +127,20 @@ def read_images(files: tuple[ImageFile, ...], shape: tuple[int, int, int], resiz
 
 def _split_folders(root: Path) -> dict[str, Path]:
     # A folder `train` without folders in it is a class of its own: pictures of trains.
-    present = {name: root / alias for name, aliases in SPLIT_FOLDERS.items() for alias in aliases if (root / alias).is_dir() and _subfolders(root / alias)}
+    present = {
+        name: root / alias
+        for name, aliases in SPLIT_FOLDERS.items()
+        for alias in aliases
+        if (root / alias).is_dir() and _subfolders(root / alias)
+    }
     return present if "training" in present else {"training": root}
 
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        return sorted(
+            path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
+        )
     except OSError as error:
         raise RequestError(f"dataset.root: {folder} cannot be read: {error.strerror}") from error
 
@@ -128,22 +149,34 @@ def _images(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFile, ...]:
     found = [path.name for path in _subfolders(folder)]
     strange = [name for name in found if name not in classes]
     if strange:
-        raise RequestError(f"dataset.root: {folder} has a class folder {strange[0]!r} that the training folder lacks; its classes: {', '.join(classes[:10])}")
+        raise RequestError(
+            f"dataset.root: {folder} has a class folder {strange[0]!r} that the training folder lacks; its classes: {', '.join(classes[:10])}"
+        )
     files: list[ImageFile] = []
     for name in found:
-        members = sorted(path for path in (folder / name).rglob("*") if _is_image(path.relative_to(folder)) and path.is_file())
+        members = sorted(
+            path
+            for path in (folder / name).rglob("*")
+            if _is_image(path.relative_to(folder)) and path.is_file()
+        )
         if not members:
-            raise RequestError(f"dataset.root: {folder / name} holds no images; expected files that end in {', '.join(EXTENSIONS)}")
+            raise RequestError(
+                f"dataset.root: {folder / name} holds no images; expected files that end in {', '.join(EXTENSIONS)}"
+            )
         for path in members:
             state = path.stat()
             files.append(ImageFile(path, classes.index(name), state.st_size, state.st_mtime_ns))
     if not files:
-        raise RequestError(f"dataset.root: {folder} is empty; expected one sub-folder of images per class")
+        raise RequestError(
+            f"dataset.root: {folder} is empty; expected one sub-folder of images per class"
+        )
     return tuple(files)
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+    return path.suffix.lower() in EXTENSIONS and not any(
+        part.startswith(".") for part in path.parts
+    )
 
 
 @functools.cache
@@ -161,13 +194,19 @@ def _header(path: Path) -> tuple[str, int, int]:
         raise _unreadable(path, error) from error
 
 
-def _pixels(path: Path, shape: tuple[int, int, int], resize: bool) -> NDArray[np.uint8] | NDArray[np.float32]:
+def _pixels(
+    path: Path, shape: tuple[int, int, int], resize: bool
+) -> NDArray[np.uint8] | NDArray[np.float32]:
     from PIL import Image, ImageOps
 
     channels, height, width = shape
     try:
         with Image.open(path) as image:
-            plain = Image.fromarray(_unit_floats(path, image)) if _finer(image.mode) else image.convert("L" if channels == 1 else "RGB")
+            plain = (
+                Image.fromarray(_unit_floats(path, image))
+                if _finer(image.mode)
+                else image.convert("L" if channels == 1 else "RGB")
+            )
             if resize:
                 plain = ImageOps.fit(plain, (width, height), method=Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -181,9 +220,13 @@ def _unit_floats(path: Path, image: Image.Image) -> NDArray[np.float32]:
     top = 1 if image.mode == "F" else 65535
     pixels = np.asarray(image, dtype=np.float32)
     if not np.isfinite(pixels).all():
-        raise RequestError(f"{path}: a pixel is not a finite number (NaN or infinite); mend or remove the image")
+        raise RequestError(
+            f"{path}: a pixel is not a finite number (NaN or infinite); mend or remove the image"
+        )
     if pixels.min() < 0 or pixels.max() > top:
-        raise RequestError(f"{path}: pixels from {pixels.min():g} to {pixels.max():g}; expected 0 to {top} for an image of mode {image.mode}")
+        raise RequestError(
+            f"{path}: pixels from {pixels.min():g} to {pixels.max():g}; expected 0 to {top} for an image of mode {image.mode}"
+        )
     return pixels / np.float32(top)
 
 

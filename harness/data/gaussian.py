@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 _SEED = 20170608
 
 
-def draw(samples: int, shape: tuple[int, int, int], classes: int, participation_ratio: float | None) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def draw(
+    samples: int, shape: tuple[int, int, int], classes: int, participation_ratio: float | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Inputs (samples, channels, height, width) with mean 0 and mean variance 1, and the labels of a linear teacher.
 
     The covariance is the identity or, with a participation ratio, a power law over a random orthonormal basis. The teacher

@@ -23,13 +23,21 @@ def find(folders: list[Path]) -> dict[str, tuple[Path, Path]] | None:
     """The images and labels of both splits in the first folder that has all four files, plain or as `.gz`; else None."""
     for folder in folders:
         if not missing(folder):
-            return {split: (_plain_or_packed(folder / images), _plain_or_packed(folder / labels)) for split, (images, labels) in FILES.items()}
+            return {
+                split: (_plain_or_packed(folder / images), _plain_or_packed(folder / labels))
+                for split, (images, labels) in FILES.items()
+            }
     return None
 
 
 def missing(folder: Path) -> list[str]:
     """The names of the files that `folder` has neither plain nor as `.gz`."""
-    return [name for names in FILES.values() for name in names if not _plain_or_packed(folder / name).is_file()]
+    return [
+        name
+        for names in FILES.values()
+        for name in names
+        if not _plain_or_packed(folder / name).is_file()
+    ]
 
 
 def read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -45,15 +53,21 @@ def read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
     header = 4 + 4 * len(shape)
     expected = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTE, len(shape), *shape)
     if content[:header] != expected:
-        raise damaged(path, f"its header is not that of an IDX file of shape {'x'.join(map(str, shape))}")
+        raise damaged(
+            path, f"its header is not that of an IDX file of shape {'x'.join(map(str, shape))}"
+        )
     if len(content) != header + int(np.prod(shape)):
-        raise damaged(path, f"{len(content)} bytes where {header + int(np.prod(shape))} are expected")
+        raise damaged(
+            path, f"{len(content)} bytes where {header + int(np.prod(shape))} are expected"
+        )
     return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
 
 
 def damaged(path: Path, reason: str) -> RequestError:
     """The error for a data file that is not what it should be, with the mend."""
-    return RequestError(f"{path} is damaged: {reason}; delete it and run again with dataset.download=true, or put a good copy in its place")
+    return RequestError(
+        f"{path} is damaged: {reason}; delete it and run again with dataset.download=true, or put a good copy in its place"
+    )
 
 
 def _plain_or_packed(path: Path) -> Path:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.configuration.schema import PreprocessingConfig
 from harness.errors import RequestError
 from harness.registry import Registry
-from harness.schema import PreprocessingConfig
 
 # Maps float32 images (samples, channels, height, width) to float32 images of the same shape.
 Transform = Callable[[Tensor], Tensor]
@@ -39,7 +39,9 @@ class Fitted:
         result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
         for start in range(0, len(images), _CHUNK):
             part = self.transform(images[start : start + _CHUNK].to(torch.float32))
-            result[start : start + _CHUNK] = part if (self.scale, self.shift) == (1.0, 0.0) else part * self.scale + self.shift
+            result[start : start + _CHUNK] = (
+                part if (self.scale, self.shift) == (1.0, 0.0) else part * self.scale + self.shift
+            )
         return result
 
 
@@ -49,13 +51,21 @@ def fit(config: PreprocessingConfig, training_images: Tensor, full_scale: float 
     Args:
         full_scale: the value of full brightness (`ImageSet.full_scale`), by which `none` divides and which `raw` stretches to
             255. None where inputs are no brightnesses (the gaussian set): then `none` and `raw` leave them as they are.
+
     Raises:
         RequestError: unknown name, a value that is not finite, or zca with an epsilon that is not above 0.
     """
     transform = preprocessings[config.name]
     if training_images.is_floating_point() and not bool(torch.isfinite(training_images).all()):
-        raise RequestError("the training images hold a value that is not a finite number (NaN or infinite); mend the data set")
-    return Fitted(transform(config, training_images, full_scale), config.shift, config.scale, report(training_images))
+        raise RequestError(
+            "the training images hold a value that is not a finite number (NaN or infinite); mend the data set"
+        )
+    return Fitted(
+        transform(config, training_images, full_scale),
+        config.shift,
+        config.scale,
+        report(training_images),
+    )
 
 
 def report(images: Tensor) -> dict[str, int]:
@@ -83,7 +93,9 @@ def _global(config: PreprocessingConfig, images: Tensor, full_scale: float | Non
 
 
 @preprocessings.register("per_channel")
-def _per_channel(config: PreprocessingConfig, images: Tensor, full_scale: float | None) -> Transform:
+def _per_channel(
+    config: PreprocessingConfig, images: Tensor, full_scale: float | None
+) -> Transform:
     return _standardize_over(images, (0, 2, 3))
 
 
@@ -106,13 +118,15 @@ def _per_sample(config: PreprocessingConfig, images: Tensor, full_scale: float |
 
 @preprocessings.register("zca")
 def _zca(config: PreprocessingConfig, images: Tensor, full_scale: float | None) -> Transform:
-    """x -> U (S + epsilon s)^(-1/2) U' (x - m) with covariance U S U' and mean eigenvalue s (Bell and Sejnowski 1997).
+    """X -> U (S + epsilon s)^(-1/2) U' (x - m) with covariance U S U' and mean eigenvalue s (Bell and Sejnowski 1997).
 
     In units of s, epsilon means the same for every data set and brightness scale; the result's covariance has the
     eigenvalues S / (S + epsilon s).
     """
     if config.epsilon is None or not config.epsilon > 0:
-        raise RequestError(f"preprocessing.epsilon={config.epsilon}: expected a number above 0 for preprocessing=zca")
+        raise RequestError(
+            f"preprocessing.epsilon={config.epsilon}: expected a number above 0 for preprocessing=zca"
+        )
     mean, _ = _moments(images, (0,))
     kept = (images.amin(0) != images.amax(0)).flatten().to(torch.float64)
     covariance = torch.zeros(kept.numel(), kept.numel(), dtype=torch.float64, device=images.device)
@@ -146,7 +160,9 @@ def _moments(images: Tensor, dims: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     total = sum(part.sum(dims, keepdim=True) for part in _chunks(images))
     count = images.numel() / total.numel()
     mean = total / count
-    variance = sum((part - mean).square().sum(dims, keepdim=True) for part in _chunks(images)) / count
+    variance = (
+        sum((part - mean).square().sum(dims, keepdim=True) for part in _chunks(images)) / count
+    )
     return mean, variance
 
 

@@ -22,7 +22,9 @@ class SplitSizes:
 def hashes(seed: int, count: int) -> NDArray[np.uint64]:
     """`count` distinct 64-bit numbers, the first of the generator SplitMix64 (Steele, Lea and Flood, 2014) with that seed."""
     with np.errstate(over="ignore"):
-        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = np.uint64(seed) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return z ^ (z >> np.uint64(31))
@@ -43,7 +45,15 @@ def stratified_order(labels: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     return shuffled[np.argsort(place[shuffled], kind="stable")]
 
 
-def split_sizes(total: int, validation_share: float, test_share: float, training_samples: int | None, where: str, own_test: int | None = None, own_validation: int | None = None) -> SplitSizes:
+def split_sizes(
+    total: int,
+    validation_share: float,
+    test_share: float,
+    training_samples: int | None,
+    where: str,
+    own_test: int | None = None,
+    own_validation: int | None = None,
+) -> SplitSizes:
     """How many of `total` samples go where. Splits that the data set brings along (`own_...`) are not cut from them.
 
     Raises:
@@ -51,12 +61,16 @@ def split_sizes(total: int, validation_share: float, test_share: float, training
     """
     test = round(total * test_share) if own_test is None else own_test
     validation = round(total * validation_share) if own_validation is None else own_validation
-    training = total - (test if own_test is None else 0) - (validation if own_validation is None else 0)
+    training = (
+        total - (test if own_test is None else 0) - (validation if own_validation is None else 0)
+    )
     if min(test, validation, training) < 1:
         raise RequestError(
             f"{where}: {total} samples are too few for the splits (training {max(training, 0)}, validation {validation}, test {test}); "
             "give more samples, or change dataset.validation_share and dataset.test_share (their sum stays below 1)"
         )
     if training_samples is not None and not 1 <= training_samples <= training:
-        raise RequestError(f"dataset.training_samples={training_samples}: expected from 1 to {training}, the training split of {where}")
+        raise RequestError(
+            f"dataset.training_samples={training_samples}: expected from 1 to {training}, the training split of {where}"
+        )
     return SplitSizes(training_samples or training, validation, test)

@@ -51,15 +51,23 @@ def build_activation(spec: dict) -> nn.Module:
         return activations[name](**chosen)
     function = load_callable(name, "activation")
     try:
-        with torch.device("cpu"):  # a network is laid out on the meta device, where a function that looks at its values cannot run
+        with torch.device(
+            "cpu"
+        ):  # a network is laid out on the meta device, where a function that looks at its values cannot run
             probe = torch.linspace(-2.0, 2.0, 6).reshape(2, 3)
             entered = probe.clone()
             y = function(entered)
     except Exception as error:  # a user's code may raise anything; the message names it
-        raise RequestError(f"activation {name!r} raised {type(error).__name__}: {error}; expected a map of a tensor to a tensor of the same shape") from error
+        raise RequestError(
+            f"activation {name!r} raised {type(error).__name__}: {error}; expected a map of a tensor to a tensor of the same shape"
+        ) from error
     shape = getattr(y, "shape", None)
     if shape != probe.shape:
-        raise RequestError(f"activation {name!r} maps shape {tuple(probe.shape)} to {shape}; expected the same shape (it must act on every entry alone)")
+        raise RequestError(
+            f"activation {name!r} maps shape {tuple(probe.shape)} to {shape}; expected the same shape (it must act on every entry alone)"
+        )
     if not torch.equal(entered, probe):
-        raise RequestError(f"activation {name!r} writes over its input, which is measured too; expected a map to a new tensor")
+        raise RequestError(
+            f"activation {name!r} writes over its input, which is measured too; expected a map to a new tensor"
+        )
     return Elementwise(function, name)

@@ -24,7 +24,11 @@ architectures: Registry = Registry("architecture")
 @architectures.register("mlp")
 def build_mlp(spec: dict, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """A dense network: flatten, `depth` hidden layers of `width` units, and a linear readout."""
-    linear = StandardizedLinear if spec["normalization"]["name"] == "weight_standardization" else nn.Linear
+    linear = (
+        StandardizedLinear
+        if spec["normalization"]["name"] == "weight_standardization"
+        else nn.Linear
+    )
     inputs = prod(shape)
     width = inputs if spec["width"] == "input" else spec["width"]
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -38,15 +42,28 @@ def build_mlp(spec: dict, shape: tuple[int, int, int], classes: int) -> nn.Seque
 @architectures.register("cnn")
 def build_cnn(spec: dict, shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """A plain convolutional stack of `depth` layers with `width` channels, optional 2x2 pooling, and a linear readout."""
-    convolution = StandardizedConv2d if spec["normalization"]["name"] == "weight_standardization" else nn.Conv2d
+    convolution = (
+        StandardizedConv2d
+        if spec["normalization"]["name"] == "weight_standardization"
+        else nn.Conv2d
+    )
     architecture = spec["architecture"]
     channels, height, width = shape
     units, kernel = spec["width"], architecture["kernel_size"]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for index in range(spec["depth"]):
-        layer = _hidden(convolution(channels, units, kernel, padding=kernel // 2, padding_mode=architecture["padding"]), units, spec, spatial=True)
+        layer = _hidden(
+            convolution(
+                channels, units, kernel, padding=kernel // 2, padding_mode=architecture["padding"]
+            ),
+            units,
+            spec,
+            spatial=True,
+        )
         if pooled_after(architecture, index, height, width):
-            layer.add_module("pool", nn.MaxPool2d(2) if architecture["pool"] == "max" else nn.AvgPool2d(2))
+            layer.add_module(
+                "pool", nn.MaxPool2d(2) if architecture["pool"] == "max" else nn.AvgPool2d(2)
+            )
             height, width = height // 2, width // 2
         layers[layer_name(index)] = layer
         channels = units
@@ -81,7 +98,9 @@ def _hidden(weights: nn.Module, units: int, spec: dict, spatial: bool) -> nn.Seq
     layer["activation"] = build_activation(spec["activation"])
     if normalization is not None and after:
         layer["normalization"] = normalization
-    dropout = dropouts[spec["dropout"]["name"]](**{key: value for key, value in spec["dropout"].items() if key != "name"})
+    dropout = dropouts[spec["dropout"]["name"]](
+        **{key: value for key, value in spec["dropout"].items() if key != "name"}
+    )
     if dropout is not None:
         layer["dropout"] = dropout
     return nn.Sequential(layer)

@@ -28,6 +28,7 @@ def hashed_uniform(key: Tensor, step: Tensor, entries: int) -> Tensor:
         key: int64 scalar or (trials, 1), the trial's seed for this layer.
         step: int64 scalar, the training step.
         entries: how many numbers.
+
     Returns:
         float32 (entries,) or (trials, entries).
     """
@@ -88,4 +89,9 @@ dropouts.register("standard")(StandardDropout)
 dropouts.register("alpha")(AlphaDropout)
 
 # The rate at which alpha dropout's backward factor undoes SELU's chi_1 = 1.07157: gradients neither grow nor vanish.
-NEUTRAL_RATE = (0.5 * 1.0507009873554805**2 * (1.0 + 1.6732632423543772**2 * math.exp(2.0) * math.erfc(math.sqrt(2.0))) - 1.0) / SELU_FLOOR**2
+NEUTRAL_RATE = (
+    0.5
+    * 1.0507009873554805**2
+    * (1.0 + 1.6732632423543772**2 * math.exp(2.0) * math.erfc(math.sqrt(2.0)))
+    - 1.0
+) / SELU_FLOOR**2

@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from harness.networks.dropouts import StandardDropout
 from harness.networks.initializers import draw_bias, draw_weight, fans
-from harness.trial import purpose_seed
+from harness.seeding import purpose_seed
 
 
 @torch.no_grad()
-def initialize(network: nn.Module, initializer: dict, seed: int, state: dict[str, Tensor] | None = None) -> None:
+def initialize(
+    network: nn.Module, initializer: dict, seed: int, state: dict[str, Tensor] | None = None
+) -> None:
     """Draw weights and biases on the CPU and set dropout keys.
 
     The draws depend on (seed, module name, shape) alone: not on depth, companions or device, and arms that differ in
@@ -38,7 +40,9 @@ def initialize(network: nn.Module, initializer: dict, seed: int, state: dict[str
                 state[f"{prefix}bias"].copy_(bias)
         elif isinstance(module, StandardDropout):
             state[f"{prefix}key"].fill_(purpose_seed(seed, f"dropout/{name}"))
-        elif hasattr(module, "weight") and isinstance(module.weight, Tensor):  # a normalization's affine map
+        elif hasattr(module, "weight") and isinstance(
+            module.weight, Tensor
+        ):  # a normalization's affine map
             state[f"{prefix}weight"].fill_(1.0)
             if getattr(module, "bias", None) is not None:
                 state[f"{prefix}bias"].fill_(0.0)

@@ -18,7 +18,9 @@ from harness.registry import Registry
 initializers: Registry = Registry("initializer")
 
 # Variance of a standard normal truncated at two standard deviations: 1 - 4 phi(2) / (2 Phi(2) - 1).
-TRUNCATED_VARIANCE = 1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(math.sqrt(2.0))
+TRUNCATED_VARIANCE = 1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(
+    math.sqrt(2.0)
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,9 @@ Draw = Callable[[Tensor, Fans, Generator, dict], None]
 
 
 def _normal(variance: Callable[[Fans], float]) -> Draw:
-    return lambda weight, fan, generator, spec: weight.normal_(0.0, math.sqrt(variance(fan)), generator=generator)
+    return lambda weight, fan, generator, spec: weight.normal_(
+        0.0, math.sqrt(variance(fan)), generator=generator
+    )
 
 
 def _uniform(variance: Callable[[Fans], float]) -> Draw:
@@ -52,14 +56,18 @@ def _uniform(variance: Callable[[Fans], float]) -> Draw:
 
 def _truncated(std: Callable[[Fans], float]) -> Draw:
     def draw(weight: Tensor, fan: Fans, generator: Generator, spec: dict) -> None:
-        nn.init.trunc_normal_(weight, 0.0, std(fan), -2.0 * std(fan), 2.0 * std(fan), generator=generator)
+        nn.init.trunc_normal_(
+            weight, 0.0, std(fan), -2.0 * std(fan), 2.0 * std(fan), generator=generator
+        )
 
     return draw
 
 
 initializers.register("lecun_normal")(_normal(lambda fan: 1.0 / fan.fan_in))
 initializers.register("lecun_uniform")(_uniform(lambda fan: 1.0 / fan.fan_in))
-initializers.register("lecun_truncated")(_truncated(lambda fan: 1.0 / math.sqrt(fan.fan_in * TRUNCATED_VARIANCE)))
+initializers.register("lecun_truncated")(
+    _truncated(lambda fan: 1.0 / math.sqrt(fan.fan_in * TRUNCATED_VARIANCE))
+)
 initializers.register("lecun_truncated_raw")(_truncated(lambda fan: 1.0 / math.sqrt(fan.fan_in)))
 initializers.register("he_normal")(_normal(lambda fan: 2.0 / fan.fan_in))
 initializers.register("he_uniform")(_uniform(lambda fan: 2.0 / fan.fan_in))

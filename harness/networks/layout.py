@@ -43,7 +43,18 @@ def layer_sizes(spec: dict, shape: tuple[int, int, int], classes: int) -> list[L
     kernel = architecture["kernel_size"]
     for index in range(spec["depth"]):
         pooled = pooled_after(architecture, index, height, width)
-        sizes.append(LayerSize(f"layer_{index + 1:02d}", "conv2d", channels * kernel**2, spec["width"], height, width, kernel, pooled))
+        sizes.append(
+            LayerSize(
+                f"layer_{index + 1:02d}",
+                "conv2d",
+                channels * kernel**2,
+                spec["width"],
+                height,
+                width,
+                kernel,
+                pooled,
+            )
+        )
         height, width = (height // 2, width // 2) if pooled else (height, width)
         channels = spec["width"]
     positions = 1 if architecture["head"] == "average" else height * width
@@ -56,9 +67,15 @@ def check_layout(spec: dict, shape: tuple[int, int, int], classes: int) -> None:
     Raises:
         RequestError: an initializer or normalization that centres a unit's weights on a layer with fan-in 1.
     """
-    centring = [f"initializer={spec['initializer']['name']}"] * (spec["initializer"]["name"] == "lecun_exact")
-    centring += ["normalization=weight_standardization"] * (spec["normalization"]["name"] == "weight_standardization")
+    centring = [f"initializer={spec['initializer']['name']}"] * (
+        spec["initializer"]["name"] == "lecun_exact"
+    )
+    centring += ["normalization=weight_standardization"] * (
+        spec["normalization"]["name"] == "weight_standardization"
+    )
     centring += ["repair=center_rows"] * (spec.get("repair") == "center_rows")
     for size in layer_sizes(spec, shape, classes):
         if size.fan_in < 2 and centring:
-            raise RequestError(f"{centring[0]} with fan-in {size.fan_in} ({size.name}): a single weight cannot have sum 0; use a width of at least 2 or another choice")
+            raise RequestError(
+                f"{centring[0]} with fan-in {size.fan_in} ({size.name}): a single weight cannot have sum 0; use a width of at least 2 or another choice"
+            )

@@ -29,7 +29,9 @@ def correlations(reading: LayerReading) -> Columns:
     """
     standard = reading.standard_rows
     rows, count = standard.shape[1:]
-    units = torch.linspace(0, count - 1, min(count, _MOST_UNITS), device=standard.device).round().long()
+    units = (
+        torch.linspace(0, count - 1, min(count, _MOST_UNITS), device=standard.device).round().long()
+    )
     chosen = standard if len(units) == count else standard[:, :, units]
     correlation = chosen.transpose(1, 2) @ chosen / rows
     live = (~reading.constant[:, units]).sum(1).double()
@@ -39,7 +41,11 @@ def correlations(reading: LayerReading) -> Columns:
     fourth = (chosen.square() @ scale.square().unsqueeze(2)).double().square().sum((1, 2))
     gram = _Gram(correlation * scale.unsqueeze(1) * scale.unsqueeze(2), fourth, rows)
     return {
-        "mean_abs_correlation": torch.where(pairs > 0, (correlation.abs().sum((1, 2), dtype=torch.float64) - live) / pairs, torch.nan),
+        "mean_abs_correlation": torch.where(
+            pairs > 0,
+            (correlation.abs().sum((1, 2), dtype=torch.float64) - live) / pairs,
+            torch.nan,
+        ),
         "mean_abs_correlation_null": torch.full_like(live, _mean_abs_correlation(rows)),
         "participation_ratio": gram.participation_ratio(),
         "entropy_rank": gram.entropy_rank(),
@@ -53,18 +59,34 @@ def variance_law(reading: LayerReading) -> Columns:
     covariance and kappa the excess kurtosis of the weights. `input_participation_ratio` is corrected for the number of rows.
     `predicted_mean_drive`: Var_i(w_i . m) / mean_i v_i for independent weights, |m|^2 / tr S.
     """
-    variance = reading.row_moments.variance if reading.direct else unit_moments(reading.rows.outputs).variance
+    variance = (
+        reading.row_moments.variance
+        if reading.direct
+        else unit_moments(reading.rows.outputs).variance
+    )
     kurtosis = _excess_kurtosis(reading.weight, reading.omega)
-    columns = {"unit_variance_cv": variance.std(1, correction=0) / variance.mean(1), "weight_excess_kurtosis": kurtosis}
+    columns = {
+        "unit_variance_cv": variance.std(1, correction=0) / variance.mean(1),
+        "weight_excess_kurtosis": kurtosis,
+    }
     inputs = reading.rows.inputs
     if inputs is None:
-        return columns | absent(variance, "predicted_unit_variance_cv", "input_participation_ratio", "predicted_mean_drive")
+        return columns | absent(
+            variance,
+            "predicted_unit_variance_cv",
+            "input_participation_ratio",
+            "predicted_mean_drive",
+        )
     moments = reading.input_unit_moments if inputs is reading.inputs else unit_moments(inputs)
     gram = _gram(inputs, moments)
     diagonal = moments.variance.square().sum(1) / moments.variance.sum(1).square()
     squared = 2 * gram.square / gram.trace.square() + kurtosis * diagonal
     drive = moments.mean.square().sum(1) / moments.variance.sum(1)
-    return columns | {"predicted_unit_variance_cv": squared.clamp(min=0).sqrt(), "input_participation_ratio": gram.participation_ratio(), "predicted_mean_drive": drive}
+    return columns | {
+        "predicted_unit_variance_cv": squared.clamp(min=0).sqrt(),
+        "input_participation_ratio": gram.participation_ratio(),
+        "predicted_mean_drive": drive,
+    }
 
 
 @dataclass(frozen=True)
@@ -77,12 +99,12 @@ class _Gram:
 
     @cached_property
     def trace(self) -> Tensor:
-        """tr S."""
+        """Tr S."""
         return torch.diagonal(self.matrix, dim1=1, dim2=2).sum(1, dtype=torch.float64)
 
     @cached_property
     def square(self) -> Tensor:
-        """tr S^2."""
+        """Tr S^2."""
         return norms(self.matrix).square().sum(1)
 
     def participation_ratio(self) -> Tensor:
@@ -91,10 +113,14 @@ class _Gram:
         return torch.where((square > 0) & (self.trace > 0), self.trace.square() / square, torch.nan)
 
     def entropy_rank(self) -> Tensor:
-        """exp of the entropy of the eigenvalues' shares."""
+        """Exp of the entropy of the eigenvalues' shares."""
         good = torch.isfinite(self.trace) & (self.trace > 0)
         # The solver refuses what is no number, and one bad trial must not cost the others.
-        matrix = torch.where(good.view(-1, 1, 1), self.matrix, torch.eye(self.matrix.shape[1], device=self.matrix.device))
+        matrix = torch.where(
+            good.view(-1, 1, 1),
+            self.matrix,
+            torch.eye(self.matrix.shape[1], device=self.matrix.device),
+        )
         shares = torch.linalg.eigvalsh(matrix).double().clamp(min=0)
         shares = shares / shares.sum(1, keepdim=True)
         return torch.where(good, torch.special.entr(shares).sum(1).exp(), torch.nan)
@@ -105,7 +131,11 @@ def _gram(vectors: Tensor, moments: Moments) -> _Gram:
     rows, dimensions = vectors.shape[1:]
     scale = moments.variance.mean(1).rsqrt().to(vectors.dtype)
     centred = (vectors - moments.mean.to(vectors.dtype).unsqueeze(1)).mul_(scale.view(-1, 1, 1))
-    matrix = centred.transpose(1, 2) @ centred / rows if dimensions <= rows else centred @ centred.transpose(1, 2) / rows
+    matrix = (
+        centred.transpose(1, 2) @ centred / rows
+        if dimensions <= rows
+        else centred @ centred.transpose(1, 2) / rows
+    )
     return _Gram(matrix, norms(centred).pow(4).sum(1), rows)
 
 

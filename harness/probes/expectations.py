@@ -27,15 +27,25 @@ def gaussian_moments(module: nn.Module, mean: Tensor, variance: Tensor) -> tuple
     Args:
         module: an elementwise activation.
         mean, variance: of equal shape; variance 0 is a point.
+
     Returns:
         float64 tensors of that shape.
     """
     nodes, weights = (part.to(mean.device) for part in _legendre())
-    parts = [_moments(module, m, v, nodes, weights) for m, v in zip(mean.double().flatten().split(_AT_ONCE), variance.double().flatten().split(_AT_ONCE))]
-    return torch.cat([part[0] for part in parts]).view(mean.shape), torch.cat([part[1] for part in parts]).view(mean.shape)
+    parts = [
+        _moments(module, m, v, nodes, weights)
+        for m, v in zip(
+            mean.double().flatten().split(_AT_ONCE), variance.double().flatten().split(_AT_ONCE)
+        )
+    ]
+    return torch.cat([part[0] for part in parts]).view(mean.shape), torch.cat(
+        [part[1] for part in parts]
+    ).view(mean.shape)
 
 
-def _moments(module: nn.Module, mean: Tensor, variance: Tensor, nodes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _moments(
+    module: nn.Module, mean: Tensor, variance: Tensor, nodes: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     m, s = mean.unsqueeze(-1), variance.sqrt().unsqueeze(-1)
     kink = torch.where(s > 0, -m / s, 0.0).clamp(-_REACH, _REACH)
     below, above = 0.5 * (kink + _REACH), 0.5 * (_REACH - kink)

@@ -32,18 +32,31 @@ def unit_gaussianity(reading: LayerReading) -> Columns:
     """
     standard = reading.standard_rows
     rows, count = standard.shape[1:]
-    units = torch.linspace(0, count - 1, min(count, _MOST_UNITS), device=standard.device).round().long()
+    units = (
+        torch.linspace(0, count - 1, min(count, _MOST_UNITS), device=standard.device).round().long()
+    )
     constant = reading.constant[:, units]
     chosen = (standard if len(units) == count else standard[:, :, units]).transpose(1, 2)
     parts = [measures(part.contiguous()) for part in blocks(chosen, 1)]
     found = {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
     # A unit without finite numbers makes the layer's columns NaN, and too few rows do.
-    unknown = ~torch.isfinite(reading.row_moments.variance).all(1, keepdim=True) | (rows < fewest_samples())
-    columns = quantiles({f"unit_{name}": torch.where(constant | unknown, torch.nan, values.abs()) for name, values in found.items()}, _UNIT_LEVELS, among_known=True)
+    unknown = ~torch.isfinite(reading.row_moments.variance).all(1, keepdim=True) | (
+        rows < fewest_samples()
+    )
+    columns = quantiles(
+        {
+            f"unit_{name}": torch.where(constant | unknown, torch.nan, values.abs())
+            for name, values in found.items()
+        },
+        _UNIT_LEVELS,
+        among_known=True,
+    )
     columns["constant_units"] = reading.constant.sum(1).double()
     for name in found:
         for level, share in _UNIT_LEVELS.items():
-            columns[f"unit_{name}_{level}_null"] = torch.full_like(columns["constant_units"], null_quantile(name, share, rows))
+            columns[f"unit_{name}_{level}_null"] = torch.full_like(
+                columns["constant_units"], null_quantile(name, share, rows)
+            )
     return columns
 
 
@@ -63,8 +76,16 @@ def pooled_gaussianity(reading: LayerReading) -> Columns:
     direction = torch.where(q > 0, (q.mean(1, keepdim=True) / q).sqrt(), 0.0)
     sums = _power_sums(z, mean, scale)
     columns = _pooled_measures(z, sums, mean, scale.unsqueeze(1).expand(-1, rows), "pooled")
-    columns |= _pooled_measures(z, _shifted(sums, mean * scale, direction), torch.zeros_like(mean), scale.unsqueeze(1) * direction, "normalized")
-    columns["predicted_pooled_excess_kurtosis"] = torch.full_like(mean, torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
+    columns |= _pooled_measures(
+        z,
+        _shifted(sums, mean * scale, direction),
+        torch.zeros_like(mean),
+        scale.unsqueeze(1) * direction,
+        "normalized",
+    )
+    columns["predicted_pooled_excess_kurtosis"] = (
+        torch.full_like(mean, torch.nan) if own else 3 * q.var(1, correction=0) / q.mean(1).square()
+    )
     return columns
 
 
@@ -94,7 +115,10 @@ def _distances(standard: Tensor) -> Columns:
     # The larger of the distances to the step above and to the one below is that to their middle and half a step.
     middles = (torch.arange(count, device=ordered.device) + 0.5) / count
     kolmogorov = normal.sub_(middles).abs_().amax(-1).double() + 0.5 / count
-    return {"wasserstein": ordered.sub_(_normal_cells(count).to(ordered)).abs_().mean(-1).double(), "kolmogorov": kolmogorov}
+    return {
+        "wasserstein": ordered.sub_(_normal_cells(count).to(ordered)).abs_().mean(-1).double(),
+        "kolmogorov": kolmogorov,
+    }
 
 
 def _power_sums(z: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -106,14 +130,27 @@ def _power_sums(z: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     for part in blocks(z, 1):
         first = (part - shift.to(z.dtype).view(-1, 1, 1)).mul_(scale.to(z.dtype).view(-1, 1, 1))
         second = first.square()
-        parts.append(torch.stack([torch.full_like(first[:, :, 0], z.shape[2]), *(power.sum(2) for power in (first, second, first * second, second.square()))]))
+        parts.append(
+            torch.stack(
+                [
+                    torch.full_like(first[:, :, 0], z.shape[2]),
+                    *(power.sum(2) for power in (first, second, first * second, second.square())),
+                ]
+            )
+        )
     return torch.cat(parts, 2).double()
 
 
 def _shifted(sums: Tensor, shift: Tensor, factor: Tensor) -> Tensor:
     """Power sums of factor (x + shift) from those of x, by the binomial theorem; `shift` is (trials,), `factor` (trials, rows)."""
     shift = shift.unsqueeze(1)
-    return torch.stack([factor**power * sum(math.comb(power, k) * shift ** (power - k) * sums[k] for k in range(power + 1)) for power in range(5)])
+    return torch.stack(
+        [
+            factor**power
+            * sum(math.comb(power, k) * shift ** (power - k) * sums[k] for k in range(power + 1))
+            for power in range(5)
+        ]
+    )
 
 
 def _pooled_measures(z: Tensor, sums: Tensor, shift: Tensor, scale: Tensor, prefix: str) -> Columns:
@@ -124,13 +161,21 @@ def _pooled_measures(z: Tensor, sums: Tensor, shift: Tensor, scale: Tensor, pref
     variance = second - mean.square()
     columns = {
         f"{prefix}_skewness": (third - 3 * mean * second + 2 * mean**3) / variance**1.5,
-        f"{prefix}_excess_kurtosis": (fourth - 4 * mean * third + 6 * mean.square() * second - 3 * mean**4) / variance.square() - 3.0,
+        f"{prefix}_excess_kurtosis": (
+            fourth - 4 * mean * third + 6 * mean.square() * second - 3 * mean**4
+        )
+        / variance.square()
+        - 3.0,
     }
     stride = _stride(rows * units, units)
-    entries = (z.flatten(1)[:, ::stride] - shift) * scale[:, torch.arange(0, rows * units, stride, device=z.device) // units]
-    standard = ((entries - mean.to(z.dtype).unsqueeze(1)) * variance.rsqrt().to(z.dtype).unsqueeze(1))
+    entries = (z.flatten(1)[:, ::stride] - shift) * scale[
+        :, torch.arange(0, rows * units, stride, device=z.device) // units
+    ]
+    standard = (entries - mean.to(z.dtype).unsqueeze(1)) * variance.rsqrt().to(z.dtype).unsqueeze(1)
     parts = [_distances(part) for part in blocks(standard, 0)]
-    return columns | {f"{prefix}_{name}": torch.cat([part[name] for part in parts]) for name in parts[0]}
+    return columns | {
+        f"{prefix}_{name}": torch.cat([part[name] for part in parts]) for name in parts[0]
+    }
 
 
 def _stride(entries: int, units: int) -> int:
@@ -143,7 +188,11 @@ def _stride(entries: int, units: int) -> int:
 
 def _ascending(values: Tensor) -> Tensor:
     # On a CPU NumPy's vectorised sort is twenty times faster than torch's.
-    return torch.from_numpy(np.sort(values.numpy(), axis=-1)) if values.device.type == "cpu" else values.sort(-1).values
+    return (
+        torch.from_numpy(np.sort(values.numpy(), axis=-1))
+        if values.device.type == "cpu"
+        else values.sort(-1).values
+    )
 
 
 @functools.lru_cache(maxsize=32)

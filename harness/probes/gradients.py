@@ -40,15 +40,27 @@ def saturation(reading: LayerReading) -> Columns:
     z = reading.pre_activation
     flat_at_left, crossings = flat_parts(reading.activation_module, z.device)
     entries = z[0, :, 0].numel()
-    count = torch.full((z.shape[0], z[0, 0].numel()), float(flat_at_left * z.shape[1]), dtype=torch.float64, device=z.device)
+    count = torch.full(
+        (z.shape[0], z[0, 0].numel()),
+        float(flat_at_left * z.shape[1]),
+        dtype=torch.float64,
+        device=z.device,
+    )
     for part in blocks(z.flatten(2), 1):
-        beyond = torch.empty(part.shape, dtype=torch.float32, device=z.device)  # counts exactly up to 2^24, and faster than booleans
+        beyond = torch.empty(
+            part.shape, dtype=torch.float32, device=z.device
+        )  # counts exactly up to 2^24, and faster than booleans
         for index, crossing in enumerate(crossings):
             # From one crossing to the next flat becomes steep or steep flat.
-            count += (-1 if flat_at_left == (index % 2 == 0) else 1) * torch.gt(part, crossing, out=beyond).sum(1)
+            count += (-1 if flat_at_left == (index % 2 == 0) else 1) * torch.gt(
+                part, crossing, out=beyond
+            ).sum(1)
     count = count.unflatten(1, (z.shape[2], -1)).sum(2)
     known = torch.where(torch.isfinite(reading.pre_activation_moments.mean.sum(1)), 1.0, torch.nan)
-    return {"saturated_share": count.mean(1) / entries * known, "dead_share": (count == entries).double().mean(1) * known}
+    return {
+        "saturated_share": count.mean(1) / entries * known,
+        "dead_share": (count == entries).double().mean(1) * known,
+    }
 
 
 def flat_parts(module: nn.Module, device: torch.device) -> tuple[bool, tuple[float, ...]]:
@@ -57,7 +69,11 @@ def flat_parts(module: nn.Module, device: torch.device) -> tuple[bool, tuple[flo
     Found once on a grid of 0.005 and refined by bisection; beyond the grid the activation is taken to stay as it is at the ends.
     """
     # An activation that learns may have changed since it was last seen.
-    return _flat_parts(module, device) if next(module.parameters(), None) is not None else _known_flat_parts(module, device)
+    return (
+        _flat_parts(module, device)
+        if next(module.parameters(), None) is not None
+        else _known_flat_parts(module, device)
+    )
 
 
 def _flat_parts(module: nn.Module, device: torch.device) -> tuple[bool, tuple[float, ...]]:
@@ -81,7 +97,9 @@ def finish(layers: list[Columns]) -> None:
     """Add what needs neighbouring layers: `gradient_gain` (to layer l-1 from l) and `gradient_product` (to l from the last)."""
     squares = [columns["gradient_square"] for columns in layers]
     for index, columns in enumerate(layers):
-        columns["gradient_gain"] = squares[index - 1] / squares[index] if index else torch.full_like(squares[0], torch.nan)
+        columns["gradient_gain"] = (
+            squares[index - 1] / squares[index] if index else torch.full_like(squares[0], torch.nan)
+        )
         columns["gradient_product"] = squares[index] / squares[-1]
 
 

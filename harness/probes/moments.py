@@ -16,10 +16,14 @@ from harness.probes.readings import LayerReading, Moments, norms, pooled
 def moments(reading: LayerReading) -> Columns:
     """Pooled and per-unit mean and variance of pre-activations and activations."""
     before, after = reading.pre_activation_moments, reading.activation_moments
-    columns = quantiles({
-        "pre_activation_unit_mean": before.mean, "pre_activation_unit_variance": before.variance,
-        "activation_unit_mean": after.mean, "activation_unit_variance": after.variance,
-    })  # fmt: skip
+    columns = quantiles(
+        {
+            "pre_activation_unit_mean": before.mean,
+            "pre_activation_unit_variance": before.variance,
+            "activation_unit_mean": after.mean,
+            "activation_unit_variance": after.variance,
+        }
+    )
     columns["pre_activation_mean"], columns["pre_activation_variance"] = pooled(before)
     columns["activation_mean"], columns["activation_variance"] = pooled(after)
     return columns
@@ -72,10 +76,19 @@ def edges(reading: LayerReading) -> Columns:
     for name, mask in (("interior", interior), ("border", ~interior)):
         mask = mask.to(tau.device)
         if not bool(mask.any()):
-            columns |= absent(tau, f"{name}_pre_activation_variance", f"{name}_activation_variance", f"{name}_tau_mean")
+            columns |= absent(
+                tau,
+                f"{name}_pre_activation_variance",
+                f"{name}_activation_variance",
+                f"{name}_tau_mean",
+            )
             continue
-        columns[f"{name}_pre_activation_variance"] = _variance_at(reading.pre_activation_entry_moments, mask)
-        columns[f"{name}_activation_variance"] = _variance_at(reading.activation_entry_moments, mask)
+        columns[f"{name}_pre_activation_variance"] = _variance_at(
+            reading.pre_activation_entry_moments, mask
+        )
+        columns[f"{name}_activation_variance"] = _variance_at(
+            reading.activation_entry_moments, mask
+        )
         columns[f"{name}_tau_mean"] = tau[:, mask].mean(1)
     return columns
 

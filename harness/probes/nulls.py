@@ -34,4 +34,8 @@ def fewest_samples() -> int:
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    return json.loads(resources.files("harness.probes").joinpath("gaussian_nulls.json").read_text(encoding="utf-8"))
+    return json.loads(
+        resources.files("harness.probes")
+        .joinpath("gaussian_nulls.json")
+        .read_text(encoding="utf-8")
+    )

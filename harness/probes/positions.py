@@ -11,7 +11,11 @@ from torch.nn import functional
 
 def spread(count: int, positions: int, device: torch.device) -> Tensor:
     """A position for each of `count` samples: multiples of the golden ratio, evenly spread at any count, unrelated to the samples' order."""
-    return ((torch.arange(count, device=device, dtype=torch.float64) * 0.6180339887498949) % 1.0 * positions).long()
+    return (
+        (torch.arange(count, device=device, dtype=torch.float64) * 0.6180339887498949)
+        % 1.0
+        * positions
+    ).long()
 
 
 class Geometry:
@@ -39,7 +43,11 @@ class Geometry:
 
     def sampled(self, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
         """Row and column of one output position for each of `count` samples, interior ones where there are any, evenly spread."""
-        allowed = torch.nonzero(self.interior)[:, 0] if bool(self.interior.any()) else torch.arange(len(self.interior))
+        allowed = (
+            torch.nonzero(self.interior)[:, 0]
+            if bool(self.interior.any())
+            else torch.arange(len(self.interior))
+        )
         chosen = allowed[spread(count, len(allowed), allowed.device)].to(device)
         columns = self.outputs[1]
         return chosen // columns, chosen % columns
@@ -47,19 +55,34 @@ class Geometry:
     @property
     def outputs(self) -> tuple[int, int]:
         """Height and width of the output map."""
-        sizes = zip((self.height, self.width), self._padding, self.module.kernel_size, self.module.stride, self.module.dilation)
-        height, width = ((size + padding - dilation * (kernel - 1) - 1) // stride + 1 for size, padding, kernel, stride, dilation in sizes)
+        sizes = zip(
+            (self.height, self.width),
+            self._padding,
+            self.module.kernel_size,
+            self.module.stride,
+            self.module.dilation,
+        )
+        height, width = (
+            (size + padding - dilation * (kernel - 1) - 1) // stride + 1
+            for size, padding, kernel, stride, dilation in sizes
+        )
         return height, width
 
     def patches(self, inputs: Tensor, samples: Tensor, row: Tensor, column: Tensor) -> Tensor:
         """What the given output position of each sample sees: (trials, samples, channels, height, width) -> (trials, rows, fan_in)."""
         chosen = inputs[:, samples]
         padded = self._padded(chosen.flatten(0, 1)).unflatten(0, chosen.shape[:2])
-        (high, wide), (down, right), (apart, aside) = self.module.kernel_size, self.module.stride, self.module.dilation
+        (high, wide), (down, right), (apart, aside) = (
+            self.module.kernel_size,
+            self.module.stride,
+            self.module.dilation,
+        )
         rows = (row * down).unsqueeze(1) + torch.arange(high, device=row.device) * apart
         columns = (column * right).unsqueeze(1) + torch.arange(wide, device=row.device) * aside
         index = torch.arange(len(row), device=row.device).view(-1, 1, 1)
-        windows = padded.transpose(0, 1)[index, :, :, rows.unsqueeze(2), columns.unsqueeze(1)]  # (rows, high, wide, trials, channels)
+        windows = padded.transpose(0, 1)[
+            index, :, :, rows.unsqueeze(2), columns.unsqueeze(1)
+        ]  # (rows, high, wide, trials, channels)
         return windows.permute(3, 0, 4, 1, 2).flatten(2)
 
     @property
@@ -70,4 +93,8 @@ class Geometry:
 
     def _padded(self, images: Tensor) -> Tensor:
         mode = self.module.padding_mode
-        return functional.pad(images, self.module._reversed_padding_repeated_twice, mode="constant" if mode == "zeros" else mode)
+        return functional.pad(
+            images,
+            self.module._reversed_padding_repeated_twice,
+            mode="constant" if mode == "zeros" else mode,
+        )

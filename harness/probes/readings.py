@@ -89,7 +89,11 @@ class LayerReading:
     def geometry(self) -> Geometry | None:
         """How a convolution walks over its input; None for a dense layer."""
         module = self.weights_module
-        return Geometry(module, self.inputs.shape[3], self.inputs.shape[4]) if isinstance(module, nn.Conv2d) and self.inputs.dim() == 5 else None
+        return (
+            Geometry(module, self.inputs.shape[3], self.inputs.shape[4])
+            if isinstance(module, nn.Conv2d) and self.inputs.dim() == 5
+            else None
+        )
 
     @cached_property
     def pre_activation_entry_moments(self) -> Moments:
@@ -129,7 +133,13 @@ class LayerReading:
     @cached_property
     def tau(self) -> Tensor:
         """Sum of the squares of each unit's weights, (trials, units)."""
-        return torch.cat([torch.linalg.vector_norm(part, dim=2, dtype=torch.float64) for part in blocks(self.weight, 1)], 1).square()
+        return torch.cat(
+            [
+                torch.linalg.vector_norm(part, dim=2, dtype=torch.float64)
+                for part in blocks(self.weight, 1)
+            ],
+            1,
+        ).square()
 
     @cached_property
     def biases(self) -> Tensor:
@@ -144,25 +154,43 @@ class LayerReading:
         """
         samples, fan_in = self.pre_activation.shape[1], self.weight.shape[2]
         count = min(samples, MOST_ROWS, max(_FEWEST_ROWS, _MOST_INPUTS // fan_in))
-        chosen = torch.linspace(0, samples - 1, count, device=self.pre_activation.device).round().long()
+        chosen = (
+            torch.linspace(0, samples - 1, count, device=self.pre_activation.device).round().long()
+        )
         output = self.pre_activation if self.weights_output is None else self.weights_output
         if self.pre_activation.dim() == 3:
             z = self._taken(self.pre_activation, chosen)
-            return Rows(self._taken(self.inputs.flatten(2), chosen), z if self.direct else self._taken(output, chosen), z)
+            return Rows(
+                self._taken(self.inputs.flatten(2), chosen),
+                z if self.direct else self._taken(output, chosen),
+                z,
+            )
         if self.geometry is None:
             positions = self.pre_activation.flatten(3)
             where = spread(count, positions.shape[3], chosen.device)
             z = positions[:, chosen, :, where].movedim(0, 1)
-            return Rows(None, z if self.direct else output.flatten(3)[:, chosen, :, where].movedim(0, 1), z)
+            return Rows(
+                None, z if self.direct else output.flatten(3)[:, chosen, :, where].movedim(0, 1), z
+            )
         row, column = self.geometry.sampled(count, chosen.device)
         z = self.pre_activation[:, chosen, :, row, column].movedim(0, 1)
-        inputs = self.geometry.patches(self.inputs, chosen, row, column) if self.weights_module.groups == 1 else None
-        return Rows(inputs, z if self.direct else output[:, chosen, :, row, column].movedim(0, 1), z)
+        inputs = (
+            self.geometry.patches(self.inputs, chosen, row, column)
+            if self.weights_module.groups == 1
+            else None
+        )
+        return Rows(
+            inputs, z if self.direct else output[:, chosen, :, row, column].movedim(0, 1), z
+        )
 
     @cached_property
     def row_moments(self) -> Moments:
         """Of every unit's z over `rows`, (trials, units)."""
-        return self.pre_activation_moments if self.rows.pre_activation is self.pre_activation else unit_moments(self.rows.pre_activation)
+        return (
+            self.pre_activation_moments
+            if self.rows.pre_activation is self.pre_activation
+            else unit_moments(self.rows.pre_activation)
+        )
 
     @cached_property
     def constant(self) -> Tensor:
@@ -172,10 +200,12 @@ class LayerReading:
 
     @cached_property
     def standard_rows(self) -> Tensor:
-        """z of `rows` with every unit's mean 0 and variance 1, zeros for constant units: (trials, rows, units), float32."""
+        """Z of `rows` with every unit's mean 0 and variance 1, zeros for constant units: (trials, rows, units), float32."""
         mean, variance = self.row_moments
         scale = torch.where(self.constant, 0.0, variance.rsqrt())
-        return (self.rows.pre_activation - mean.float().unsqueeze(1)).mul_(scale.float().unsqueeze(1))
+        return (self.rows.pre_activation - mean.float().unsqueeze(1)).mul_(
+            scale.float().unsqueeze(1)
+        )
 
     def _taken(self, tensor: Tensor, chosen: Tensor) -> Tensor:
         return tensor if len(chosen) == tensor.shape[1] else tensor.index_select(1, chosen)
@@ -185,13 +215,17 @@ def why_absent(reading: LayerReading) -> str:
     """Why columns of this layer are NaN whatever its numbers; "" where none is."""
     reasons = []
     if not reading.direct:
-        reasons.append("a normalization or a sum stands between the weights and the activation, of which the map g says nothing")
+        reasons.append(
+            "a normalization or a sum stands between the weights and the activation, of which the map g says nothing"
+        )
     if isinstance(reading.weights_module, nn.Conv2d) and reading.weights_module.groups > 1:
         reasons.append("units of a grouped convolution see different inputs")
     elif reading.rows.inputs is None:
         reasons.append("it is not known which inputs a position sees")
     if reading.rows.pre_activation.shape[1] < fewest_samples():
-        reasons.append(f"{reading.rows.pre_activation.shape[1]} samples are fewer than the {fewest_samples()} that a distribution's shape needs")
+        reasons.append(
+            f"{reading.rows.pre_activation.shape[1]} samples are fewer than the {fewest_samples()} that a distribution's shape needs"
+        )
     reasons += too_few_for_intervals(reading)
     if reading.gradient is None:
         reasons.append("no loss, so no gradient")
@@ -200,8 +234,15 @@ def why_absent(reading: LayerReading) -> str:
 
 def too_few_for_intervals(reading: LayerReading) -> list[str]:
     """Why a layer has no intervals over units, or over what enters."""
-    counts = {"units": reading.weight.shape[1], "inputs" if reading.inputs.dim() == 3 else "input channels": reading.inputs.shape[2]}
-    return [f"no interval from {count} {what}, which are fewer than {FEWEST_UNITS}" for what, count in counts.items() if count < FEWEST_UNITS]
+    counts = {
+        "units": reading.weight.shape[1],
+        "inputs" if reading.inputs.dim() == 3 else "input channels": reading.inputs.shape[2],
+    }
+    return [
+        f"no interval from {count} {what}, which are fewer than {FEWEST_UNITS}"
+        for what, count in counts.items()
+        if count < FEWEST_UNITS
+    ]
 
 
 def unit_moments(rows: Tensor) -> Moments:
@@ -224,13 +265,19 @@ def unit_moments(rows: Tensor) -> Moments:
 
 def entry_moments(tensor: Tensor) -> Moments:
     """Over samples of (trials, samples, units[, height, width]) -> (trials, units, positions): entries lie in memory as they are read."""
-    return Moments(*(part.unflatten(1, (tensor.shape[2], -1)) for part in unit_moments(tensor.flatten(2))))
+    return Moments(
+        *(part.unflatten(1, (tensor.shape[2], -1)) for part in unit_moments(tensor.flatten(2)))
+    )
 
 
 def blocks(tensor: Tensor, dimension: int) -> Sequence[Tensor]:
     """The tensor cut along a dimension: on a CPU into parts whose intermediates stay in the cache and are not fetched anew from the system."""
     length = tensor.shape[dimension]
-    size = max(1, _BLOCK_NUMBERS * length // max(1, tensor.numel())) if tensor.device.type == "cpu" else length
+    size = (
+        max(1, _BLOCK_NUMBERS * length // max(1, tensor.numel()))
+        if tensor.device.type == "cpu"
+        else length
+    )
     return tensor.split(size, dimension)
 
 
@@ -244,12 +291,20 @@ def norms(vectors: Tensor) -> Tensor:
         low, high = torch.aminmax(found) if found.numel() else (found.sum(), found.sum())
         if low > _SAFE[0] and high < _SAFE[1]:
             return found.double()
-    return torch.cat([torch.linalg.vector_norm(part, dim=-1, dtype=torch.float64) for part in blocks(vectors, 1)], 1)
+    return torch.cat(
+        [
+            torch.linalg.vector_norm(part, dim=-1, dtype=torch.float64)
+            for part in blocks(vectors, 1)
+        ],
+        1,
+    )
 
 
 def pooled(moments: Moments) -> Moments:
     """Of all entries of the last dimension together, from those of each over equally many rows: (trials, units) -> (trials,)."""
-    return Moments(moments.mean.mean(-1), moments.variance.mean(-1) + moments.mean.var(-1, correction=0))
+    return Moments(
+        moments.mean.mean(-1), moments.variance.mean(-1) + moments.mean.var(-1, correction=0)
+    )
 
 
 def at(module: nn.Module, points: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from harness.probes.columns import Columns, quantiles
 from harness.probes.readings import LayerReading, entry_moments, pooled
-from harness.theory.theorems import THEOREM_1, THEOREMS
+from harness.theory.selu.theorems import THEOREM_1, THEOREMS
 
 
 def weights(reading: LayerReading) -> Columns:
@@ -24,11 +24,16 @@ def theorem_shares(reading: LayerReading) -> Columns:
     mean, variance = reading.activation_moments
     of_weights = _within(reading.omega, box.omega) & _within(reading.tau, box.tau)
     of_moments = inside_theorem_1(mean, variance)
-    known_weights, known_moments = (torch.where(torch.isfinite(a.sum(1) + b.sum(1)), 1.0, torch.nan) for a, b in ((reading.omega, reading.tau), (mean, variance)))
+    known_weights, known_moments = (
+        torch.where(torch.isfinite(a.sum(1) + b.sum(1)), 1.0, torch.nan)
+        for a, b in ((reading.omega, reading.tau), (mean, variance))
+    )
     return {
         "theorem_1_weight_share": of_weights.double().mean(1) * known_weights,
         "theorem_1_moment_share": of_moments.double().mean(1) * known_moments,
-        "theorem_1_share": (of_weights & of_moments).double().mean(1) * known_weights * known_moments,
+        "theorem_1_share": (of_weights & of_moments).double().mean(1)
+        * known_weights
+        * known_moments,
     }
 
 
@@ -49,7 +54,12 @@ def theorem(reading: LayerReading) -> Columns:
     if isinstance(reading.activation_module, nn.SELU) and reading.direct:
         for one in THEOREMS:
             for box in one.boxes:
-                inside = _within(mu, box.mu) & _within(nu, box.nu) & _within(omega, box.omega) & _within(tau, box.tau)
+                inside = (
+                    _within(mu, box.mu)
+                    & _within(nu, box.nu)
+                    & _within(omega, box.omega)
+                    & _within(tau, box.tau)
+                )
                 number = torch.where(inside, float(one.number), number)
     return {"theorem": torch.where(torch.isfinite(mu + nu + omega + tau), number, torch.nan)}
 
@@ -59,11 +69,17 @@ def mean_drive(reading: LayerReading) -> Columns:
 
     `common_mean_drive` is what it would be if all inputs had one mean and variance: mu^2 Var(omega) / (nu mean tau).
     """
-    mean, variance = reading.pre_activation_moments if reading.direct else pooled(entry_moments(reading.weights_output))
+    mean, variance = (
+        reading.pre_activation_moments
+        if reading.direct
+        else pooled(entry_moments(reading.weights_output))
+    )
     mu, nu = reading.input_moments
     return {
         "mean_drive": (mean - reading.biases).var(1, correction=0) / variance.mean(1),
-        "common_mean_drive": mu.square() * reading.omega.var(1, correction=0) / (nu * reading.tau.mean(1)),
+        "common_mean_drive": mu.square()
+        * reading.omega.var(1, correction=0)
+        / (nu * reading.tau.mean(1)),
     }
 
 

@@ -42,10 +42,16 @@ def most_held() -> int:
     """How many claims this process may hold at once, with room for its other files; its limit of open files is raised as far as it may be."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # some systems name a hard limit that they do not grant
+        with contextlib.suppress(
+            OSError, ValueError
+        ):  # some systems name a hard limit that they do not grant
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - min(_OTHER_FILES, soft // 2))
+    return (
+        sys.maxsize
+        if soft == resource.RLIM_INFINITY
+        else max(1, soft - min(_OTHER_FILES, soft // 2))
+    )
 
 
 def take(path: Path) -> Claim | None:

@@ -55,7 +55,11 @@ class Record:
         try:
             # One small file: opening it plainly costs a third of what the data set reader does.
             with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
-                columns = None if wanted is None else [column for column in file.schema_arrow.names if column in wanted]
+                columns = (
+                    None
+                    if wanted is None
+                    else [column for column in file.schema_arrow.names if column in wanted]
+                )
                 return file.read(columns, use_threads=False)
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(path, error) from None
@@ -89,8 +93,14 @@ def read_record(folder: Path) -> Record:
             folder=folder,
             status=_status(folder, done, state.get("status")),
             summary={name: writes.read_number(value) for name, value in summary.items()},
-            **{name: trial[name] for name in ("trial_id", "cell_id", "seed", "rules_version", "axes", "spec")},
-            **{name: state.get(name) for name in ("diverged_step", "error", "traceback", "started", "ended")},
+            **{
+                name: trial[name]
+                for name in ("trial_id", "cell_id", "seed", "rules_version", "axes", "spec")
+            },
+            **{
+                name: state.get(name)
+                for name in ("diverged_step", "error", "traceback", "started", "ended")
+            },
         )
     except _UNREADABLE as error:
         raise _damaged(folder / "trial.json", error) from None
@@ -124,5 +134,11 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> RequestError:
-    reason = "is missing" if isinstance(error, FileNotFoundError) else f"is damaged ({str(error).splitlines()[0]})"
-    return RequestError(f"{path} {reason}; delete the folder {path.parent} and the next sweep trains that trial again")
+    reason = (
+        "is missing"
+        if isinstance(error, FileNotFoundError)
+        else f"is damaged ({str(error).splitlines()[0]})"
+    )
+    return RequestError(
+        f"{path} {reason}; delete the folder {path.parent} and the next sweep trains that trial again"
+    )

@@ -42,7 +42,9 @@ class Tables:
             for path in paths:
                 writes.write_parquet(path, getattr(self, path.stem), sync=False)
         except OSError as error:
-            raise RequestError(f"cannot write the tables to {folder}: {error.strerror or error}") from None
+            raise RequestError(
+                f"cannot write the tables to {folder}: {error.strerror or error}"
+            ) from None
         return paths
 
 
@@ -66,14 +68,18 @@ def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
         _frame([dict(flat(record.spec, "spec.")) for record in rows], whole=None),
         _frame([dict(flat(record.summary)) for record in rows], whole=()),
     ]
-    parts[3] = parts[3].drop(columns=[name for name in parts[3] if name in parts[0] or name in parts[1]])
+    parts[3] = parts[3].drop(
+        columns=[name for name in parts[3] if name in parts[0] or name in parts[1]]
+    )
     return pandas.concat(parts, axis="columns")
 
 
 def joined(records: Iterable[Record], name: str) -> pandas.DataFrame:
     """The tables `name` of all records below each other, with the trial's id as the first column."""
     with ThreadPoolExecutor(_READERS) as readers:
-        pieces = list(readers.map(lambda record: _with_id(record.table(name), record.trial_id), records))
+        pieces = list(
+            readers.map(lambda record: _with_id(record.table(name), record.trial_id), records)
+        )
     if not pieces:
         return pandas.DataFrame({"trial_id": pandas.Series(dtype="str")})
     return pyarrow.concat_tables(pieces, promote_options="permissive").to_pandas()
@@ -101,7 +107,10 @@ def _with_id(table: pyarrow.Table, trial_id: str) -> pyarrow.Table:
 def _frame(rows: list[dict[str, Any]], whole: tuple[str, ...] | None) -> pandas.DataFrame:
     """Columns in order of first appearance; `whole` names those that may be int64 (None: all)."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {name: _column(name, [row.get(name) for row in rows], whole is None or name in whole) for name in names}
+    columns = {
+        name: _column(name, [row.get(name) for row in rows], whole is None or name in whole)
+        for name in names
+    }
     return pandas.DataFrame(columns, index=pandas.RangeIndex(len(rows)))
 
 
@@ -109,13 +118,17 @@ def _column(name: str, values: list[Any], may_be_whole: bool) -> pandas.Series:
     """One dtype from the kinds of values present: text if there is any text, else bool, int64 or float64."""
     kinds = {type(value) for value in values if value is not None}
     if name in _TEXT or str in kinds:
-        return pandas.Series([None if value is None else _word(value) for value in values], dtype="str")
+        return pandas.Series(
+            [None if value is None else _word(value) for value in values], dtype="str"
+        )
     complete = None not in values and bool(values)
     if complete and kinds == {bool}:
         return pandas.Series(values, dtype="bool")
     if complete and kinds == {int} and may_be_whole and name not in _ALWAYS_FLOAT:
         return pandas.Series(values, dtype="int64")
-    return pandas.Series([None if value is None else float(value) for value in values], dtype="float64")
+    return pandas.Series(
+        [None if value is None else float(value) for value in values], dtype="float64"
+    )
 
 
 def _word(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,9 @@ class Store:
             probe.unlink()
         except OSError as error:
             reason = error.strerror or str(error)
-            raise RequestError(f"cannot write to the runs folder {self.runs}: {reason}; give a writable folder with runs=") from None
+            raise RequestError(
+                f"cannot write to the runs folder {self.runs}: {reason}; give a writable folder with runs="
+            ) from None
 
     def is_done(self, trial_id: str) -> bool:
         """Whether the trial has its result (done or diverged); one look at the disk."""
@@ -116,9 +118,20 @@ class Store:
             writes.write_parquet(folder / "curves.parquet", typed(curves), sync=False)
             writes.write_parquet(folder / "layers.parquet", typed(layers), sync=False)
             status = "done" if diverged_step is None else "diverged"
-            self._write_status(folder, status, started=_started(folder), ended=_now(), diverged_step=diverged_step)
+            self._write_status(
+                folder, status, started=_started(folder), ended=_now(), diverged_step=diverged_step
+            )
             if self._sync:
-                writes.sync_folder(folder, ("trial.json", "status.json", "summary.json", "curves.parquet", "layers.parquet"))
+                writes.sync_folder(
+                    folder,
+                    (
+                        "trial.json",
+                        "status.json",
+                        "summary.json",
+                        "curves.parquet",
+                        "layers.parquet",
+                    ),
+                )
             # Lost in a power failure, the marker costs one more training; everything it vouches for is on the disk.
             writes.write_bytes(folder / "done", b"", sync=False)
 
@@ -126,13 +139,24 @@ class Store:
         """Keep why a trial that was begun could not be trained; the next sweep tries it again. NotStored where that cannot be written."""
         folder = self.folder(trial_id)
         with writes.storing(folder):
-            self._write_status(folder, "failed", started=_started(folder), ended=_now(), error=error, traceback=traceback)
+            self._write_status(
+                folder,
+                "failed",
+                started=_started(folder),
+                ended=_now(),
+                error=error,
+                traceback=traceback,
+            )
 
     def trial_ids(self) -> list[str]:
         """The trials that were ever begun, sorted."""
         try:
             with os.scandir(self.trials) as entries:
-                names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+                names = [
+                    entry.name
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_dir()
+                ]
         except FileNotFoundError:
             return []
         return sorted(name for name in names if os.path.exists(f"{self.trials}/{name}/trial.json"))
@@ -173,12 +197,17 @@ def _mixed(values: list[Any]) -> pyarrow.Array:
     if not present:
         return pyarrow.nulls(len(values))
     if any(isinstance(value, str) for value in present):
-        return pyarrow.array([value if isinstance(value, str) else None for value in values], type=pyarrow.string())
-    return pyarrow.array([float("nan") if value is None else float(value) for value in values], type=pyarrow.float64())
+        return pyarrow.array(
+            [value if isinstance(value, str) else None for value in values], type=pyarrow.string()
+        )
+    return pyarrow.array(
+        [float("nan") if value is None else float(value) for value in values],
+        type=pyarrow.float64(),
+    )
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _started(folder: Path) -> str | None:

@@ -51,7 +51,9 @@ def storing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise NotStored(f"cannot write {error.filename or folder}: {error.strerror or error}") from error
+        raise NotStored(
+            f"cannot write {error.filename or folder}: {error.strerror or error}"
+        ) from error
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
@@ -64,10 +66,16 @@ def write_text(path: Path, text: str, *, sync: bool = True) -> None:
 
 def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
     """Replace `path` by `value` as strict JSON, in one step; see `plain` for what becomes of NaN and infinities."""
-    write_text(path, json.dumps(plain(value), allow_nan=False, ensure_ascii=False, indent=1) + "\n", sync=sync)
+    write_text(
+        path,
+        json.dumps(plain(value), allow_nan=False, ensure_ascii=False, indent=1) + "\n",
+        sync=sync,
+    )
 
 
-def write_parquet(path: Path, table: pyarrow.Table | pandas.DataFrame, *, sync: bool = True) -> None:
+def write_parquet(
+    path: Path, table: pyarrow.Table | pandas.DataFrame, *, sync: bool = True
+) -> None:
     """Replace `path` by a table in Parquet, in one step."""
     buffer = io.BytesIO()
     if isinstance(table, pandas.DataFrame):
@@ -107,7 +115,9 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist"):  # NumPy scalars and arrays, and tensors, without importing either library
+    if hasattr(
+        value, "tolist"
+    ):  # NumPy scalars and arrays, and tensors, without importing either library
         return plain(value.tolist())
     raise TypeError(f"cannot write a {type(value).__name__} as JSON")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
-from harness.schema import TrackingConfig
 from harness.store.trials import Store
 
 _SCHEMES = ("sqlite", "http", "https", "postgresql", "mysql", "mssql", "file")
@@ -34,7 +34,10 @@ class Tracker:
                 for new in self._connection.send(map(store.read, trial_ids)):
                     taken.append(new)
             except Exception as error:  # any failure of the tracker: the trial is safe in the store and can be sent later
-                print(f"warning: MLflow did not take trial {trial_ids[len(taken)]} ({reason(error)}); send what is missing with: python scripts/sync_mlflow.py --runs {store.runs}", file=sys.stderr)
+                print(
+                    f"warning: MLflow did not take trial {trial_ids[len(taken)]} ({reason(error)}); send what is missing with: python scripts/sync_mlflow.py --runs {store.runs}",
+                    file=sys.stderr,
+                )
                 self._connection = None
         return sum(taken)
 
@@ -46,7 +49,9 @@ class Tracker:
 def check(settings: TrackingConfig) -> None:
     """Refuse a tracking address that MLflow could not understand; RequestError."""
     if settings.uri is not None and urlsplit(settings.uri).scheme.split("+")[0] not in _SCHEMES:
-        raise RequestError(f"tracking.uri={settings.uri}: expected an address that begins with one of {', '.join(scheme + ':' for scheme in _SCHEMES)}")
+        raise RequestError(
+            f"tracking.uri={settings.uri}: expected an address that begins with one of {', '.join(scheme + ':' for scheme in _SCHEMES)}"
+        )
 
 
 def open(settings: TrackingConfig, runs: Path) -> Tracker:
@@ -59,7 +64,10 @@ def open(settings: TrackingConfig, runs: Path) -> Tracker:
     try:
         return Tracker(Connection(settings, Path(runs)))
     except Exception as error:  # see Tracker.log
-        print(f"warning: MLflow cannot be reached ({reason(error)}); results are kept in {runs}, send them later with: python scripts/sync_mlflow.py --runs {runs}", file=sys.stderr)
+        print(
+            f"warning: MLflow cannot be reached ({reason(error)}); results are kept in {runs}, send them later with: python scripts/sync_mlflow.py --runs {runs}",
+            file=sys.stderr,
+        )
         return Tracker()
 
 

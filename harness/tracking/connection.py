@@ -32,10 +32,12 @@ from mlflow.utils.uri import is_local_uri
 from numpy.typing import NDArray
 from sqlalchemy import make_url
 
-from harness.schema import TrackingConfig
+from harness.configuration.schema import TrackingConfig
 from harness.store import writes
 from harness.store.records import Record
-from harness.tracking import contents, figure, page, reason, views
+from harness.tracking import contents, reason, views
+from harness.tracking import profile_figure as figure
+from harness.tracking import trial_page as page
 from harness.tracking.contents import Contents
 
 if TYPE_CHECKING:
@@ -71,7 +73,9 @@ class Connection:
         self.settings, self.runs = settings, runs
         self.uri = settings.uri or f"sqlite:///{runs / 'mlflow.db'}"
         self._database = _database(self.uri)
-        with _locked(self._opening_lock()):  # processes that race through the creation of the store's tables ruin it
+        with _locked(
+            self._opening_lock()
+        ):  # processes that race through the creation of the store's tables ruin it
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment()
             views.save(self.client, self.experiment_id)
@@ -82,7 +86,9 @@ class Connection:
         if known is not None:
             return known.experiment_id
         place = self.settings.artifacts
-        if place is None and self._database is not None:  # MLflow itself would take a folder of the working directory
+        if (
+            place is None and self._database is not None
+        ):  # MLflow itself would take a folder of the working directory
             place = self._database.with_name("mlartifacts").as_uri()
         made = self.client.create_experiment(self.settings.experiment, artifact_location=place)
         self.client.set_experiment_tag(made, "mlflow.note.content", views.DESCRIPTION)
@@ -90,13 +96,19 @@ class Connection:
 
     def _opening_lock(self) -> Path:
         """The lock of whoever makes the store: beside an SQLite file, which several runs folders may share; else one of this runs folder."""
-        return self.runs / _LOCK if self._database is None else self._database.with_name(f".{self._database.stem}.lock")
+        return (
+            self.runs / _LOCK
+            if self._database is None
+            else self._database.with_name(f".{self._database.stem}.lock")
+        )
 
     def _open_bulk(self) -> Bulk | None:
         if not self.uri.startswith("sqlite"):
             return None
         try:
-            from harness.tracking.bulk import Bulk  # names of MLflow's own modules, which another version may have changed
+            from harness.tracking.bulk import (
+                Bulk,
+            )  # names of MLflow's own modules, which another version may have changed
 
             return Bulk.fitting(self.client._tracking_client.store, self.experiment_id)
         except Exception:  # whatever it is, the client does without
@@ -122,7 +134,9 @@ class Connection:
         """None for a trial that was sent before."""
         marker = record.folder / _MARKER
         earlier = json.loads(marker.read_text()) if marker.exists() else {}
-        same_place = earlier.get("uri") == self.uri and earlier.get("experiment_id") == self.experiment_id
+        same_place = (
+            earlier.get("uri") == self.uri and earlier.get("experiment_id") == self.experiment_id
+        )
         if same_place and earlier.get("complete"):
             return None
         if same_place:
@@ -132,9 +146,15 @@ class Connection:
         return _Sending(record, layers, contents.contents(record, layers))
 
     def _judge(self, group: Sequence[_Sending | None]) -> Sequence[_Sending | None]:
-        drawn = {number: one.layers for number, one in enumerate(group) if one is not None and self._is_drawn(one)}
+        drawn = {
+            number: one.layers
+            for number, one in enumerate(group)
+            if one is not None and self._is_drawn(one)
+        }
         judged = dict(zip(drawn, page.judge(list(drawn.values()))))
-        return [one and replace(one, judged=judged.get(number, {})) for number, one in enumerate(group)]
+        return [
+            one and replace(one, judged=judged.get(number, {})) for number, one in enumerate(group)
+        ]
 
     def _is_drawn(self, one: _Sending) -> bool:
         return self.settings.figures and len(one.layers["layer"]) > 0
@@ -145,7 +165,9 @@ class Connection:
             return ([one and self._begin_one(one)] for one in group)
         named = [one and replace(one, run_id=uuid.uuid4().hex) for one in group]
         new = {one.run_id: one for one in named if one is not None}
-        for one in new.values():  # before there are runs, so that a killed process leaves none that nobody knows
+        for one in (
+            new.values()
+        ):  # before there are runs, so that a killed process leaves none that nobody knows
             self._mark(one, complete=False)
         try:
             places = self._bulk.begin({run_id: one.contents for run_id, one in new.items()})
@@ -156,10 +178,16 @@ class Connection:
 
     def _begin_one(self, one: _Sending) -> _Sending:
         told = one.contents
-        run = self.client.create_run(self.experiment_id, start_time=told.started, tags=told.tags, run_name=told.name)
+        run = self.client.create_run(
+            self.experiment_id, start_time=told.started, tags=told.tags, run_name=told.name
+        )
         begun = replace(one, run_id=run.info.run_id, place=run.info.artifact_uri)
         self._mark(begun, complete=False)
-        self.client.log_batch(begun.run_id, metrics=[Metric(*point) for point in told.metrics], params=[Param(*param) for param in told.params.items()])
+        self.client.log_batch(
+            begun.run_id,
+            metrics=[Metric(*point) for point in told.metrics],
+            params=[Param(*param) for param in told.params.items()],
+        )
         self.client.log_inputs(begun.run_id, [DatasetInput(Dataset(*told.dataset))])
         return begun
 
@@ -168,12 +196,18 @@ class Connection:
             return None
         record, name = one.record, one.contents.name
         with _files_of(one.place, self.uri) as folder:
-            writes.write_json(folder / "config.json", {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}, sync=False)
+            writes.write_json(
+                folder / "config.json",
+                {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec},
+                sync=False,
+            )
             shutil.copy(record.folder / "layers.parquet", folder)
             if self._is_drawn(one):
                 profile = figure.layer_profile(one.layers, name)
                 (folder / "layers.svg").write_text(profile)
-                (folder / "diagnosis.html").write_text(page.diagnosis(record, one.layers, one.judged, name, profile), encoding="utf-8")
+                (folder / "diagnosis.html").write_text(
+                    page.diagnosis(record, one.layers, one.judged, name, profile), encoding="utf-8"
+                )
         return one
 
     def _end(self, whole: Sequence[_Sending]) -> None:
@@ -192,17 +226,35 @@ class Connection:
 
     def _without_bulk(self, error: Exception) -> None:
         """The client writes from now on."""
-        print(f"note: MLflow's database did not take many trials at once ({reason(error)}); they are sent one by one", file=sys.stderr)
+        print(
+            f"note: MLflow's database did not take many trials at once ({reason(error)}); they are sent one by one",
+            file=sys.stderr,
+        )
         self._bulk = None
 
     def _mark(self, one: _Sending, *, complete: bool) -> None:
-        writes.write_json(one.record.folder / _MARKER, {"uri": self.uri, "experiment_id": self.experiment_id, "run_id": one.run_id, "complete": complete}, sync=False)
+        writes.write_json(
+            one.record.folder / _MARKER,
+            {
+                "uri": self.uri,
+                "experiment_id": self.experiment_id,
+                "run_id": one.run_id,
+                "complete": complete,
+            },
+            sync=False,
+        )
 
     def links(self) -> list[str]:
         """How to open the saved views."""
         if self.uri.startswith("http"):
-            return [f"MLflow {name}: {self.uri.rstrip('/')}/{link}" for name, link in views.links(self.experiment_id)]
-        return [f"MLflow: mlflow ui --backend-store-uri {self.uri}, then"] + [f"  {name}: http://127.0.0.1:5000/{link}" for name, link in views.links(self.experiment_id)]
+            return [
+                f"MLflow {name}: {self.uri.rstrip('/')}/{link}"
+                for name, link in views.links(self.experiment_id)
+            ]
+        return [f"MLflow: mlflow ui --backend-store-uri {self.uri}, then"] + [
+            f"  {name}: http://127.0.0.1:5000/{link}"
+            for name, link in views.links(self.experiment_id)
+        ]
 
 
 def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
@@ -225,7 +277,9 @@ def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
 def _database(uri: str) -> Path | None:
     """The SQLite file of an address; None for a server, and for SQLite in memory or under SQLite's own kind of address."""
     database = make_url(uri).database if uri.startswith("sqlite") else None
-    return Path(database).resolve() if database and not database.startswith((":", "file:")) else None
+    return (
+        Path(database).resolve() if database and not database.startswith((":", "file:")) else None
+    )
 
 
 @contextlib.contextmanager

@@ -16,9 +16,14 @@ from harness.store.records import Record
 
 # Layer profiles sent as metrics with the layer as the step: everything else is in the layer table, an artifact.
 _PROFILES = {
-    "pre_activation_variance": "z_variance", "activation_mean": "mean", "activation_variance": "variance", "gradient_product": "gradient",
-    "predicted_activation_mean": "mean_predicted", "predicted_activation_variance": "variance_predicted", "predicted_gradient_product": "gradient_predicted",
-}  # fmt: skip
+    "pre_activation_variance": "z_variance",
+    "activation_mean": "mean",
+    "activation_variance": "variance",
+    "gradient_product": "gradient",
+    "predicted_activation_mean": "mean_predicted",
+    "predicted_activation_variance": "variance_predicted",
+    "predicted_gradient_product": "gradient_predicted",
+}
 _SCORES = ("test_accuracy", "validation_accuracy", "train_accuracy", "best_validation_accuracy")
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
 _LOSSES = ("train_loss", "validation_loss", "test_loss")
@@ -67,7 +72,12 @@ def contents(record: Record, layers: Mapping[str, NDArray]) -> Contents:
         tags=_tags(record),
         params={name: str(value) for name, value in (record.axes | {"seed": record.seed}).items()},
         metrics=list(_metrics(record, layers)),
-        dataset=Dataset(record.axes["dataset"], _digest(record), "local", json.dumps({"name": record.axes["dataset"]})),
+        dataset=Dataset(
+            record.axes["dataset"],
+            _digest(record),
+            "local",
+            json.dumps({"name": record.axes["dataset"]}),
+        ),
     )
 
 
@@ -80,8 +90,17 @@ def run_name(record: Record) -> str:
 
 def _tags(record: Record) -> dict[str, str]:
     tags = {axis: str(value) for axis, value in record.axes.items()}
-    tags |= {"trial_id": record.trial_id, "cell": record.cell_id, "seed": str(record.seed), "status": record.status}
-    tags |= {name: str(value) for name, value in record.summary.items() if name.startswith("verdict_") and isinstance(value, str)}
+    tags |= {
+        "trial_id": record.trial_id,
+        "cell": record.cell_id,
+        "seed": str(record.seed),
+        "status": record.status,
+    }
+    tags |= {
+        name: str(value)
+        for name, value in record.summary.items()
+        if name.startswith("verdict_") and isinstance(value, str)
+    }
     if record.diverged_step is not None:
         tags["diverged_step"] = str(record.diverged_step)
     return tags | {"mlflow.note.content": _description(record)}
@@ -89,9 +108,17 @@ def _tags(record: Record) -> dict[str, str]:
 
 def _description(record: Record) -> str:
     """The run's description in Markdown."""
-    score = "diverged at step " + str(record.diverged_step) if record.diverged_step is not None else f"test accuracy {record.summary['test_accuracy']:.4f}"
+    score = (
+        "diverged at step " + str(record.diverged_step)
+        if record.diverged_step is not None
+        else f"test accuracy {record.summary['test_accuracy']:.4f}"
+    )
     axes = "\n".join(f"| {name} | {value} |" for name, value in record.axes.items())
-    said = [str(record.summary[name]) for name in ("prediction_sentence", "verdict_sentence") if record.summary.get(name)]
+    said = [
+        str(record.summary[name])
+        for name in ("prediction_sentence", "verdict_sentence")
+        if record.summary.get(name)
+    ]
     return "\n\n".join([f"**{score}**", *said, f"| axis | value |\n| --- | --- |\n{axes}"])
 
 
@@ -101,7 +128,10 @@ def _metrics(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
     for section, names in (("accuracy", _SCORES), ("loss", _LOSSES), ("cost", _COSTS)):
         for name in names:
             if _number(record.summary.get(name)):
-                key = {"accuracy": f"accuracy/{name.removesuffix('_accuracy')}", "loss": f"loss/{name.removesuffix('_loss')}"}.get(section, f"cost/{name}")
+                key = {
+                    "accuracy": f"accuracy/{name.removesuffix('_accuracy')}",
+                    "loss": f"loss/{name.removesuffix('_loss')}",
+                }.get(section, f"cost/{name}")
                 yield Point(key, float(record.summary[name]), when, 0)
     curves = record.columns("curves", {"step", *_CURVES})
     for name in _CURVES:
@@ -115,10 +145,17 @@ def _metrics(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
         chosen = layers["phase"] == phase
         numbers = layers["layer"][chosen].tolist()
         for column, short in _PROFILES.items():
-            for layer, value in zip(numbers, layers[column][chosen].tolist() if column in layers else ()):
+            for layer, value in zip(
+                numbers, layers[column][chosen].tolist() if column in layers else ()
+            ):
                 gradient = short.startswith("gradient")
                 if _number(value) and (value > 0 or not gradient):
-                    yield Point(f"{phase}/log10_{short}" if gradient else f"{phase}/{short}", math.log10(value) if gradient else float(value), when, layer)
+                    yield Point(
+                        f"{phase}/log10_{short}" if gradient else f"{phase}/{short}",
+                        math.log10(value) if gradient else float(value),
+                        when,
+                        layer,
+                    )
 
 
 def _number(value: Any) -> bool:
@@ -126,7 +163,9 @@ def _number(value: Any) -> bool:
 
 
 def _digest(record: Record) -> str:
-    return hashlib.sha256(json.dumps(record.spec["dataset"], sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(record.spec["dataset"], sort_keys=True).encode()).hexdigest()[
+        :8
+    ]
 
 
 def _milliseconds(time: str | None) -> int | None:

@@ -17,15 +17,43 @@ The whole layer table is the artifact `layers.parquet`. `python scripts/report.p
 The interface loads a hundred runs at a time, in the order of the list, and draws and averages those alone: search (`params.depth = "32"`) or load more.
 """
 
-_AXES = ("activation", "initializer", "normalization", "depth", "preprocessing", "dropout", "learning_rate", "seed")
-_TABLE = [f"params.`{axis}`" for axis in _AXES] + ["metrics.`accuracy/test`", "metrics.`accuracy/validation`", "metrics.`loss/train`", "tags.`status`"]
+_AXES = (
+    "activation",
+    "initializer",
+    "normalization",
+    "depth",
+    "preprocessing",
+    "dropout",
+    "learning_rate",
+    "seed",
+)
+_TABLE = [f"params.`{axis}`" for axis in _AXES] + [
+    "metrics.`accuracy/test`",
+    "metrics.`accuracy/validation`",
+    "metrics.`loss/train`",
+    "tags.`status`",
+]
 _COMMON: dict[str, Any] = {
-    "searchFilter": "", "orderByKey": "metrics.`accuracy/test`", "orderByAsc": False, "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [],
-    "modelVersionFilter": "All Runs", "selectedColumns": _TABLE, "runsHiddenMode": "SHOWALL", "hideEmptyCharts": True, "useGroupedValuesInCharts": True,
-}  # fmt: skip
+    "searchFilter": "",
+    "orderByKey": "metrics.`accuracy/test`",
+    "orderByAsc": False,
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "selectedColumns": _TABLE,
+    "runsHiddenMode": "SHOWALL",
+    "hideEmptyCharts": True,
+    "useGroupedValuesInCharts": True,
+}
 # Charts take the first runs of the list: in order of time, as the best alone would say nothing about an arm.
 _CHARTS = {"orderByKey": "attributes.start_time"}
-_GROUPED = _CHARTS | {"groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "activation"}]}}
+_GROUPED = _CHARTS | {
+    "groupBy": {
+        "aggregateFunction": "average",
+        "groupByKeys": [{"mode": "param", "groupByData": "activation"}],
+    }
+}
 _VIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
     "headline": ("Headline table", {}, ""),
     "charts": ("Charts", _CHARTS, "&compareRunsMode=CHART"),
@@ -46,4 +74,10 @@ def save(client: MlflowClient, experiment_id: str) -> None:
 
 def links(experiment_id: str) -> list[tuple[str, str]]:
     """(name, address behind the server's) of every view."""
-    return [(name.lower(), f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}{mode}") for key, (name, _, mode) in _VIEWS.items()]
+    return [
+        (
+            name.lower(),
+            f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}{mode}",
+        )
+        for key, (name, _, mode) in _VIEWS.items()
+    ]

@@ -26,7 +26,9 @@ class CapturedStep:
     device, say) it goes on as it is, with one warning. On a CPU it is just called.
     """
 
-    def __init__(self, step: Callable[[], None], device: torch.device, enabled: bool = True) -> None:
+    def __init__(
+        self, step: Callable[[], None], device: torch.device, enabled: bool = True
+    ) -> None:
         self.step, self.device = step, device
         self.recording = enabled and device.type == "cuda"
         self.calls = 0
@@ -71,9 +73,15 @@ class CapturedStep:
         try:
             # Recording runs nothing, so a step that cannot be recorded has changed nothing. `thread_local`: another thread may allocate meanwhile.
             # The stream is set here as well, because some versions of torch leave it set when a recording fails.
-            with _RECORDING, torch.cuda.stream(aside), torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            with (
+                _RECORDING,
+                torch.cuda.stream(aside),
+                torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"),
+            ):
                 self.step()
-        except Exception as error:  # whatever the step or a user's activation does that a graph cannot hold
+        except (
+            Exception
+        ) as error:  # whatever the step or a user's activation does that a graph cannot hold
             torch.cuda.synchronize(self.device)
             self._give_up((str(error).splitlines() or [type(error).__name__])[0])
         else:
@@ -81,7 +89,10 @@ class CapturedStep:
 
     def _give_up(self, reason: str) -> None:
         self.recording = False
-        print(f"warning: the training step cannot be recorded as a CUDA graph ({reason}); it runs launch by launch", file=sys.stderr)
+        print(
+            f"warning: the training step cannot be recorded as a CUDA graph ({reason}); it runs launch by launch",
+            file=sys.stderr,
+        )
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream:

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import torch
 
+from harness.data.gpu_memory import free_gpu_memory
 from harness.errors import RequestError
-from harness.gpu_memory import free_gpu_memory
 
 _NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
 
@@ -20,15 +20,21 @@ def resolve(device: str, precision: str = "float32") -> torch.device:
         RequestError: a device that is not there, or a precision that it does not offer.
     """
     try:
-        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        chosen = torch.device(
+            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+        )
     except RuntimeError:
         raise RequestError(f"device={device}: expected auto, cpu, cuda or cuda:N") from None
     if chosen.type == "cuda":
         there = torch.cuda.device_count()
         if (chosen.index or 0) >= there:
-            raise RequestError(f"device={device} is not there: this machine has {there} CUDA device(s); use device=auto or device=cpu")
+            raise RequestError(
+                f"device={device} is not there: this machine has {there} CUDA device(s); use device=auto or device=cpu"
+            )
     elif precision != "float32":
-        raise RequestError(f"precision={precision} needs a CUDA device, and this runs on {chosen}; use precision=float32")
+        raise RequestError(
+            f"precision={precision} needs a CUDA device, and this runs on {chosen}; use precision=float32"
+        )
     return chosen
 
 
@@ -61,7 +67,9 @@ def free_memory(device: torch.device) -> int:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory did not suffice: torch's allocators say it, and so do the driver and libraries with memory of their own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
+        words in str(error) for words in _NO_MEMORY
+    )
 
 
 def describe(device: torch.device) -> str:

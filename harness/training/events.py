@@ -40,7 +40,15 @@ class Samples:
 
     def alike(self, start: int, stop: int) -> list[tuple[int, int]]:
         """Trials `start:stop` cut where the number of samples changes, as (start, stop)."""
-        cuts = [start, *(trial for trial in range(start + 1, stop) if self.count(trial) != self.count(trial - 1)), stop]
+        cuts = [
+            start,
+            *(
+                trial
+                for trial in range(start + 1, stop)
+                if self.count(trial) != self.count(trial - 1)
+            ),
+            stop,
+        ]
         return list(pairwise(cuts))
 
 

@@ -27,7 +27,11 @@ class Feed(Protocol):
 def feed(source: Source, seeds: Sequence[int], plan: Plan) -> Feed:
     """The feed for a source: resident images are gathered inside the step, streamed ones arrive from the host."""
     orders = Orders(seeds, source.samples, plan, source.index_device)
-    return ResidentFeed(source, orders) if isinstance(source, Resident) else StreamedFeed(source, orders)
+    return (
+        ResidentFeed(source, orders)
+        if isinstance(source, Resident)
+        else StreamedFeed(source, orders)
+    )
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,18 @@ class Orders:
     Trials may have different numbers of samples, and then begin their epochs at different steps.
     """
 
-    def __init__(self, seeds: Sequence[int], samples: Sequence[int], plan: Plan, device: torch.device) -> None:
+    def __init__(
+        self, seeds: Sequence[int], samples: Sequence[int], plan: Plan, device: torch.device
+    ) -> None:
         self.plan = plan
         self.doses = [_dose(count, seeds, samples, device) for count in sorted(set(samples))]
-        self.order = torch.zeros(plan.steps_per_epoch(max(samples)), len(seeds), plan.batch_size, dtype=torch.int64, device=device)
+        self.order = torch.zeros(
+            plan.steps_per_epoch(max(samples)),
+            len(seeds),
+            plan.batch_size,
+            dtype=torch.int64,
+            device=device,
+        )
         # Where each trial's next batch stands among the rows of `order`.
         self.position = torch.arange(len(seeds), device=device)
 
@@ -59,8 +71,14 @@ class Orders:
             steps = self.plan.steps_per_epoch(dose.samples)
             epoch, step = divmod(done, steps)
             if step == 0:
-                order = permutation(dose.seeds, epoch, dose.samples)[:, : steps * self.plan.batch_size]
-                self.order[:steps].index_copy_(1, dose.trials, order.unflatten(1, (steps, self.plan.batch_size)).transpose(0, 1)[:, dose.row])
+                order = permutation(dose.seeds, epoch, dose.samples)[
+                    :, : steps * self.plan.batch_size
+                ]
+                self.order[:steps].index_copy_(
+                    1,
+                    dose.trials,
+                    order.unflatten(1, (steps, self.plan.batch_size)).transpose(0, 1)[:, dose.row],
+                )
                 self.position.index_copy_(0, dose.trials, dose.trials)
 
     def take(self) -> Tensor:
@@ -73,7 +91,13 @@ class Orders:
 def _dose(count: int, seeds: Sequence[int], samples: Sequence[int], device: torch.device) -> _Dose:
     trials = [trial for trial, own in enumerate(samples) if own == count]
     distinct = sorted({seeds[trial] for trial in trials})
-    return _Dose(count, *(torch.tensor(values, device=device) for values in (trials, distinct, [distinct.index(seeds[trial]) for trial in trials])))
+    return _Dose(
+        count,
+        *(
+            torch.tensor(values, device=device)
+            for values in (trials, distinct, [distinct.index(seeds[trial]) for trial in trials])
+        ),
+    )
 
 
 class ResidentFeed:

@@ -99,7 +99,9 @@ class Stepper:
         self.autocast = nullcontext()
         if spec["precision"] == "bfloat16":
             self.autocast = torch.autocast(pack.device.type, torch.bfloat16)
-        update = weakref.WeakMethod(self._update)  # a cycle would keep a pack and its graph on the device until Python looks for cycles
+        update = weakref.WeakMethod(
+            self._update
+        )  # a cycle would keep a pack and its graph on the device until Python looks for cycles
         self.update = CapturedStep(lambda: update()(), pack.device, capture)
 
     def advance(self, to: int) -> Iterator[int]:
@@ -112,14 +114,20 @@ class Stepper:
         """Take all steps up to number `to`."""
         while self.done < to:
             self.batches.prepare(self.done)
-            self.before = self.pack.parameters.clone() if self.done + 1 in self.plan.probes else None
+            self.before = (
+                self.pack.parameters.clone() if self.done + 1 in self.plan.probes else None
+            )
             self.update()
             self.done += 1
             self.losses += 1
 
     def mean_loss(self) -> Tensor:
         """Mean training loss since the last call, NaN when there was no step."""
-        mean = self.loss_sum / self.losses if self.losses else torch.full_like(self.loss_sum, torch.nan)
+        mean = (
+            self.loss_sum / self.losses
+            if self.losses
+            else torch.full_like(self.loss_sum, torch.nan)
+        )
         self.loss_sum.zero_()
         self.losses = 0
         return mean
@@ -140,7 +148,9 @@ class Stepper:
 
 def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean cross-entropy of each trial: logits (trials, samples, classes), labels (trials, samples) -> (trials,)."""
-    losses = functional.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), reduction="none")
+    losses = functional.cross_entropy(
+        logits.flatten(0, 1).float(), labels.flatten(), reduction="none"
+    )
     return losses.view(labels.shape).mean(1)
 
 
@@ -148,7 +158,11 @@ def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
 def evaluate(pack: Pack, samples: Samples) -> tuple[Tensor, Tensor]:
     """Loss and accuracy (trials,) on a split, in blocks of trials and samples; NaN accuracy where the loss is no number."""
     widest = max(parameter.shape[1] for parameter in pack.state.values() if parameter.dim() > 1)
-    positions = samples.images[0][0, 0].numel() if pack.trials[0].spec["architecture"]["name"] == "cnn" else 1
+    positions = (
+        samples.images[0][0, 0].numel()
+        if pack.trials[0].spec["architecture"]["name"] == "cnn"
+        else 1
+    )
     block = max(1, min(len(samples), _EVALUATION_BYTES // (4 * widest * positions)))
     size = max(1, _EVALUATION_BYTES // (4 * widest * positions * block))
     losses, accuracies = [], []

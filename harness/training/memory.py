@@ -21,8 +21,14 @@ def bytes_per_trial(spec: dict, shape: tuple[int, int, int], classes: int) -> in
     sizes = layer_sizes(spec, shape, classes)
     parameters = sum((size.fan_in + 1) * size.units for size in sizes)
     normalization = spec["normalization"]["name"]
-    copies = _COPIES[spec["optimizer"]["name"]] + _COPIES_OF_STANDARDIZED * (normalization == "weight_standardization")
-    taps = _TAPS + _TAPS_OF_NORMALIZATION * (normalization not in ("none", "weight_standardization")) + _TAPS_OF_DROPOUT * (spec["dropout"]["name"] != "none")
+    copies = _COPIES[spec["optimizer"]["name"]] + _COPIES_OF_STANDARDIZED * (
+        normalization == "weight_standardization"
+    )
+    taps = (
+        _TAPS
+        + _TAPS_OF_NORMALIZATION * (normalization not in ("none", "weight_standardization"))
+        + _TAPS_OF_DROPOUT * (spec["dropout"]["name"] != "none")
+    )
     activations = sum(size.units * size.height * size.width for size in sizes) * taps
     inputs = shape[0] * shape[1] * shape[2]
     batch = spec["budget"]["batch_size"] * (activations + inputs)

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from harness.configuration.trial import Trial
 from harness.registry import Registry
 from harness.training.packs import Pack, update_settings
 from harness.training.schedules import multiplier
-from harness.trial import Trial
 
 optimizers: Registry = Registry("optimizer")
 
@@ -63,20 +63,37 @@ class PackOptimizer:
         # Fused kernels take a rate from a GPU as float32 and from the host as float64.
         dtype = torch.float32 if on_gpu else torch.float64
         specs = [run.trial.spec["optimizer"] for run in self.runs]
-        self.base_rates = torch.tensor([spec["learning_rate"] for spec in specs], dtype=dtype, device=pack.device)
+        self.base_rates = torch.tensor(
+            [spec["learning_rate"] for spec in specs], dtype=dtype, device=pack.device
+        )
         self.rates = self.base_rates.clone()
-        stored = [span.stored(tensor.detach()) for span, tensor in zip(pack.spans.values(), pack.state.values())]
+        stored = [
+            span.stored(tensor.detach())
+            for span, tensor in zip(pack.spans.values(), pack.state.values())
+        ]
         groups = [
-            {"params": [tensor[run.start : run.stop] for tensor in stored], "lr": rate, "weight_decay": spec["weight_decay"], **kind.options(spec)}
+            {
+                "params": [tensor[run.start : run.stop] for tensor in stored],
+                "lr": rate,
+                "weight_decay": spec["weight_decay"],
+                **kind.options(spec),
+            }
             for run, spec, rate in zip(self.runs, specs, self.rates)
-        ]  # fmt: skip
-        self.optimizer = kind.build(groups, fused=True, **({"capturable": on_gpu} if kind.counts else {}))
+        ]
+        self.optimizer = kind.build(
+            groups, fused=True, **({"capturable": on_gpu} if kind.counts else {})
+        )
 
     def multipliers(self, steps: int) -> Tensor:
         """What the learning rates are multiplied by in each of `steps` updates, (steps, runs), by each run's schedule."""
-        columns = {str(spec): [multiplier(spec, step, steps) for step in range(1, steps + 1)] for spec in (run.trial.spec["schedule"] for run in self.runs)}
+        columns = {
+            str(spec): [multiplier(spec, step, steps) for step in range(1, steps + 1)]
+            for spec in (run.trial.spec["schedule"] for run in self.runs)
+        }
         chosen = [columns[str(run.trial.spec["schedule"])] for run in self.runs]
-        return torch.tensor(chosen, dtype=self.rates.dtype, device=self.rates.device).t().contiguous()
+        return (
+            torch.tensor(chosen, dtype=self.rates.dtype, device=self.rates.device).t().contiguous()
+        )
 
     def step(self, gradients: Sequence[Tensor], multipliers: Tensor) -> None:
         """Update the parameters from the gradients of `pack.state`'s tensors; a run's learning rate is its own times its entry of `multipliers`."""
@@ -86,7 +103,9 @@ class PackOptimizer:
             for parameter, gradient in zip(group["params"], stored):
                 parameter.grad = gradient[run.start : run.stop]
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)  # or the next step would hold two sets of gradients
+        self.optimizer.zero_grad(
+            set_to_none=True
+        )  # or the next step would hold two sets of gradients
 
 
 def _runs(pack: Pack) -> list[_Run]:

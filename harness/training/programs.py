@@ -17,7 +17,13 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from harness.networks.dropouts import AlphaDropout, StandardDropout, hashed_uniform
-from harness.networks.normalizations import EPSILON, RMSNorm, StandardizedConv2d, StandardizedLinear, standardize
+from harness.networks.normalizations import (
+    EPSILON,
+    RMSNorm,
+    StandardizedConv2d,
+    StandardizedLinear,
+    standardize,
+)
 
 State = dict[str, Tensor]
 
@@ -49,7 +55,14 @@ class Program(Protocol):
     def part(self, start: int, stop: int) -> Program:
         """The same program for trials `start:stop` alone, given their parameters, buffers and images."""
 
-    def __call__(self, parameters: State, buffers: State, images: Tensor, mode: Mode, record: Record | None = None) -> Tensor: ...
+    def __call__(
+        self,
+        parameters: State,
+        buffers: State,
+        images: Tensor,
+        mode: Mode,
+        record: Record | None = None,
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -72,10 +85,20 @@ class Batched:
         self.alternatives = [dict(group.network.named_modules()) for group in groups]
 
     def part(self, start: int, stop: int) -> Batched:
-        within = [Group(max(group.start, start) - start, min(group.stop, stop) - start, group.network) for group in self.groups]
+        within = [
+            Group(max(group.start, start) - start, min(group.stop, stop) - start, group.network)
+            for group in self.groups
+        ]
         return Batched([group for group in within if group.start < group.stop])
 
-    def __call__(self, parameters: State, buffers: State, images: Tensor, mode: Mode, record: Record | None = None) -> Tensor:
+    def __call__(
+        self,
+        parameters: State,
+        buffers: State,
+        images: Tensor,
+        mode: Mode,
+        record: Record | None = None,
+    ) -> Tensor:
         x = images
         for (name, module), rule in zip(self.leaves, self.rules):
             if rule is not None:
@@ -83,7 +106,9 @@ class Batched:
             elif len(self.groups) == 1:
                 y = module(x) if record is not None else _overwriting(module)(x)
             else:
-                y = torch.cat([own[name](part) for own, part in zip(self.alternatives, x.split(self.sizes))])
+                y = torch.cat(
+                    [own[name](part) for own, part in zip(self.alternatives, x.split(self.sizes))]
+                )
             if record is not None and _tapped(name):
                 record(name, module, x, y, x)
             x = y
@@ -99,14 +124,27 @@ class Stacked:
     def part(self, start: int, stop: int) -> Stacked:
         return self
 
-    def __call__(self, parameters: State, buffers: State, images: Tensor, mode: Mode, record: Record | None = None) -> Tensor:
+    def __call__(
+        self,
+        parameters: State,
+        buffers: State,
+        images: Tensor,
+        mode: Mode,
+        record: Record | None = None,
+    ) -> Tensor:
         self.network.train(mode.batch_statistics)
         for module in self.network.modules():
             if isinstance(module, StandardDropout):
                 module.train(mode.dropout)
-        kept = buffers if mode.update_running else {name: tensor.clone() for name, tensor in buffers.items()}
+        kept = (
+            buffers
+            if mode.update_running
+            else {name: tensor.clone() for name, tensor in buffers.items()}
+        )
         if record is None:
-            return torch.vmap(lambda own, moving, x: functional_call(self.network, (own, moving), (x,)))(parameters, kept, images)
+            return torch.vmap(
+                lambda own, moving, x: functional_call(self.network, (own, moving), (x,))
+            )(parameters, kept, images)
         with torch.no_grad():
             _, taps = self._tapped_call(parameters, kept, images, {})
         # vmap may hand out copies of what flows through; zeros added at each tap receive the gradients instead.
@@ -117,16 +155,28 @@ class Stacked:
             record(name, modules[name], x, y, entries[name])
         return logits
 
-    def _tapped_call(self, parameters: State, buffers: State, images: Tensor, entries: State) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-        def run(parameters: State, buffers: State, images: Tensor, entries: State) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    def _tapped_call(
+        self, parameters: State, buffers: State, images: Tensor, entries: State
+    ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        def run(
+            parameters: State, buffers: State, images: Tensor, entries: State
+        ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
             seen: dict[str, tuple[Tensor, Tensor]] = {}
             handles = []
             for name, module in self.network.named_modules():
                 if not _tapped(name):
                     continue
                 if name in entries:
-                    handles.append(module.register_forward_pre_hook(lambda _, inputs, name=name: (inputs[0] + entries[name],)))
-                handles.append(module.register_forward_hook(lambda _, inputs, y, name=name: seen.__setitem__(name, (inputs[0], y))))
+                    handles.append(
+                        module.register_forward_pre_hook(
+                            lambda _, inputs, name=name: (inputs[0] + entries[name],)
+                        )
+                    )
+                handles.append(
+                    module.register_forward_hook(
+                        lambda _, inputs, y, name=name: seen.__setitem__(name, (inputs[0], y))
+                    )
+                )
             try:
                 return functional_call(self.network, (parameters, buffers), (images,)), seen
             finally:
@@ -168,11 +218,15 @@ def _leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Modu
 
 def is_sequential(network: nn.Module) -> bool:
     """Whether `Batched` can run a network: nested `Sequential`s of leaves that it has rules for."""
-    return isinstance(network, nn.Sequential) and all(_supported(module) for _, module in _leaves(network))
+    return isinstance(network, nn.Sequential) and all(
+        _supported(module) for _, module in _leaves(network)
+    )
 
 
 def _supported(module: nn.Module) -> bool:
-    return _rule(module) is not None or not (list(module.parameters()) or list(module.buffers()) or list(module.children()))
+    return _rule(module) is not None or not (
+        list(module.parameters()) or list(module.buffers()) or list(module.children())
+    )
 
 
 def _rule(module: nn.Module) -> Callable[[nn.Module, _Scope, Tensor, Mode], Tensor] | None:
@@ -193,7 +247,9 @@ def _overwriting(module: nn.Module) -> Callable[[Tensor], Tensor]:
     return torch.relu_ if kind is nn.ReLU else module
 
 
-def _linear(module: nn.Module, state: _Scope, x: Tensor, mode: Mode, weight: Tensor | None = None) -> Tensor:
+def _linear(
+    module: nn.Module, state: _Scope, x: Tensor, mode: Mode, weight: Tensor | None = None
+) -> Tensor:
     weight = state["weight"] if weight is None else weight
     return torch.baddbmm(state["bias"].unsqueeze(1), x, weight.transpose(1, 2))
 
@@ -202,10 +258,14 @@ def _standardized_linear(module: nn.Module, state: _Scope, x: Tensor, mode: Mode
     return _linear(module, state, x, mode, standardize(state["weight"], inputs_from=2))
 
 
-def _convolution(module: nn.Conv2d, state: _Scope, x: Tensor, mode: Mode, weight: Tensor | None = None) -> Tensor:
+def _convolution(
+    module: nn.Conv2d, state: _Scope, x: Tensor, mode: Mode, weight: Tensor | None = None
+) -> Tensor:
     weight = state["weight"] if weight is None else weight
     # One convolution per trial: a grouped convolution over all of them is slower on a CPU.
-    return torch.stack([module._conv_forward(image, w, b) for image, w, b in zip(x, weight, state["bias"])])
+    return torch.stack(
+        [module._conv_forward(image, w, b) for image, w, b in zip(x, weight, state["bias"])]
+    )
 
 
 def _standardized_convolution(module: nn.Conv2d, state: _Scope, x: Tensor, mode: Mode) -> Tensor:
@@ -216,14 +276,21 @@ def _batch_norm(module: nn.Module, state: _Scope, x: Tensor, mode: Mode) -> Tens
     dims = (1,) if x.dim() == 3 else (1, 3, 4)
     shape = (x.shape[0], 1, x.shape[2]) + (1,) * (x.dim() - 3)
     if mode.batch_statistics:
-        variance, mean = torch.var_mean(x.float(), dims, correction=0, keepdim=True)  # of bfloat16 as well
+        variance, mean = torch.var_mean(
+            x.float(), dims, correction=0, keepdim=True
+        )  # of bfloat16 as well
         if mode.update_running:
             count = x.numel() // (x.shape[0] * x.shape[2])
             with torch.no_grad():
                 state.buffer("running_mean").lerp_(mean.flatten(1), module.momentum)
-                state.buffer("running_var").lerp_(variance.flatten(1) * (count / (count - 1)), module.momentum)
+                state.buffer("running_var").lerp_(
+                    variance.flatten(1) * (count / (count - 1)), module.momentum
+                )
     else:
-        mean, variance = state.buffer("running_mean").view(shape), state.buffer("running_var").view(shape)
+        mean, variance = (
+            state.buffer("running_mean").view(shape),
+            state.buffer("running_var").view(shape),
+        )
     scale = state["weight"].view(shape) * torch.rsqrt(variance + module.eps)
     return torch.addcmul(state["bias"].view(shape) - mean * scale, x, scale)
 
@@ -242,7 +309,9 @@ def _rms_norm(module: RMSNorm, state: _Scope, x: Tensor, mode: Mode) -> Tensor:
 def _dropout(module: StandardDropout, state: _Scope, x: Tensor, mode: Mode) -> Tensor:
     if not mode.dropout:
         return x
-    uniform = hashed_uniform(state.buffer("key").unsqueeze(1), state.buffer("step").unsqueeze(1), x[0].numel()).view(x.shape)
+    uniform = hashed_uniform(
+        state.buffer("key").unsqueeze(1), state.buffer("step").unsqueeze(1), x[0].numel()
+    ).view(x.shape)
     rate = state.buffer("rate").view((-1,) + (1,) * (x.dim() - 1))
     return module.apply_mask(x, (uniform >= rate).to(x.dtype), rate)
 
@@ -256,8 +325,19 @@ def _flatten(module: nn.Module, state: _Scope, x: Tensor, mode: Mode) -> Tensor:
 
 
 _RULES: dict[type, Callable[..., Tensor]] = {
-    nn.Linear: _linear, StandardizedLinear: _standardized_linear, nn.Conv2d: _convolution, StandardizedConv2d: _standardized_convolution,
-    nn.BatchNorm1d: _batch_norm, nn.BatchNorm2d: _batch_norm, nn.LayerNorm: _layer_norm, nn.GroupNorm: _layer_norm, RMSNorm: _rms_norm,
-    StandardDropout: _dropout, AlphaDropout: _dropout, nn.Flatten: _flatten,
-    nn.MaxPool2d: _each_sample, nn.AvgPool2d: _each_sample, nn.AdaptiveAvgPool2d: _each_sample,
+    nn.Linear: _linear,
+    StandardizedLinear: _standardized_linear,
+    nn.Conv2d: _convolution,
+    StandardizedConv2d: _standardized_convolution,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    nn.LayerNorm: _layer_norm,
+    nn.GroupNorm: _layer_norm,
+    RMSNorm: _rms_norm,
+    StandardDropout: _dropout,
+    AlphaDropout: _dropout,
+    nn.Flatten: _flatten,
+    nn.MaxPool2d: _each_sample,
+    nn.AvgPool2d: _each_sample,
+    nn.AdaptiveAvgPool2d: _each_sample,
 }

@@ -45,18 +45,20 @@ def apply(pack: Pack, repairs: Sequence[str], samples: Samples) -> None:
 
 
 def _center_rows(kind: str, tensor: Tensor) -> None:
-    """omega = 0: subtract each unit's mean weight, and keep the sum of its squares."""
+    """Omega = 0: subtract each unit's mean weight, and keep the sum of its squares."""
     if kind == "weight":
         rows = tensor.flatten(1)
         if rows.shape[1] == 1:
-            raise RequestError("repair=center_rows: the only weight of a unit with fan-in 1 cannot sum to 0; use a greater width")
+            raise RequestError(
+                "repair=center_rows: the only weight of a unit with fan-in 1 cannot sum to 0; use a greater width"
+            )
         norms = rows.norm(dim=1, keepdim=True)
         rows -= rows.mean(1, keepdim=True)
         rows *= _over(norms, rows.norm(dim=1, keepdim=True))
 
 
 def _rescale_tau(kind: str, tensor: Tensor) -> None:
-    """tau = 1: scale each unit's weights to a sum of squares of 1."""
+    """Tau = 1: scale each unit's weights to a sum of squares of 1."""
     if kind == "weight":
         rows = tensor.flatten(1)
         rows *= _over(1.0, rows.norm(dim=1, keepdim=True))
@@ -72,7 +74,11 @@ def _zero_bias(kind: str, tensor: Tensor) -> None:
         tensor.zero_()
 
 
-_ON_WEIGHTS: dict[str, Callable[[str, Tensor], None]] = {"center_rows": _center_rows, "rescale_tau": _rescale_tau, "zero_bias": _zero_bias}
+_ON_WEIGHTS: dict[str, Callable[[str, Tensor], None]] = {
+    "center_rows": _center_rows,
+    "rescale_tau": _rescale_tau,
+    "zero_bias": _zero_bias,
+}
 
 
 def _lsuv(pack: Pack, trial: int, samples: Samples) -> None:

@@ -45,7 +45,11 @@ def probe_steps(steps: int, count: int) -> list[int]:
     """`count` steps: initialisation, the end, and logarithmically spaced ones between."""
     if count <= 1 or steps == 0:
         return [0] * min(count, 1)
-    between = {round(steps ** (index / (count - 2))) for index in range(count - 2)} if count > 2 else set()
+    between = (
+        {round(steps ** (index / (count - 2))) for index in range(count - 2)}
+        if count > 2
+        else set()
+    )
     return sorted({0, steps} | between)
 
 
@@ -72,5 +76,14 @@ def plan(spec: dict, training_samples: int) -> Plan:
     """The plan of a trial's specification for a training split. Trials with equal plans can train side by side."""
     budget = spec["budget"]
     batch_size = min(budget["batch_size"], training_samples)
-    steps = budget["steps"] if "steps" in budget else max(1, round(budget["epochs"] * (training_samples // batch_size)))
-    return Plan(steps, batch_size, frozenset(evaluation_steps(steps, budget["evaluations"])), frozenset(probe_steps(steps, budget["probes"])))
+    steps = (
+        budget["steps"]
+        if "steps" in budget
+        else max(1, round(budget["epochs"] * (training_samples // batch_size)))
+    )
+    return Plan(
+        steps,
+        batch_size,
+        frozenset(evaluation_steps(steps, budget["evaluations"])),
+        frozenset(probe_steps(steps, budget["probes"])),
+    )

@@ -58,13 +58,22 @@ class Workers:
             with _threads_per_worker(self.threads):
                 yield from map(function, tasks)
             return
-        with _threads_per_worker(self.threads), ThreadPoolExecutor(self.count, "worker", torch.set_num_threads, (self.threads,)) as pool:
-            waiting: set[Future[Outcome]] = {pool.submit(self._guarded, function, task) for task in tasks}
+        with (
+            _threads_per_worker(self.threads),
+            ThreadPoolExecutor(
+                self.count, "worker", torch.set_num_threads, (self.threads,)
+            ) as pool,
+        ):
+            waiting: set[Future[Outcome]] = {
+                pool.submit(self._guarded, function, task) for task in tasks
+            }
             try:
                 while waiting:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
-                        if not isinstance(future.exception(), Stopped):  # what stopped it is among the others
+                        if not isinstance(
+                            future.exception(), Stopped
+                        ):  # what stopped it is among the others
                             yield future.result()
             except BaseException:
                 self._stop.set()

@@ -27,26 +27,40 @@ def test_splitmix64_is_the_published_generator():
     # The first output for seed 1234567 (reference implementation of Vigna, prng.di.unimi.it/splitmix64.c).
     assert splitmix64(torch.tensor(1234567)).item() == 6457827717110365317
     states = [0, 1, 2**63 - 1, -1, -(2**63), 0x0123456789ABCDEF, -987654321]
-    assert splitmix64(torch.tensor(states)).tolist() == [signed(reference_splitmix64(state % WORD)) for state in states]
+    assert splitmix64(torch.tensor(states)).tolist() == [
+        signed(reference_splitmix64(state % WORD)) for state in states
+    ]
 
 
 def test_permutation_is_the_order_of_the_reference_keys():
     seed, epoch, samples = 2**62 + 3, 5, 200
     stream = reference_splitmix64(reference_splitmix64(seed) ^ epoch)
-    keys = [signed(reference_splitmix64((stream + index * 0x9E3779B97F4A7C15) % WORD)) for index in range(samples)]
-    assert permutation(torch.tensor([seed]), epoch, samples)[0].tolist() == sorted(range(samples), key=keys.__getitem__)
+    keys = [
+        signed(reference_splitmix64((stream + index * 0x9E3779B97F4A7C15) % WORD))
+        for index in range(samples)
+    ]
+    assert permutation(torch.tensor([seed]), epoch, samples)[0].tolist() == sorted(
+        range(samples), key=keys.__getitem__
+    )
 
 
 def test_permutation_stays_what_it_was():
     # Frozen: another order would be another training under the same trial id.
-    assert permutation(torch.tensor([0, 1]), 0, 10).tolist() == [[9, 4, 6, 3, 1, 0, 7, 8, 2, 5], [0, 3, 6, 5, 1, 9, 8, 7, 4, 2]]
-    assert permutation(torch.tensor([0, 1]), 1, 10).tolist() == [[3, 2, 1, 8, 5, 9, 0, 6, 7, 4], [1, 3, 2, 9, 8, 7, 0, 6, 4, 5]]
+    assert permutation(torch.tensor([0, 1]), 0, 10).tolist() == [
+        [9, 4, 6, 3, 1, 0, 7, 8, 2, 5],
+        [0, 3, 6, 5, 1, 9, 8, 7, 4, 2],
+    ]
+    assert permutation(torch.tensor([0, 1]), 1, 10).tolist() == [
+        [3, 2, 1, 8, 5, 9, 0, 6, 7, 4],
+        [1, 3, 2, 9, 8, 7, 0, 6, 4, 5],
+    ]
 
 
 @pytest.mark.parametrize("samples", [1, 2, 1079, 5000])
 def test_every_row_is_a_permutation(samples):
     orders = permutation(torch.tensor([0, 1, 2**63 - 1]), 3, samples)
-    assert orders.shape == (3, samples) and orders.dtype == torch.int64
+    assert orders.shape == (3, samples)
+    assert orders.dtype == torch.int64
     assert torch.equal(orders.sort(1).values, torch.arange(samples).expand(3, -1))
 
 
@@ -67,11 +81,17 @@ def test_orders_are_uniform():
     error = (((samples**2 - 1) / 12) / len(seeds)) ** 0.5
     assert (places.mean(0) - (samples - 1) / 2).abs().max() < 5 * error
     firsts = permutation(seeds, 0, samples)[:, 0].bincount(minlength=samples)
-    assert ((firsts - 100).square() / 100).sum() < 60  # chi-square with 19 degrees of freedom exceeds 60 once in 200,000
+    assert (
+        (firsts - 100).square() / 100
+    ).sum() < 60  # chi-square with 19 degrees of freedom exceeds 60 once in 200,000
 
 
 def test_consecutive_epochs_and_seeds_are_uncorrelated():
-    orders = [permutation(torch.tensor([seed]), epoch, 5000)[0].double() for seed in (0, 1, 2) for epoch in (0, 1, 2)]
+    orders = [
+        permutation(torch.tensor([seed]), epoch, 5000)[0].double()
+        for seed in (0, 1, 2)
+        for epoch in (0, 1, 2)
+    ]
     correlation = torch.corrcoef(torch.stack(orders)) - torch.eye(9)
     assert correlation.abs().max() < 5 / 5000**0.5
 
@@ -81,7 +101,9 @@ def test_consecutive_epochs_and_seeds_are_uncorrelated():
 def test_permutation_is_the_same_on_the_gpu():
     seeds = torch.tensor([0, 5, 2**62 + 11])
     for samples in (10, 48_000):
-        assert torch.equal(permutation(seeds.cuda(), 4, samples).cpu(), permutation(seeds, 4, samples))
+        assert torch.equal(
+            permutation(seeds.cuda(), 4, samples).cpu(), permutation(seeds, 4, samples)
+        )
 
 
 @pytest.fixture
@@ -96,7 +118,8 @@ INDICES = [permutation(torch.arange(5), epoch, 40)[:, :8] for epoch in range(4)]
 
 
 def check(images, labels, variants, variant_of_trial, indices):
-    assert images.dtype == torch.float32 and labels.dtype == torch.int64
+    assert images.dtype == torch.float32
+    assert labels.dtype == torch.int64
     for trial, variant in enumerate(variant_of_trial):
         assert torch.equal(images[trial].cpu(), variants[variant][indices[trial]])
         assert torch.equal(labels[trial].cpu(), LABELS[indices[trial]])
@@ -117,7 +140,12 @@ def test_variants_may_hold_fewer_samples(variants, kind):
     doses = [variants[0], variants[1][:9], variants[2][:25]]
     source = kind(doses, LABELS, VARIANT_OF_TRIAL, CPU)
     assert source.samples == (25, 40, 40, 9, 25)
-    indices = torch.stack([permutation(torch.tensor([trial]), 0, count)[0, :8] for trial, count in enumerate(source.samples)])
+    indices = torch.stack(
+        [
+            permutation(torch.tensor([trial]), 0, count)[0, :8]
+            for trial, count in enumerate(source.samples)
+        ]
+    )
     check(*source.gather(indices), doses, VARIANT_OF_TRIAL, indices)
 
 
@@ -158,28 +186,46 @@ def test_one_variant_is_not_copied(variants):
     source = Resident(variants[:1], LABELS, [0] * 5, CPU)
     first = source.gather(INDICES[0])[0].clone()
     variants[0].zero_()
-    assert first.any() and not source.gather(INDICES[0])[0].any()
+    assert first.any()
+    assert not source.gather(INDICES[0])[0].any()
 
 
 def test_residency_is_chosen_by_name(variants):
     assert isinstance(make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU), Resident)
     assert isinstance(make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU, "resident"), Resident)
     assert isinstance(make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU, "streamed"), Streamed)
-    with pytest.raises(RequestError, match="dataset.residency=both: expected one of auto, resident, streamed"):
+    with pytest.raises(
+        RequestError, match="dataset.residency=both: expected one of auto, resident, streamed"
+    ):
         make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU, "both")
 
 
 @pytest.mark.parametrize(
-    ("free", "residency", "expected"),
-    [(10_000, "auto", Streamed), (20_000, "auto", Resident), (10_000, "resident", Resident), (8_000, "resident", RequestError), (8_000, "streamed", Streamed)],
+    "free, residency, expected",
+    [
+        (10_000, "auto", Streamed),
+        (20_000, "auto", Resident),
+        (10_000, "resident", Resident),
+        (8_000, "resident", RequestError),
+        (8_000, "streamed", Streamed),
+    ],
 )
-def test_a_gpu_holds_the_images_while_they_fit_in_a_share_of_its_free_memory(variants, monkeypatch, free, residency, expected):
+def test_a_gpu_holds_the_images_while_they_fit_in_a_share_of_its_free_memory(
+    variants, monkeypatch, free, residency, expected
+):
     # The three variants take 3 x 40 x 18 x 4 = 8,640 bytes. The decision is tested, not the transfer.
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
     for kind in (Resident, Streamed):
-        monkeypatch.setattr(batches, kind.__name__, type(kind.__name__, (), {"__init__": lambda self, *arguments: None}))
+        monkeypatch.setattr(
+            batches,
+            kind.__name__,
+            type(kind.__name__, (), {"__init__": lambda self, *arguments: None}),
+        )
     if expected is RequestError:
-        with pytest.raises(RequestError, match="dataset.residency=resident: the images need .* use dataset.residency=streamed"):
+        with pytest.raises(
+            RequestError,
+            match="dataset.residency=resident: the images need .* use dataset.residency=streamed",
+        ):
             make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
     else:
         source = make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
@@ -188,7 +234,11 @@ def test_a_gpu_holds_the_images_while_they_fit_in_a_share_of_its_free_memory(var
 
 def test_memory_that_torch_keeps_of_the_pack_before_is_free(variants, monkeypatch):
     """The driver counts it as used; 8,640 bytes of images fit into what is left of it."""
-    for name, value in {"mem_get_info": (1_000, 100_000), "memory_reserved": 90_000, "memory_allocated": 65_000}.items():
+    for name, value in {
+        "mem_get_info": (1_000, 100_000),
+        "memory_reserved": 90_000,
+        "memory_allocated": 65_000,
+    }.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     monkeypatch.setattr(batches, "Resident", lambda *arguments: "resident")
     monkeypatch.setattr(batches, "Streamed", lambda *arguments: "streamed")
@@ -205,6 +255,7 @@ def test_batches_arrive_on_the_gpu(variants, residency):
     source = make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
     indices = [chosen.to(source.index_device) for chosen in INDICES]
     for (images, labels), chosen in zip(source.batches(indices), INDICES):
-        assert images.is_cuda and labels.is_cuda
+        assert images.is_cuda
+        assert labels.is_cuda
         check(images, labels, variants, VARIANT_OF_TRIAL, chosen)
     check(*source.gather(INDICES[0].cuda()), variants, VARIANT_OF_TRIAL, INDICES[0])

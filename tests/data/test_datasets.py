@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from harness.configuration.schema import DatasetConfig
 from harness.data import catalog, datasets, gaussian
 from harness.data.datasets import load
-from harness.schema import DatasetConfig
 
 
 def gaussian_config(**changes):
-    return DatasetConfig("gaussian", **({"samples": 4000, "shape": [1, 8, 8], "classes": 4} | changes))
+    return DatasetConfig(
+        "gaussian", **({"samples": 4000, "shape": [1, 8, 8], "classes": 4} | changes)
+    )
 
 
 def splits(image_set):
@@ -23,26 +25,46 @@ def test_digits_are_the_bundled_images_on_the_scale_of_brightness():
     from sklearn.datasets import load_digits
 
     image_set = load(DatasetConfig("digits"))
-    assert (image_set.name, image_set.classes, image_set.shape, image_set.full_scale) == ("digits", 10, (1, 8, 8), 255.0)
+    assert (image_set.name, image_set.classes, image_set.shape, image_set.full_scale) == (
+        "digits",
+        10,
+        (1, 8, 8),
+        255.0,
+    )
     assert [len(split.labels) for split in splits(image_set)] == [1079, 359, 359]
     images = torch.cat([split.images for split in splits(image_set)])
     labels = torch.cat([split.labels for split in splits(image_set)])
     pixels, targets = load_digits(return_X_y=True)
-    mine = sorted((label, *row) for label, row in zip(labels.tolist(), (images.flatten(1) * 16 / 255).round().int().tolist()))
-    assert mine == sorted((label, *row) for label, row in zip(targets.tolist(), pixels.astype(int).tolist()))
+    mine = sorted(
+        (label, *row)
+        for label, row in zip(
+            labels.tolist(), (images.flatten(1) * 16 / 255).round().int().tolist()
+        )
+    )
+    assert mine == sorted(
+        (label, *row) for label, row in zip(targets.tolist(), pixels.astype(int).tolist())
+    )
 
 
-def test_digits_come_without_importing_scikit_learn_and_wherever_it_keeps_them(monkeypatch, tmp_path):
-    code = "import sys; from harness.data.datasets import load; from harness.schema import DatasetConfig; load(DatasetConfig('digits')); sys.exit('sklearn' in sys.modules)"
+def test_digits_come_without_importing_scikit_learn_and_wherever_it_keeps_them(
+    monkeypatch, tmp_path
+):
+    code = "import sys; from harness.data.datasets import load; from harness.configuration.schema import DatasetConfig; load(DatasetConfig('digits')); sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     expected = datasets._digits_of_scikit_learn()
     elsewhere = SimpleNamespace(submodule_search_locations=[str(tmp_path)])
     monkeypatch.setattr(datasets.importlib.util, "find_spec", lambda name: elsewhere)
-    assert all(np.array_equal(one, other) for one, other in zip(expected, datasets._digits_of_scikit_learn()))
+    assert all(
+        np.array_equal(one, other)
+        for one, other in zip(expected, datasets._digits_of_scikit_learn())
+    )
 
 
 def test_splits_follow_their_seed_and_nothing_else():
-    first, again, other = (load(DatasetConfig("digits", split_seed=seed, root=root)) for seed, root in [(0, None), (0, "/elsewhere"), (1, None)])
+    first, again, other = (
+        load(DatasetConfig("digits", split_seed=seed, root=root))
+        for seed, root in [(0, None), (0, "/elsewhere"), (1, None)]
+    )
     assert torch.equal(first.training.images, again.training.images)
     assert not torch.equal(first.test.labels, other.test.labels)
 
@@ -74,16 +96,24 @@ def test_a_data_set_is_read_once_however_it_is_moved():
 
 
 def test_facts_agree_with_what_is_loaded():
-    for config in (DatasetConfig("digits", training_samples=77), gaussian_config(validation_share=0.123, test_share=0.3)):
+    for config in (
+        DatasetConfig("digits", training_samples=77),
+        gaussian_config(validation_share=0.123, test_share=0.3),
+    ):
         facts, image_set = catalog.facts(config), load(config)
-        assert (facts.shape, facts.classes, facts.training_samples) == (image_set.shape, image_set.classes, len(image_set.training.labels))
+        assert (facts.shape, facts.classes, facts.training_samples) == (
+            image_set.shape,
+            image_set.classes,
+            len(image_set.training.labels),
+        )
 
 
 def test_gaussian_inputs_are_independent_standard_normal():
     image_set = load(gaussian_config())
     x = image_set.training.images.flatten(1).double()
     assert image_set.full_scale is None
-    assert x.dtype == torch.float64 and image_set.training.images.dtype == torch.float32
+    assert x.dtype == torch.float64
+    assert image_set.training.images.dtype == torch.float32
     assert abs(x.mean()) < 4 / np.sqrt(x.numel())
     assert abs(x.var() - 1) < 4 * np.sqrt(2 / x.numel())
     assert abs((x**4).mean() - 3) < 4 * np.sqrt(96 / x.numel())

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.configuration.schema import DatasetConfig, PreprocessingConfig
 from harness.data import catalog
 from harness.data.datasets import load
 from harness.data.preprocessing import fit
 from harness.errors import RequestError
-from harness.schema import DatasetConfig, PreprocessingConfig
 
 
 def config(root, **changes):
@@ -33,16 +33,29 @@ def fill(root, classes=("cat", "dog"), count=10, **shape):
 
 
 def contents(*splits):
-    return sorted((int(label), image.tobytes()) for split in splits for image, label in zip(split.images.numpy(), split.labels))
+    return sorted(
+        (int(label), image.tobytes())
+        for split in splits
+        for image, label in zip(split.images.numpy(), split.labels)
+    )
 
 
 def test_class_folders_become_three_splits(tmp_path):
     pixels = fill(tmp_path)
     image_set = load(config(tmp_path))
-    assert (image_set.classes, image_set.shape, image_set.training.images.dtype) == (2, (3, 6, 5), torch.uint8)
-    assert [len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)] == [12, 4, 4]
+    assert (image_set.classes, image_set.shape, image_set.training.images.dtype) == (
+        2,
+        (3, 6, 5),
+        torch.uint8,
+    )
+    assert [
+        len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)
+    ] == [12, 4, 4]
     assert image_set.test.labels.bincount().tolist() == [2, 2]
-    expected = sorted((label, np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes()) for (label, _), image in pixels.items())
+    expected = sorted(
+        (label, np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
+        for (label, _), image in pixels.items()
+    )
     assert contents(image_set.training, image_set.validation, image_set.test) == expected
     assert catalog.facts(config(tmp_path)) == catalog.Facts("image_folder", (3, 6, 5), 2, 12)
 
@@ -52,7 +65,9 @@ def test_split_folders_are_kept(tmp_path):
     fill(tmp_path / "val", count=3)
     fill(tmp_path / "test", classes=("dog",), count=2)
     image_set = load(config(tmp_path))
-    assert [len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)] == [20, 6, 2]
+    assert [
+        len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)
+    ] == [20, 6, 2]
     assert image_set.test.labels.tolist() == [1, 1]
     assert catalog.facts(config(tmp_path)).training_samples == 20
 
@@ -61,7 +76,9 @@ def test_a_missing_split_folder_is_cut_from_training(tmp_path):
     fill(tmp_path / "train", count=10)
     fill(tmp_path / "test", count=3)
     image_set = load(config(tmp_path, validation_share=0.1))
-    assert [len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)] == [18, 2, 6]
+    assert [
+        len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)
+    ] == [18, 2, 6]
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -74,7 +91,12 @@ def test_grey_images_have_one_channel_and_mixed_ones_three(tmp_path):
     assert catalog.facts(config(tmp_path)).shape == load(config(tmp_path)).shape == (1, 6, 5)
     Image.fromarray(picture(7)).save(tmp_path / "cat" / "colour.png")
     assert catalog.facts(config(tmp_path)).shape == (3, 6, 5)
-    drawn = torch.cat([getattr(load(config(tmp_path)), name).images for name in ("training", "validation", "test")])
+    drawn = torch.cat(
+        [
+            getattr(load(config(tmp_path)), name).images
+            for name in ("training", "validation", "test")
+        ]
+    )
     assert sum(bool((image[0] == image[1]).all()) for image in drawn) == 20
 
 
@@ -84,14 +106,21 @@ def test_unequal_images_are_cropped_to_a_square_of_the_size_asked_for(tmp_path):
     wide = np.zeros((10, 30), dtype=np.uint8)
     wide[:, 7:23] = 200
     Image.fromarray(wide).save(tmp_path / "dog" / "wide.png")
-    with pytest.raises(RequestError, match=r"images differ in size \(000.png: 6x6, wide.png: 30x10\); give dataset.image_size"):
+    with pytest.raises(
+        RequestError,
+        match=r"images differ in size \(000.png: 6x6, wide.png: 30x10\); give dataset.image_size",
+    ):
         load(config(tmp_path))
     image_set = load(config(tmp_path, image_size=4))
     assert image_set.shape == catalog.facts(config(tmp_path, image_size=4)).shape == (3, 4, 4)
-    assert (3 * 16 * [200]) in [image.flatten().tolist() for name in ("training", "validation", "test") for image in getattr(image_set, name).images]
+    assert (3 * 16 * [200]) in [
+        image.flatten().tolist()
+        for name in ("training", "validation", "test")
+        for image in getattr(image_set, name).images
+    ]
 
 
-@pytest.mark.parametrize(("dtype", "top"), [(np.uint16, 65535), (np.float32, 1)])
+@pytest.mark.parametrize("dtype, top", [(np.uint16, 65535), (np.float32, 1)])
 def test_images_finer_than_eight_bits_keep_their_depth(tmp_path, dtype, top):
     ramp = (np.linspace(0, top, 24).reshape(4, 6)).astype(dtype)
     for name in ("a", "b"):
@@ -99,8 +128,11 @@ def test_images_finer_than_eight_bits_keep_their_depth(tmp_path, dtype, top):
         for index in range(5):
             Image.fromarray(ramp).save(tmp_path / name / f"{index}.tif")
     image_set = load(config(tmp_path))
-    assert image_set.training.images.dtype == torch.float32 and image_set.shape == (1, 4, 6)
-    unit = fit(PreprocessingConfig("none"), image_set.training.images, image_set.full_scale).apply(image_set.training.images)
+    assert image_set.training.images.dtype == torch.float32
+    assert image_set.shape == (1, 4, 6)
+    unit = fit(PreprocessingConfig("none"), image_set.training.images, image_set.full_scale).apply(
+        image_set.training.images
+    )
     assert np.abs(unit[0, 0].numpy() - ramp / top).max() < 1e-6
 
 
@@ -118,7 +150,8 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path):
     fill(tmp_path / "one")
     fill(tmp_path / "two")
     first = catalog.fingerprint(config(tmp_path / "one"))
-    assert first == catalog.fingerprint(config(tmp_path / "two")) and len(first) == 16
+    assert first == catalog.fingerprint(config(tmp_path / "two"))
+    assert len(first) == 16
     Image.fromarray(picture(999)).save(tmp_path / "two" / "cat" / "000.png")
     changed = catalog.fingerprint(config(tmp_path / "two"))
     os.rename(tmp_path / "one" / "cat" / "000.png", tmp_path / "one" / "cat" / "zzz.png")
@@ -141,7 +174,10 @@ def refused(config, told):
 
 
 def test_a_wrong_or_empty_folder_is_refused(tmp_path):
-    refused(config(tmp_path / "nowhere"), "nowhere: no such folder; expected a folder that holds one sub-folder of images per class")
+    refused(
+        config(tmp_path / "nowhere"),
+        "nowhere: no such folder; expected a folder that holds one sub-folder of images per class",
+    )
     refused(config(tmp_path), "empty, no class folders in it")
     fill(tmp_path, classes=("cat",))
     refused(config(tmp_path), r"one class folder only \(cat\); expected at least two")
@@ -151,9 +187,14 @@ def test_a_wrong_or_empty_folder_is_refused(tmp_path):
 
 def test_classes_that_do_not_match_are_refused(tmp_path):
     fill(tmp_path / "train")
-    refused(config(tmp_path, classes=3), r"dataset.classes=3: .* holds 2 class folders \(cat, dog\)")
+    refused(
+        config(tmp_path, classes=3), r"dataset.classes=3: .* holds 2 class folders \(cat, dog\)"
+    )
     fill(tmp_path / "test", classes=("cat", "cow"))
-    refused(config(tmp_path), "test has a class folder 'cow' that the training folder lacks; its classes: cat, dog")
+    refused(
+        config(tmp_path),
+        "test has a class folder 'cow' that the training folder lacks; its classes: cat, dog",
+    )
 
 
 @pytest.mark.parametrize("damage", [b"", b"no image at all", "cut"])
@@ -165,7 +206,7 @@ def test_an_unreadable_image_is_named(tmp_path, damage):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    "value, told",
     [
         (float("nan"), "bad.tif: a pixel is not a finite number"),
         (float("inf"), "bad.tif: a pixel is not a finite number"),
@@ -187,8 +228,12 @@ def test_too_few_samples_are_refused(tmp_path):
     fill(tmp_path / "more", classes=("cat", "dog"), count=30)
     fill(tmp_path / "more", classes=("lone",), count=1)
     taken = [seed for seed in range(20) if not _loads(config(tmp_path / "more", split_seed=seed))]
-    assert taken and len(taken) < 20
-    refused(config(tmp_path / "more", split_seed=taken[0]), r"class 'lone' has 1 image\(s\), too few for the splits")
+    assert taken
+    assert len(taken) < 20
+    refused(
+        config(tmp_path / "more", split_seed=taken[0]),
+        r"class 'lone' has 1 image\(s\), too few for the splits",
+    )
 
 
 def _loads(config):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from harness.data import gaussian
-from harness.data.moments import input_moments
+from harness.data.input_moments import input_moments
 
 
 def naive(images):
@@ -16,14 +16,24 @@ def naive(images):
     covariance = torch.cov(x.T, correction=0)
     values = torch.linalg.eigvalsh(covariance)
     return {
-        "mean": x.mean(), "variance": x.var(correction=0), "q": q.mean(), "cv_q": q.std(correction=0) / q.mean(),
-        "c": cosines[~torch.eye(len(x), dtype=torch.bool)].mean(), "participation_ratio": values.sum() ** 2 / values.square().sum(),
-    }  # fmt: skip
+        "mean": x.mean(),
+        "variance": x.var(correction=0),
+        "q": q.mean(),
+        "cv_q": q.std(correction=0) / q.mean(),
+        "c": cosines[~torch.eye(len(x), dtype=torch.bool)].mean(),
+        "participation_ratio": values.sum() ** 2 / values.square().sum(),
+    }
 
 
-@pytest.mark.parametrize("count", [40, 300, 5000])  # fewer samples than entries, more, and more than one block
+@pytest.mark.parametrize(
+    "count", [40, 300, 5000]
+)  # fewer samples than entries, more, and more than one block
 def test_moments_are_their_definitions(count):
-    images = torch.randn(count, 3, 5, 5, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.1, 2, 25).view(5, 5) + 0.3
+    images = (
+        torch.randn(count, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+        * torch.linspace(0.1, 2, 25).view(5, 5)
+        + 0.3
+    )
     moments = input_moments(images)
     for name, expected in naive(images).items():
         assert getattr(moments, name) == pytest.approx(float(expected), rel=1e-10), name
@@ -32,9 +42,13 @@ def test_moments_are_their_definitions(count):
 def test_independent_inputs_have_the_moments_of_theory():
     images, _ = gaussian.draw(20_000, (1, 8, 8), 4, None)
     moments = input_moments(torch.from_numpy(images))
-    assert moments.q == pytest.approx(1, rel=0.01) and moments.variance == pytest.approx(1, rel=0.01)
-    assert moments.cv_q == pytest.approx(math.sqrt(2 / 64), rel=0.03)  # a chi-square with 64 degrees of freedom
-    assert abs(moments.mean) < 0.005 and abs(moments.c) < 0.001
+    assert moments.q == pytest.approx(1, rel=0.01)
+    assert moments.variance == pytest.approx(1, rel=0.01)
+    assert moments.cv_q == pytest.approx(
+        math.sqrt(2 / 64), rel=0.03
+    )  # a chi-square with 64 degrees of freedom
+    assert abs(moments.mean) < 0.005
+    assert abs(moments.c) < 0.001
     assert moments.participation_ratio == pytest.approx(1 / (1 / 64 + 1 / 20_000), rel=0.005)
 
 
@@ -45,13 +59,16 @@ def test_the_participation_ratio_sets_the_spread_of_a_unit_s_variance():
     z = images.double() @ torch.randn(30, 40_000, generator=generator).double()
     variances = z.var(0, correction=0)
     measured = variances.std() / variances.mean()
-    assert float(measured) == pytest.approx(math.sqrt(2 / input_moments(images).participation_ratio), rel=0.03)
+    assert float(measured) == pytest.approx(
+        math.sqrt(2 / input_moments(images).participation_ratio), rel=0.03
+    )
 
 
 def test_equal_samples_are_parallel_and_have_no_covariance():
     moments = input_moments(torch.full((10, 1, 2, 2), 3.0))
     assert (moments.mean, moments.variance, moments.q, moments.cv_q) == (3, 0, 9, 0)
-    assert moments.c == pytest.approx(1) and math.isnan(moments.participation_ratio)
+    assert moments.c == pytest.approx(1)
+    assert math.isnan(moments.participation_ratio)
 
 
 def test_samples_of_norm_0_are_left_out_of_the_cosine():
@@ -61,5 +78,9 @@ def test_samples_of_norm_0_are_left_out_of_the_cosine():
 
 
 def test_moments_are_accumulated_in_float64():
-    images = torch.full((1000, 1, 8, 8), 1e4) + torch.randn(1000, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert input_moments(images).variance == pytest.approx(float(images.double().var(correction=0)), rel=1e-9)
+    images = torch.full((1000, 1, 8, 8), 1e4) + torch.randn(
+        1000, 1, 8, 8, generator=torch.Generator().manual_seed(0)
+    )
+    assert input_moments(images).variance == pytest.approx(
+        float(images.double().var(correction=0)), rel=1e-9
+    )

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
+from harness.configuration.schema import DatasetConfig, PreprocessingConfig, known_names
 from harness.data.datasets import load
 from harness.data.preprocessing import fit
 from harness.errors import RequestError
-from harness.schema import DatasetConfig, PreprocessingConfig, known_names
 
 
 def config(name, **options):
@@ -17,7 +17,11 @@ def photographs(count=600, seed=0):
     common = torch.randn(count, 1, 1, 1, generator=generator)
     own = torch.randn(count, 3, 6, 6, generator=generator)
     spread = torch.linspace(5, 30, 3 * 36).view(1, 3, 6, 6)
-    return (torch.tensor([90.0, 120.0, 150.0]).view(1, 3, 1, 1) + spread * (0.8 * common + 0.6 * own)).clamp(0, 255).to(torch.uint8)
+    return (
+        (torch.tensor([90.0, 120.0, 150.0]).view(1, 3, 1, 1) + spread * (0.8 * common + 0.6 * own))
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
 
 
 def fitted_and_applied(name, images, full_scale=255.0, **options):
@@ -31,7 +35,9 @@ def test_none_and_raw_are_the_scales_they_name():
     assert torch.equal(fitted_and_applied("raw", images)[1], images.double())
     digits = load(DatasetConfig("digits"))
     for name, top in (("none", 1.0), ("raw", 255.0)):
-        applied = fit(config(name), digits.training.images, digits.full_scale).apply(digits.training.images)
+        applied = fit(config(name), digits.training.images, digits.full_scale).apply(
+            digits.training.images
+        )
         assert (float(applied.min()), float(applied.max())) == pytest.approx((0.0, top))
 
 
@@ -41,7 +47,15 @@ def test_inputs_that_are_no_brightnesses_stay_as_they_are():
         assert torch.equal(fit(config(name), images, None).apply(images), images)
 
 
-@pytest.mark.parametrize(("name", "over"), [("global", (0, 1, 2, 3)), ("per_channel", (0, 2, 3)), ("per_pixel", (0,)), ("per_sample", (1, 2, 3))])
+@pytest.mark.parametrize(
+    "name, over",
+    [
+        ("global", (0, 1, 2, 3)),
+        ("per_channel", (0, 2, 3)),
+        ("per_pixel", (0,)),
+        ("per_sample", (1, 2, 3)),
+    ],
+)
 def test_standardising_gives_mean_0_and_variance_1_where_it_says(name, over):
     _, x = fitted_and_applied(name, photographs())
     assert x.mean(over).abs().max() < 1e-6
@@ -86,7 +100,9 @@ def test_zca_stays_as_close_to_the_images_as_a_whitening_can():
 
 def test_zca_does_not_depend_on_the_scale_of_brightness():
     images = photographs()
-    assert (fitted_and_applied("zca", images)[1] - fitted_and_applied("zca", images.float() / 255)[1]).abs().max() < 1e-4
+    assert (
+        fitted_and_applied("zca", images)[1] - fitted_and_applied("zca", images.float() / 255)[1]
+    ).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", known_names("preprocessing"))
@@ -104,7 +120,8 @@ def test_constant_pixels_and_samples_are_counted_and_never_nan(name):
         "zero_variance_samples": sum(int(len(sample.unique()) == 1) for sample in flat),
     }
     assert fitted.report == expected
-    assert expected["constant_pixels"] >= 1 and expected["zero_variance_samples"] >= 1
+    assert expected["constant_pixels"] >= 1
+    assert expected["zero_variance_samples"] >= 1
     assert torch.isfinite(x).all()
 
 
@@ -121,7 +138,8 @@ def test_a_sample_of_one_value_is_0_after_per_sample_in_every_split():
     test = photographs(seed=1)
     test[3] = 200
     x = fit(config("per_sample"), photographs(), 255.0).apply(test)
-    assert (x[3] == 0).all() and (x[4] != 0).any()
+    assert (x[3] == 0).all()
+    assert (x[4] != 0).any()
 
 
 @pytest.mark.parametrize("name", known_names("preprocessing"))
@@ -147,7 +165,8 @@ def test_shift_and_scale_are_applied_last():
 def test_images_are_accumulated_in_blocks_without_a_seam():
     images = photographs(9000)
     fitted, x = fitted_and_applied("global", images)
-    assert abs(float(x.mean())) < 1e-6 and abs(float(x.var(correction=0)) - 1) < 1e-5
+    assert abs(float(x.mean())) < 1e-6
+    assert abs(float(x.var(correction=0)) - 1) < 1e-5
     assert torch.equal(fitted.apply(images[4000:4200]), fitted.apply(images)[4000:4200])
 
 
@@ -160,13 +179,28 @@ def test_the_training_images_are_not_changed():
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "images", "told"),
+    "name, options, images, told",
     [
         ("zac", {}, torch.zeros(2, 1, 2, 2), "unknown preprocessing 'zac'; known: global, none"),
-        ("zca", {"epsilon": 0.0}, torch.zeros(2, 1, 2, 2), "preprocessing.epsilon=0.0: expected a number above 0"),
-        ("zca", {"epsilon": float("nan")}, torch.zeros(2, 1, 2, 2), "preprocessing.epsilon=nan: expected a number above 0"),
+        (
+            "zca",
+            {"epsilon": 0.0},
+            torch.zeros(2, 1, 2, 2),
+            "preprocessing.epsilon=0.0: expected a number above 0",
+        ),
+        (
+            "zca",
+            {"epsilon": float("nan")},
+            torch.zeros(2, 1, 2, 2),
+            "preprocessing.epsilon=nan: expected a number above 0",
+        ),
         ("none", {}, torch.full((2, 1, 2, 2), float("nan")), "a value that is not a finite number"),
-        ("global", {}, torch.full((2, 1, 2, 2), float("inf")), "a value that is not a finite number"),
+        (
+            "global",
+            {},
+            torch.full((2, 1, 2, 2), float("inf")),
+            "a value that is not a finite number",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(name, options, images, told):

@@ -7,7 +7,13 @@ from harness.errors import RequestError
 
 def test_hashes_are_the_published_outputs_of_splitmix64():
     # The first outputs for seed 1234567 (reference implementation of Vigna, prng.di.unimi.it/splitmix64.c).
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431, 16408922859458223821]
+    expected = [
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
+    ]
     assert hashes(1234567, 5).tolist() == expected
 
 
@@ -35,13 +41,15 @@ def test_a_class_is_drawn_at_random_and_not_in_file_order():
 
 def test_sizes_add_up_and_keep_the_splits_that_a_set_brings_along():
     assert split_sizes(1797, 0.2, 0.2, None, "x") == SplitSizes(1079, 359, 359)
-    assert split_sizes(60_000, 0.2, 0.2, None, "x", own_test=10_000) == SplitSizes(48_000, 12_000, 10_000)
+    assert split_sizes(60_000, 0.2, 0.2, None, "x", own_test=10_000) == SplitSizes(
+        48_000, 12_000, 10_000
+    )
     assert split_sizes(100, 0.2, 0.3, None, "x", own_validation=7) == SplitSizes(70, 7, 30)
     assert split_sizes(100, 0.2, 0.2, 50, "x") == SplitSizes(50, 20, 20)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    "arguments, told",
     [
         ((3, 0.1, 0.1, None), "3 samples are too few for the splits"),
         ((100, 0.5, 0.5, None), "their sum stays below 1"),

@@ -6,8 +6,15 @@ import pytest
 import torch
 from scipy import stats
 
-from harness.networks.dropouts import NEUTRAL_RATE, SELU_FLOOR, AlphaDropout, StandardDropout, dropouts, hashed_uniform
-from harness.schema import known_names
+from harness.configuration.schema import known_names
+from harness.networks.dropouts import (
+    NEUTRAL_RATE,
+    SELU_FLOOR,
+    AlphaDropout,
+    StandardDropout,
+    dropouts,
+    hashed_uniform,
+)
 
 KEY = torch.tensor(0x1234_5678_9ABC_DEF1)
 
@@ -20,8 +27,14 @@ def test_hash_is_uniform_and_independent_between_keys_and_steps():
     count = 200_000
     first = hashed_uniform(KEY, torch.tensor(3), count).double()
     assert stats.kstest(first, "uniform").pvalue > 1e-4
-    for other in (hashed_uniform(KEY, torch.tensor(4), count), hashed_uniform(KEY + 1, torch.tensor(3), count), torch.roll(first, 1)):
-        assert abs(float(torch.corrcoef(torch.stack([first, other.double()]))[0, 1])) < 5 / count**0.5
+    for other in (
+        hashed_uniform(KEY, torch.tensor(4), count),
+        hashed_uniform(KEY + 1, torch.tensor(3), count),
+        torch.roll(first, 1),
+    ):
+        assert (
+            abs(float(torch.corrcoef(torch.stack([first, other.double()]))[0, 1])) < 5 / count**0.5
+        )
 
 
 def test_rows_of_a_pack_equal_a_trial_alone():
@@ -43,7 +56,9 @@ def test_hash_is_murmurs_finalizer_over_a_keyed_counter():
     low = finalizer((key ^ (step * 0x9E3779B1)) & 0xFFFFFFFF)
     high = finalizer(((key >> 32) ^ step) & 0xFFFFFFFF)
     expected = [finalizer(finalizer(counter ^ low) ^ high) >> 8 for counter in range(50)]
-    assert [round(float(value) * 2**24) for value in hashed_uniform(KEY, torch.tensor(step), 50)] == expected
+    assert [
+        round(float(value) * 2**24) for value in hashed_uniform(KEY, torch.tensor(step), 50)
+    ] == expected
 
 
 def test_golden_numbers():
@@ -62,7 +77,9 @@ def test_alpha_dropout_keeps_mean_and_variance(rate):
     assert float(y.mean()) == pytest.approx(0.0, abs=0.02)
     assert float(y.var()) == pytest.approx(1.0, abs=0.03)
     floor = float(module.apply_mask(torch.zeros(1), torch.zeros(1), module.rate))
-    assert float((y == floor).double().mean()) == pytest.approx(rate, abs=5 * (rate / x.numel()) ** 0.5)
+    assert float((y == floor).double().mean()) == pytest.approx(
+        rate, abs=5 * (rate / x.numel()) ** 0.5
+    )
 
 
 def test_standard_dropout_keeps_the_mean_and_matches_torch_in_law():

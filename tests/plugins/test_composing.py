@@ -12,14 +12,25 @@ from hydra.types import RunMode
 from hydra_plugins.harness_packed.composing import ComposeOnce
 from omegaconf import DictConfig, OmegaConf
 
-from harness.command import register_schema, to_config
-from harness.schema import CONF_DIR
+from harness.configuration.composing import register_schema, to_config
+from harness.configuration.schema import CONF_DIR
 
 JOBS = [
-    [], ["depth=3"], ["depth=3", "width=input"], ["activation=relu", "depth=5"], ["initializer=gaussian", "initializer.sigma_w2=1.5", "optimizer.learning_rate=1e-3"],
-    ["seeds=[3,7]", "architecture=cnn", "architecture.head=average"], ["experiment=quickstart", "depth=4"], ["+dataset.unheard=1"], ["dept=3"], ["depth=three"], ["activation=sellu"],
-    ["budget.epochs=null", "budget.steps=5"], ["depth=3", "depth=4"], ["optimizer.learning_rate=0.1", "optimizer=sgd"],
-]  # fmt: skip
+    [],
+    ["depth=3"],
+    ["depth=3", "width=input"],
+    ["activation=relu", "depth=5"],
+    ["initializer=gaussian", "initializer.sigma_w2=1.5", "optimizer.learning_rate=1e-3"],
+    ["seeds=[3,7]", "architecture=cnn", "architecture.head=average"],
+    ["experiment=quickstart", "depth=4"],
+    ["+dataset.unheard=1"],
+    ["dept=3"],
+    ["depth=three"],
+    ["activation=sellu"],
+    ["budget.epochs=null", "budget.steps=5"],
+    ["depth=3", "depth=4"],
+    ["optimizer.learning_rate=0.1", "optimizer=sgd"],
+]
 
 
 @pytest.fixture
@@ -50,11 +61,20 @@ def test_a_copy_is_ones_own_and_files_are_read_once(loaders, monkeypatch):
     plain, once, master = loaders
     composed = []
     real = plain.load_sweep_config
-    monkeypatch.setattr(plain, "load_sweep_config", lambda *arguments: composed.append(arguments) or real(*arguments))
-    first, second = (once.load_sweep_config(master, ["activation=relu", f"depth={depth}"]) for depth in (3, 4))
+    monkeypatch.setattr(
+        plain,
+        "load_sweep_config",
+        lambda *arguments: composed.append(arguments) or real(*arguments),
+    )
+    first, second = (
+        once.load_sweep_config(master, ["activation=relu", f"depth={depth}"]) for depth in (3, 4)
+    )
     assert (first.depth, second.depth, len(composed)) == (3, 4, 1)
     first.optimizer.learning_rate = 7.0
-    assert once.load_sweep_config(master, ["activation=relu", "depth=3"]).optimizer.learning_rate != 7.0
+    assert (
+        once.load_sweep_config(master, ["activation=relu", "depth=3"]).optimizer.learning_rate
+        != 7.0
+    )
     assert to_config(second).activation.name == "relu"
 
 
@@ -62,7 +82,11 @@ def counted(plain, monkeypatch) -> list:
     """The calls of Hydra's own composition."""
     composed = []
     real = plain.load_sweep_config
-    monkeypatch.setattr(plain, "load_sweep_config", lambda *arguments: composed.append(arguments[1]) or real(*arguments))
+    monkeypatch.setattr(
+        plain,
+        "load_sweep_config",
+        lambda *arguments: composed.append(arguments[1]) or real(*arguments),
+    )
     return composed
 
 
@@ -78,29 +102,53 @@ def kinds(node, path: str = "") -> dict[str, tuple]:
 
 def test_many_choices_are_put_together_from_each_alone(loaders, monkeypatch):
     plain, once, master = loaders
-    axes = [("activation", "selu relu gelu"), ("initializer", "he_normal lecun_normal gaussian"), ("normalization", "none batch"), ("dropout", "none alpha"), ("dataset", "digits mnist")]
-    jobs = [["seeds=2", *job, "depth=3"] for job in itertools.product(*([f"{axis}={name}" for name in names.split()] for axis, names in axes))]
+    axes = [
+        ("activation", "selu relu gelu"),
+        ("initializer", "he_normal lecun_normal gaussian"),
+        ("normalization", "none batch"),
+        ("dropout", "none alpha"),
+        ("dataset", "digits mnist"),
+    ]
+    jobs = [
+        ["seeds=2", *job, "depth=3"]
+        for job in itertools.product(
+            *([f"{axis}={name}" for name in names.split()] for axis, names in axes)
+        )
+    ]
     composed = counted(plain, monkeypatch)
     found = [once.load_sweep_config(master, job) for job in jobs]
-    assert len(jobs) == 72 and len(composed) < 24
+    assert len(jobs) == 72
+    assert len(composed) < 24
     monkeypatch.undo()
     for job, config in zip(jobs[::5], found[::5]):
         expected = plain.load_sweep_config(master, job)
-        assert OmegaConf.to_yaml(config, sort_keys=False) == OmegaConf.to_yaml(expected, sort_keys=False)
+        assert OmegaConf.to_yaml(config, sort_keys=False) == OmegaConf.to_yaml(
+            expected, sort_keys=False
+        )
         assert kinds(config) == kinds(expected)
 
 
 FILES = {
     "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n",
-    "first/a.yaml": "name: a\nsize: 1\n", "first/b.yaml": "name: b\nsize: 2\n",
-    "second/c.yaml": "name: c\n", "second/d.yaml": "name: d\n",
+    "first/a.yaml": "name: a\nsize: 1\n",
+    "first/b.yaml": "name: b\nsize: 2\n",
+    "second/c.yaml": "name: c\n",
+    "second/d.yaml": "name: d\n",
     **{f"third/{name}.yaml": f"name: {name}\n" for name in "efghi"},
-}  # fmt: skip
+}
 # Files that make a choice touch more than itself; each is invisible while the other choices are the usual ones.
 ENTANGLED = {
-    "a file for two choices": {"main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - optional both: ${first}_${second}\n  - _self_\n", "both/b_d.yaml": "name: both\n"},
-    "a package of its own": {"second/d.yaml": "# @package _global_\nfirst:\n  size: 1\nsecond:\n  name: d\n"},
-    "a file that asks for another": {"second/d.yaml": "defaults:\n  - /first@first: a\n", "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n"},
+    "a file for two choices": {
+        "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - optional both: ${first}_${second}\n  - _self_\n",
+        "both/b_d.yaml": "name: both\n",
+    },
+    "a package of its own": {
+        "second/d.yaml": "# @package _global_\nfirst:\n  size: 1\nsecond:\n  name: d\n"
+    },
+    "a file that asks for another": {
+        "second/d.yaml": "defaults:\n  - /first@first: a\n",
+        "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n",
+    },
 }
 
 
@@ -110,7 +158,15 @@ def test_entangled_choices_are_what_hydra_composes(extra, tmp_path, monkeypatch)
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    jobs = [list(job) for job in itertools.product(["first=a", "first=b"], ["second=c", "second=d"], [f"third={name}" for name in "efghi"], ["first.size=7"])]
+    jobs = [
+        list(job)
+        for job in itertools.product(
+            ["first=a", "first=b"],
+            ["second=c", "second=d"],
+            [f"third={name}" for name in "efghi"],
+            ["first.size=7"],
+        )
+    ]
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         plain: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
         master = plain.load_configuration("main", [], run_mode=RunMode.MULTIRUN)

@@ -22,7 +22,16 @@ def _claim_all(runs, start, taken):
     for trial_id in TRIAL_IDS:
         claim = store.claim(trial_id)
         if claim is not None:
-            store.begin({"trial_id": trial_id, "cell_id": "c", "rules_version": 1, "seed": 0, "axes": {}, "spec": {}})
+            store.begin(
+                {
+                    "trial_id": trial_id,
+                    "cell_id": "c",
+                    "rules_version": 1,
+                    "seed": 0,
+                    "axes": {},
+                    "spec": {},
+                }
+            )
             store.finish(trial_id, summary={}, curves={"step": [0]}, layers={"step": [0]})
             taken.put(trial_id)
             claim.release()
@@ -59,7 +68,12 @@ def test_a_look_at_a_claim_does_not_refuse_a_trainer(tmp_path):
     store = Store(tmp_path)
     store.claim("a").release()
     looking = subprocess.Popen(
-        [sys.executable, "-c", "import sys\nfrom pathlib import Path\nfrom harness.store import claims\nprint('ready', flush=True)\nwhile True: claims.is_locked(Path(sys.argv[1]))", str(store.folder("a") / "lock")],
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom pathlib import Path\nfrom harness.store import claims\nprint('ready', flush=True)\nwhile True: claims.is_locked(Path(sys.argv[1]))",
+            str(store.folder("a") / "lock"),
+        ],
         stdout=subprocess.PIPE,
     )
     try:
@@ -88,7 +102,9 @@ if sys.argv[2] == "begun":
 print("ready", flush=True)
 time.sleep(600)
 """
-    holder = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), moment], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), moment], stdout=subprocess.PIPE
+    )
     store = Store(tmp_path)
     try:
         assert holder.stdout.readline() == b"ready\n"
@@ -120,7 +136,9 @@ for number in itertools.count(int(sys.argv[2])):
 """
     store = Store(tmp_path)
     for attempt in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(attempt * 1000)], stdout=subprocess.PIPE)
+        writer = subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), str(attempt * 1000)], stdout=subprocess.PIPE
+        )
         assert writer.stdout.readline() == b"ready\n"
         time.sleep(0.05 + 0.013 * attempt)
         os.kill(writer.pid, signal.SIGKILL)

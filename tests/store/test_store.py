@@ -15,9 +15,22 @@ from harness.errors import RequestError
 from harness.store import writes
 from harness.store.trials import Store, typed
 
-TRIAL = {"trial_id": "0123456789abcdef", "cell_id": "fedcba9876543210", "rules_version": 1, "seed": 3, "axes": {"depth": 8, "width": "input"}, "spec": {"depth": 8, "budget": {"steps": 2}}}
+TRIAL = {
+    "trial_id": "0123456789abcdef",
+    "cell_id": "fedcba9876543210",
+    "rules_version": 1,
+    "seed": 3,
+    "axes": {"depth": 8, "width": "input"},
+    "spec": {"depth": 8, "budget": {"steps": 2}},
+}
 CURVES = {"step": [0, 2], "epoch": [0.0, 1.0], "validation_accuracy": [0.1, float("nan")]}
-LAYERS = {"step": numpy.repeat([0, 2], 2), "phase": ["init", "init", "end", "end"], "layer": [1, 2, 1, 2], "activation_mean": numpy.arange(4.0), "omega_q05": [None, 1.0, 2.0, None]}
+LAYERS = {
+    "step": numpy.repeat([0, 2], 2),
+    "phase": ["init", "init", "end", "end"],
+    "layer": [1, 2, 1, 2],
+    "activation_mean": numpy.arange(4.0),
+    "omega_q05": [None, 1.0, 2.0, None],
+}
 
 
 @pytest.fixture
@@ -27,16 +40,37 @@ def store(tmp_path):
 
 def finish(store, trial=TRIAL, **result):
     store.begin(trial)
-    store.finish(trial["trial_id"], **({"summary": {"test_accuracy": 0.5}, "curves": CURVES, "layers": LAYERS} | result))
+    store.finish(
+        trial["trial_id"],
+        **({"summary": {"test_accuracy": 0.5}, "curves": CURVES, "layers": LAYERS} | result),
+    )
     return store.read(trial["trial_id"])
 
 
 def test_a_finished_trial_reads_back(store):
-    record = finish(store, summary={"test_accuracy": numpy.float32(0.5), "steps": numpy.int64(2), "train_loss": math.inf, "test_loss": math.nan, "device": "cpu"})
-    assert store.is_done(record.trial_id) and record.finished and record.status == "done"
+    record = finish(
+        store,
+        summary={
+            "test_accuracy": numpy.float32(0.5),
+            "steps": numpy.int64(2),
+            "train_loss": math.inf,
+            "test_loss": math.nan,
+            "device": "cpu",
+        },
+    )
+    assert store.is_done(record.trial_id)
+    assert record.finished
+    assert record.status == "done"
     assert {name: getattr(record, name) for name in TRIAL} == TRIAL
-    assert record.summary == {"test_accuracy": 0.5, "steps": 2, "train_loss": math.inf, "test_loss": None, "device": "cpu"}
-    assert record.started <= record.ended and record.started.endswith("+00:00")
+    assert record.summary == {
+        "test_accuracy": 0.5,
+        "steps": 2,
+        "train_loss": math.inf,
+        "test_loss": None,
+        "device": "cpu",
+    }
+    assert record.started <= record.ended
+    assert record.started.endswith("+00:00")
     pandas.testing.assert_frame_equal(record.curves(), pandas.DataFrame(CURVES))
     layers = record.layers()
     assert layers["phase"].tolist() == LAYERS["phase"]
@@ -48,14 +82,31 @@ def test_done_is_written_last(store, monkeypatch):
     store.begin(TRIAL)
     written = []
     original = writes.write_bytes
-    monkeypatch.setattr(writes, "write_bytes", lambda path, content, **options: (written.append(path.name), original(path, content, **options)))
+    monkeypatch.setattr(
+        writes,
+        "write_bytes",
+        lambda path, content, **options: (
+            written.append(path.name),
+            original(path, content, **options),
+        ),
+    )
     store.finish(TRIAL["trial_id"], summary={}, curves=CURVES, layers=LAYERS)
-    assert written[-1] == "done" and {"summary.json", "curves.parquet", "layers.parquet", "status.json"} <= set(written)
+    assert written[-1] == "done"
+    assert {
+        "summary.json",
+        "curves.parquet",
+        "layers.parquet",
+        "status.json",
+    } <= set(written)
 
 
 def test_a_diverged_trial_is_done_and_keeps_its_step(store):
     record = finish(store, diverged_step=0)
-    assert (record.status, record.diverged_step, store.is_done(record.trial_id)) == ("diverged", 0, True)
+    assert (record.status, record.diverged_step, store.is_done(record.trial_id)) == (
+        "diverged",
+        0,
+        True,
+    )
     assert store.claim(record.trial_id) is None
 
 
@@ -63,7 +114,12 @@ def test_a_failed_trial_keeps_its_traceback_and_may_be_claimed_again(store):
     store.begin(TRIAL)
     store.fail(TRIAL["trial_id"], "ValueError: no", "Traceback ...\nValueError: no")
     record = store.read(TRIAL["trial_id"])
-    assert (record.status, record.error, record.traceback, record.summary) == ("failed", "ValueError: no", "Traceback ...\nValueError: no", {})
+    assert (record.status, record.error, record.traceback, record.summary) == (
+        "failed",
+        "ValueError: no",
+        "Traceback ...\nValueError: no",
+        {},
+    )
     with store.claim(TRIAL["trial_id"]) as claim:
         assert claim is not None
     assert finish(store).status == "done"
@@ -107,7 +163,10 @@ def test_a_damaged_done_trial_names_the_file_and_the_mend(store, name, damage):
         (folder / name).unlink()
     else:
         (folder / name).write_text('{"a": ' if damage == "torn" else "[1]")
-    with pytest.raises(RequestError, match=re.escape(f"{folder / name} is ") + f".*delete the folder {re.escape(str(folder))}"):
+    with pytest.raises(
+        RequestError,
+        match=re.escape(f"{folder / name} is ") + f".*delete the folder {re.escape(str(folder))}",
+    ):
         store.read(TRIAL["trial_id"])
 
 
@@ -154,13 +213,35 @@ def test_check_writable_names_the_folder_and_leaves_nothing_behind(tmp_path):
 
 
 def test_the_columns_of_a_trial_have_the_same_types_in_every_trial():
-    table = typed({"step": [0.0], "units": numpy.array([64], dtype=numpy.int32), "epoch": [1], "phase": ["init"], "dead_share": [None], "verdict": ["holds"], "flag": [True]})
-    assert [str(field.type) for field in table.schema] == ["int64", "int64", "double", "string", "null", "string", "double"]
-    assert typed(pandas.DataFrame({"name": ["a"], "x": [1]})).schema == pyarrow.schema([("name", pyarrow.string()), ("x", pyarrow.float64())])
+    table = typed(
+        {
+            "step": [0.0],
+            "units": numpy.array([64], dtype=numpy.int32),
+            "epoch": [1],
+            "phase": ["init"],
+            "dead_share": [None],
+            "verdict": ["holds"],
+            "flag": [True],
+        }
+    )
+    assert [str(field.type) for field in table.schema] == [
+        "int64",
+        "int64",
+        "double",
+        "string",
+        "null",
+        "string",
+        "double",
+    ]
+    assert typed(pandas.DataFrame({"name": ["a"], "x": [1]})).schema == pyarrow.schema(
+        [("name", pyarrow.string()), ("x", pyarrow.float64())]
+    )
 
 
 def test_columns_of_unequal_length_are_refused(store):
     store.begin(TRIAL)
     with pytest.raises(ValueError, match="length"):
-        store.finish(TRIAL["trial_id"], summary={}, curves={"step": [0, 1], "epoch": [0.0]}, layers=LAYERS)
+        store.finish(
+            TRIAL["trial_id"], summary={}, curves={"step": [0, 1], "epoch": [0.0]}, layers=LAYERS
+        )
     assert not store.is_done(TRIAL["trial_id"])

@@ -8,31 +8,50 @@ import sys
 
 import pytest
 
-from harness.schema import PROJECT_ROOT
+from harness.configuration.schema import PROJECT_ROOT
 
 
 def theory(*words: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(PROJECT_ROOT / "scripts" / "theory.py"), *words], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, str(PROJECT_ROOT / "scripts" / "theory.py"), *words],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def test_predict_prints_a_table_and_a_sentence():
-    done = theory("predict", "activation=selu", "initializer=he_normal", "depth=3", "preprocessing=global", "dataset=digits")
-    assert done.returncode == 0 and done.stderr == ""
+    done = theory(
+        "predict",
+        "activation=selu",
+        "initializer=he_normal",
+        "depth=3",
+        "preprocessing=global",
+        "dataset=digits",
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
     lines = done.stdout.splitlines()
-    assert "initializer=he_normal" in lines[0] and "participation ratio" in lines[1]
+    assert "initializer=he_normal" in lines[0]
+    assert "participation ratio" in lines[1]
     assert [line.split()[0] for line in lines[4:7]] == ["1", "2", "3"]
-    assert "Theory predicts, over 3 layers: the variance" in done.stdout or "Theory predicts, over 3 layers: activations" in done.stdout
+    assert (
+        "Theory predicts, over 3 layers: the variance" in done.stdout
+        or "Theory predicts, over 3 layers: activations" in done.stdout
+    )
 
 
 def test_predict_as_json():
     done = theory("predict", "depth=2", "width=32", "dropout=alpha", "--json")
     answer = json.loads(done.stdout)
-    assert "With dropout acting" in answer["sentence"] and answer["inputs"]["q"] == pytest.approx(1, rel=1e-3)
+    assert "With dropout acting" in answer["sentence"]
+    assert answer["inputs"]["q"] == pytest.approx(1, rel=1e-3)
     assert [row["layer"] for row in answer["layers"]] == [1, 2]
     for row in answer["layers"]:
         for name in ("q", "mean", "variance", "c", "gradient_product"):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
-    assert answer["variance_recovery_depth"] == 1 and answer["training_gradient_product"] < answer["layers"][0]["gradient_product"]
+    assert answer["variance_recovery_depth"] == 1
+    assert answer["training_gradient_product"] < answer["layers"][0]["gradient_product"]
 
 
 @pytest.mark.parametrize(
@@ -47,14 +66,21 @@ def test_predict_as_json():
 )
 def test_a_wrong_request_is_one_line(words, said):
     done = theory("predict", *words)
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.startswith("error: ") and said in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
 def test_figures_are_written(tmp_path):
     done = theory("figures", "--out", str(tmp_path / "new"))
     assert done.returncode == 0
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [f"{name}.{suffix}" for name in ("depth_dropout", "phase_diagram", "phase_portrait") for suffix in ("png", "svg")]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        f"{name}.{suffix}"
+        for name in ("depth_dropout", "phase_diagram", "phase_portrait")
+        for suffix in ("png", "svg")
+    ]
     assert all(path.stat().st_size > 20_000 for path in (tmp_path / "new").iterdir())
     assert theory("figures", "--out", "/proc/nowhere").returncode == 2

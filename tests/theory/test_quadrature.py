@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from harness.errors import RequestError
-from harness.theory import quadrature
-from harness.theory.activations import NAMES, ActivationFunction, activation
-from harness.theory.closed_forms import ClosedForms
+from harness.theory.activations import quadrature
+from harness.theory.activations.closed_forms import ClosedForms
+from harness.theory.activations.functions import NAMES, ActivationFunction, activation
 
 MEAN = np.array([0.0, 0.0, 0.0, 0.3, -2.0, 5.0, -0.7])
 VARIANCE = np.array([1.0, 100.0, 1e-4, 1e6, 0.5, 1e-8, 3.0])
@@ -27,13 +27,27 @@ def test_closed_forms_agree_with_quadrature(name):
     phi = activation(name)
     assert phi.closed != ClosedForms()
     plain = without_closed_forms(phi)
-    for expected, got in zip(quadrature.moments(plain, MEAN, VARIANCE), quadrature.moments(phi, MEAN, VARIANCE)):
+    for expected, got in zip(
+        quadrature.moments(plain, MEAN, VARIANCE), quadrature.moments(phi, MEAN, VARIANCE)
+    ):
         np.testing.assert_allclose(got, expected, rtol=2e-11, atol=1e-15)
     for function in (quadrature.slope_mean, quadrature.slope_square):
-        np.testing.assert_allclose(function(phi, MEAN, VARIANCE), function(plain, MEAN, VARIANCE), rtol=1e-13, atol=1e-15)
+        np.testing.assert_allclose(
+            function(phi, MEAN, VARIANCE), function(plain, MEAN, VARIANCE), rtol=1e-13, atol=1e-15
+        )
     for q2 in (1.0, 30.0):
-        np.testing.assert_allclose(quadrature.kernel(phi, 2.0, q2, CORRELATION), quadrature.kernel(plain, 2.0, q2, CORRELATION), rtol=1e-13, atol=1e-14)
-        np.testing.assert_allclose(quadrature.slope_kernel(phi, 2.0, q2, CORRELATION[1:-1]), quadrature.slope_kernel(plain, 2.0, q2, CORRELATION[1:-1]), rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(
+            quadrature.kernel(phi, 2.0, q2, CORRELATION),
+            quadrature.kernel(plain, 2.0, q2, CORRELATION),
+            rtol=1e-13,
+            atol=1e-14,
+        )
+        np.testing.assert_allclose(
+            quadrature.slope_kernel(phi, 2.0, q2, CORRELATION[1:-1]),
+            quadrature.slope_kernel(plain, 2.0, q2, CORRELATION[1:-1]),
+            rtol=1e-13,
+            atol=1e-14,
+        )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -42,9 +56,13 @@ def test_twice_the_nodes_change_nothing(name, monkeypatch):
 
     def everything():
         return [
-            *quadrature.moments(phi, MEAN, VARIANCE), quadrature.slope_square(phi, MEAN, VARIANCE), quadrature.slope_mean(phi, MEAN, VARIANCE),
-            quadrature.kernel(phi, 1.0, 30.0, CORRELATION), quadrature.slope_kernel(phi, 1.0, 300.0, CORRELATION), quadrature.kernel_gap(phi, 5.0, CORRELATION),
-        ]  # fmt: skip
+            *quadrature.moments(phi, MEAN, VARIANCE),
+            quadrature.slope_square(phi, MEAN, VARIANCE),
+            quadrature.slope_mean(phi, MEAN, VARIANCE),
+            quadrature.kernel(phi, 1.0, 30.0, CORRELATION),
+            quadrature.slope_kernel(phi, 1.0, 300.0, CORRELATION),
+            quadrature.kernel_gap(phi, 5.0, CORRELATION),
+        ]
 
     coarse = everything()
     monkeypatch.setattr(quadrature, "_NODES", 40)
@@ -66,12 +84,15 @@ MP = {
 
 
 @pytest.mark.parametrize("name", sorted(MP))
-@pytest.mark.parametrize(("mean", "variance"), [(0.0, 1.0), (-1.5, 0.3), (0.4, 60.0)])
+@pytest.mark.parametrize("mean, variance", [(0.0, 1.0), (-1.5, 0.3), (0.4, 60.0)])
 def test_moments_and_slopes_agree_with_mpmath(name, mean, variance):
     phi, exact = activation(name), MP[name]
     with mpmath.workdps(25):
         m, s = mpmath.mpf(mean), mpmath.sqrt(mpmath.mpf(variance))
-        edges = sorted({m + s * k for k in range(-12, 13, 3)} | {mpmath.mpf(k) for k in (-6, -3, 0, 3, 6) if abs(k - m) < 12 * s})
+        edges = sorted(
+            {m + s * k for k in range(-12, 13, 3)}
+            | {mpmath.mpf(k) for k in (-6, -3, 0, 3, 6) if abs(k - m) < 12 * s}
+        )
         density = lambda x: mpmath.npdf(x, m, s)  # noqa: E731
         first = mpmath.quad(lambda x: exact(x) * density(x), edges)
         second = mpmath.quad(lambda x: exact(x) ** 2 * density(x), edges) - first**2
@@ -85,8 +106,11 @@ def test_the_slope_is_the_derivative_of_the_value(name):
     phi = activation(name)
     x = np.array([-30.0, -6.0, -2.0, -0.7, -1e-3, 1e-3, 0.4, 1.3, 5.0, 25.0])
     step = 1e-5 * np.maximum(np.abs(x), 0.1)
-    np.testing.assert_allclose((phi.value(x + step) - phi.value(x - step)) / (2 * step), phi.slope(x), rtol=1e-7, atol=1e-8)
-    assert np.isfinite(phi.value(np.array([-1e8, 1e8]))).all() and np.isfinite(phi.slope(np.array([-1e8, 1e8]))).all()
+    np.testing.assert_allclose(
+        (phi.value(x + step) - phi.value(x - step)) / (2 * step), phi.slope(x), rtol=1e-7, atol=1e-8
+    )
+    assert np.isfinite(phi.value(np.array([-1e8, 1e8]))).all()
+    assert np.isfinite(phi.slope(np.array([-1e8, 1e8]))).all()
 
 
 @pytest.mark.parametrize("name", ["erf", "gelu"])
@@ -94,8 +118,14 @@ def test_the_slope_is_the_derivative_of_the_value(name):
 def test_a_wide_z_sees_smooth_activations_as_kinked(name, q):
     phi, c = activation(name), np.array([0.3, 0.9, 0.99, 0.9999])
     plain = without_closed_forms(phi)
-    np.testing.assert_allclose(quadrature.kernel(plain, q, q, c), quadrature.kernel(phi, q, q, c), rtol=1e-13)
-    np.testing.assert_allclose(quadrature.slope_kernel(plain, q, q, c), quadrature.slope_kernel(phi, q, q, c), rtol=2e-14 if q < 1e7 else 1e-13)
+    np.testing.assert_allclose(
+        quadrature.kernel(plain, q, q, c), quadrature.kernel(phi, q, q, c), rtol=1e-13
+    )
+    np.testing.assert_allclose(
+        quadrature.slope_kernel(plain, q, q, c),
+        quadrature.slope_kernel(phi, q, q, c),
+        rtol=2e-14 if q < 1e7 else 1e-13,
+    )
 
 
 def test_gauss_hermite_would_not_do():
@@ -103,8 +133,12 @@ def test_gauss_hermite_would_not_do():
     phi = activation("selu")
     for nodes, error in ((32, -3.1e-2), (128, -7.9e-3), (25, 0.33)):
         points, weights = np.polynomial.hermite_e.hermegauss(nodes)
-        assert weights @ phi.slope(points) ** 2 / weights.sum() - 1.07157499245579926 == pytest.approx(error, rel=0.05)
-    assert quadrature.slope_square(without_closed_forms(phi), 0.0, 1.0) == pytest.approx(1.07157499245579926, abs=1e-14)
+        assert weights @ phi.slope(
+            points
+        ) ** 2 / weights.sum() - 1.07157499245579926 == pytest.approx(error, rel=0.05)
+    assert quadrature.slope_square(without_closed_forms(phi), 0.0, 1.0) == pytest.approx(
+        1.07157499245579926, abs=1e-14
+    )
 
 
 def test_monte_carlo():
@@ -114,9 +148,11 @@ def test_monte_carlo():
     for name in NAMES:
         phi = activation(name)
         for sample, exact in (
-            (phi.value(u1 * 1.5 + 0.2), quadrature.moments(phi, 0.2, 2.25)[0]), (phi.slope(u1 * 1.5 + 0.2) ** 2, quadrature.slope_square(phi, 0.2, 2.25)),
-            (phi.value(u1) * phi.value(2 * u2), quadrature.kernel(phi, 1.0, 4.0, 0.6)), (phi.slope(u1) * phi.slope(2 * u2), quadrature.slope_kernel(phi, 1.0, 4.0, 0.6)),
-        ):  # fmt: skip
+            (phi.value(u1 * 1.5 + 0.2), quadrature.moments(phi, 0.2, 2.25)[0]),
+            (phi.slope(u1 * 1.5 + 0.2) ** 2, quadrature.slope_square(phi, 0.2, 2.25)),
+            (phi.value(u1) * phi.value(2 * u2), quadrature.kernel(phi, 1.0, 4.0, 0.6)),
+            (phi.slope(u1) * phi.slope(2 * u2), quadrature.slope_kernel(phi, 1.0, 4.0, 0.6)),
+        ):
             assert abs(sample.mean() - exact) <= 5 * sample.std() / np.sqrt(sample.size) + 1e-12
 
 
@@ -124,19 +160,26 @@ def test_points_shapes_and_arrays():
     phi = activation("tanh")
     mean, variance = quadrature.moments(phi, np.zeros((3, 1)) + 0.5, np.array([0.0, 1.0]))
     assert mean.shape == variance.shape == (3, 2)
-    assert mean[0, 0] == np.tanh(0.5) and variance[0, 0] == 0
+    assert mean[0, 0] == np.tanh(0.5)
+    assert variance[0, 0] == 0
     assert quadrature.moments(phi, np.empty(0), 1.0)[0].shape == (0,)
     many = quadrature.moments(phi, np.linspace(-3, 3, 20_001), 1.0)
-    assert many[0][10_000] == pytest.approx(0, abs=1e-15) and many[1][123] == quadrature.moments(phi, np.linspace(-3, 3, 20_001)[123], 1.0)[1]
+    assert many[0][10_000] == pytest.approx(0, abs=1e-15)
+    assert many[1][123] == quadrature.moments(phi, np.linspace(-3, 3, 20_001)[123], 1.0)[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_point_is_its_own_mean(name):
     phi = activation(name)
     for x in (-2.0, 0.0, 1.5):
-        assert quadrature.moments(phi, x, 0.0) == (pytest.approx(float(phi.value(np.array(x))), abs=1e-15), 0.0)
+        assert quadrature.moments(phi, x, 0.0) == (
+            pytest.approx(float(phi.value(np.array(x))), abs=1e-15),
+            0.0,
+        )
         assert quadrature.slope_mean(phi, x, 0.0) == pytest.approx(float(phi.slope(np.array(x))))
-        assert quadrature.slope_square(phi, x, 0.0) == pytest.approx(float(phi.slope(np.array(x))) ** 2)
+        assert quadrature.slope_square(phi, x, 0.0) == pytest.approx(
+            float(phi.slope(np.array(x))) ** 2
+        )
 
 
 def test_wrong_arguments_are_named():

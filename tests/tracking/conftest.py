@@ -11,10 +11,18 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import sweep
 from harness.store.trials import Store
+from harness.sweeps import sweep
 
-TINY = {"depth": 3, "width": 8, "budget.epochs": None, "budget.steps": 4, "budget.evaluations": 2, "budget.probes": 3, "seeds": 2}
+TINY = {
+    "depth": 3,
+    "width": 8,
+    "budget.epochs": None,
+    "budget.steps": 4,
+    "budget.evaluations": 2,
+    "budget.probes": 3,
+    "seeds": 2,
+}
 
 
 @pytest.fixture
@@ -42,9 +50,30 @@ def server(port, tmp_path_factory) -> Iterator[str]:
     """A real `mlflow server` on loopback."""
     folder = tmp_path_factory.mktemp("server")
     address = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}", "--artifacts-destination", str(folder / "artifacts")]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+        "--backend-store-uri",
+        f"sqlite:///{folder / 'mlflow.db'}",
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+    ]
     with open(folder / "log", "w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"}, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+            start_new_session=True,
+        )
     for _ in range(240):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import sweep, tracking
-from harness.schema import TrackingConfig
+from harness import tracking
+from harness.configuration.schema import TrackingConfig
 from harness.store.trials import Store
+from harness.sweeps import sweep
 from harness.tracking import contents
 
 # What names rows at random, table by table, and the column that says which row it is.
@@ -37,7 +38,12 @@ def trials(make_config, tiny):
     fine, wild = make_config(**tiny), make_config(**tiny, **{"optimizer.learning_rate": 1e30})
     sweep.prefetch([fine, wild])
     store = Store(fine.runs)
-    assert sorted(record.status for record in store.records()) == ["diverged", "diverged", "done", "done"]
+    assert sorted(record.status for record in store.records()) == [
+        "diverged",
+        "diverged",
+        "done",
+        "done",
+    ]
     return store
 
 
@@ -55,7 +61,9 @@ def place(tables_of_mlflow, tmp_path) -> Callable[[str], TrackingConfig]:
 
     def make(name: str) -> TrackingConfig:
         shutil.copy(tables_of_mlflow, tmp_path / f"{name}.db")
-        return TrackingConfig(uri=f"sqlite:///{tmp_path / name}.db", artifacts=(tmp_path / name).as_uri())
+        return TrackingConfig(
+            uri=f"sqlite:///{tmp_path / name}.db", artifacts=(tmp_path / name).as_uri()
+        )
 
     return make
 
@@ -86,7 +94,9 @@ def writes_in_bulk(tracker: tracking.Tracker) -> bool:
 
 def runs_of(settings: TrackingConfig, *searched: str, order: tuple[str, ...] = ()) -> list:
     mlflow = client(settings)
-    return mlflow.search_runs([mlflow.get_experiment_by_name("selu").experiment_id], *searched, order_by=list(order))
+    return mlflow.search_runs(
+        [mlflow.get_experiment_by_name("selu").experiment_id], *searched, order_by=list(order)
+    )
 
 
 def read_back(settings: TrackingConfig) -> dict[str, dict]:
@@ -94,64 +104,143 @@ def read_back(settings: TrackingConfig) -> dict[str, dict]:
     mlflow, told = client(settings), {}
     for run_id in [run.info.run_id for run in runs_of(settings)]:
         run = mlflow.get_run(run_id)
-        info = {name: value for name, value in dict(run.info).items() if name not in ("run_id", "run_uuid", "experiment_id")}
-        info["artifact_uri"] = info["artifact_uri"].replace(run_id, "RUN").replace(settings.artifacts, "PLACE")
+        info = {
+            name: value
+            for name, value in dict(run.info).items()
+            if name not in ("run_id", "run_uuid", "experiment_id")
+        }
+        info["artifact_uri"] = (
+            info["artifact_uri"].replace(run_id, "RUN").replace(settings.artifacts, "PLACE")
+        )
         folder = Path(settings.artifacts.removeprefix("file://")) / run_id / "artifacts"
         trial = told[run.data.tags["trial_id"]] = {
-            "info": info, "tags": run.data.tags, "params": run.data.params, "metrics": {key: repr(value) for key, value in run.data.metrics.items()},
-            "histories": {key: sorted((point.step, point.timestamp, repr(point.value)) for point in mlflow.get_metric_history(run_id, key)) for key in run.data.metrics},
+            "info": info,
+            "tags": run.data.tags,
+            "params": run.data.params,
+            "metrics": {key: repr(value) for key, value in run.data.metrics.items()},
+            "histories": {
+                key: sorted(
+                    (point.step, point.timestamp, repr(point.value))
+                    for point in mlflow.get_metric_history(run_id, key)
+                )
+                for key in run.data.metrics
+            },
             "inputs": [(dict(one.dataset), one.tags) for one in run.inputs.dataset_inputs],
-            "files": {file.path: (file.is_dir, (folder / file.path).read_bytes()) for file in mlflow.list_artifacts(run_id)},
-        }  # fmt: skip
-        assert len(trial["histories"]) > 10 and len(trial["inputs"]) == 1 and len(trial["files"]) == 4
+            "files": {
+                file.path: (file.is_dir, (folder / file.path).read_bytes())
+                for file in mlflow.list_artifacts(run_id)
+            },
+        }
+        assert len(trial["histories"]) > 10
+        assert len(trial["inputs"]) == 1
+        assert len(trial["files"]) == 4
     return told
 
 
 def tables(settings: TrackingConfig) -> dict[str, list[str]]:
     """Every row of every table but those of experiments, whose times differ; what is random is named by what it stands for."""
     with sqlite3.connect(settings.uri.removeprefix("sqlite:///")) as file:
-        names = [name for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'") if not name.startswith("experiment")]
-        known = {found: f"{table} {word}" for table, (key, telling) in _NAMES.items() for found, word in file.execute(f"SELECT {key}, {telling} FROM {table}")}
-        known |= {found: f"run of {trial}" for found, trial in file.execute("SELECT run_uuid, value FROM tags WHERE key = 'trial_id'")}
-        known |= {found: f"input of {known[run]}" for found, run in file.execute("SELECT input_uuid, destination_id FROM inputs")}
-        rows = {name: [list(row) for row in file.execute(f'SELECT * FROM "{name}"')] for name in names}
+        names = [
+            name
+            for (name,) in file.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            if not name.startswith("experiment")
+        ]
+        known = {
+            found: f"{table} {word}"
+            for table, (key, telling) in _NAMES.items()
+            for found, word in file.execute(f"SELECT {key}, {telling} FROM {table}")
+        }
+        known |= {
+            found: f"run of {trial}"
+            for found, trial in file.execute(
+                "SELECT run_uuid, value FROM tags WHERE key = 'trial_id'"
+            )
+        }
+        known |= {
+            found: f"input of {known[run]}"
+            for found, run in file.execute("SELECT input_uuid, destination_id FROM inputs")
+        }
+        rows = {
+            name: [list(row) for row in file.execute(f'SELECT * FROM "{name}"')] for name in names
+        }
     for row in rows["runs"]:
-        row[:] = [str(value).replace(row[0], "RUN").replace(settings.artifacts, "PLACE") if value != row[0] else value for value in row]
-    return {name: sorted(repr([known.get(value, value) for value in values]) for values in found) for name, found in rows.items()}
+        row[:] = [
+            str(value).replace(row[0], "RUN").replace(settings.artifacts, "PLACE")
+            if value != row[0]
+            else value
+            for value in row
+        ]
+    return {
+        name: sorted(repr([known.get(value, value) for value in values]) for values in found)
+        for name, found in rows.items()
+    }
 
 
 def found(settings: TrackingConfig) -> list[list[str]]:
-    return [[run.data.tags["trial_id"] for run in runs_of(settings, searched, order=(order, "tags.trial_id ASC"))] for searched, order in _SEARCHES]
+    return [
+        [
+            run.data.tags["trial_id"]
+            for run in runs_of(settings, searched, order=(order, "tags.trial_id ASC"))
+        ]
+        for searched, order in _SEARCHES
+    ]
 
 
 def test_it_reads_back_as_the_client_would_have_written_it(trials, place):
     one, many = place("one"), place("many")
     assert open_for_client(one, trials.runs).log(trials, trials.trial_ids()) == 4
     tracker = open_in_bulk(many, trials.runs)
-    assert tracker.log(trials, trials.trial_ids()) == 4 and writes_in_bulk(tracker)
-    assert len(read_back(one)) == 4 and read_back(many) == read_back(one)
+    assert tracker.log(trials, trials.trial_ids()) == 4
+    assert writes_in_bulk(tracker)
+    assert len(read_back(one)) == 4
+    assert read_back(many) == read_back(one)
     assert tables(many) == tables(one)
-    assert found(many) == found(one) and [len(ids) for ids in found(one)][1:3] == [2, 2] and all(found(one))
+    assert found(many) == found(one)
+    assert [len(ids) for ids in found(one)][1:3] == [2, 2]
+    assert all(found(one))
 
 
 def test_odd_values_are_kept_as_the_client_keeps_them(trials, place, monkeypatch):
     """No number, infinities, points out of order, twice, at one step or at one time, and values too long."""
     odd = [
-        ("a", 3.0, 5, 2), ("a", 9.0, 9, 1), ("a", 1.0, 5, 2), ("a", 4.0, 4, 2), ("a", 3.0, 5, 2),
-        ("b", math.nan, 1, 0), ("b", -1.0, 1, 0), ("c", 1.0, 1, 0), ("c", math.nan, 1, 1), ("d", math.inf, 1, 0), ("d", -math.inf, 1, 1), ("e", -2.0, 0, -3),
-    ]  # fmt: skip
+        ("a", 3.0, 5, 2),
+        ("a", 9.0, 9, 1),
+        ("a", 1.0, 5, 2),
+        ("a", 4.0, 4, 2),
+        ("a", 3.0, 5, 2),
+        ("b", math.nan, 1, 0),
+        ("b", -1.0, 1, 0),
+        ("c", 1.0, 1, 0),
+        ("c", math.nan, 1, 1),
+        ("d", math.inf, 1, 0),
+        ("d", -math.inf, 1, 1),
+        ("e", -2.0, 0, -3),
+    ]
     ordinary = contents._metrics
-    monkeypatch.setattr(contents, "_metrics", lambda *known: [*ordinary(*known), *itertools.starmap(contents.Point, odd)])
+    monkeypatch.setattr(
+        contents,
+        "_metrics",
+        lambda *known: [*ordinary(*known), *itertools.starmap(contents.Point, odd)],
+    )
     for folder in trials.trials.iterdir():
         trial = json.loads((folder / "trial.json").read_text())
-        (folder / "trial.json").write_text(json.dumps(trial | {"axes": trial["axes"] | {"long": "x" * 9000, "empty": ""}}))
+        (folder / "trial.json").write_text(
+            json.dumps(trial | {"axes": trial["axes"] | {"long": "x" * 9000, "empty": ""}})
+        )
     one, many = place("one"), place("many")
     assert open_for_client(one, trials.runs).log(trials, trials.trial_ids()) == 4
     tracker = open_in_bulk(many, trials.runs)
-    assert tracker.log(trials, trials.trial_ids()) == 4 and writes_in_bulk(tracker)
-    assert read_back(many) == read_back(one) and tables(many) == tables(one)
+    assert tracker.log(trials, trials.trial_ids()) == 4
+    assert writes_in_bulk(tracker)
+    assert read_back(many) == read_back(one)
+    assert tables(many) == tables(one)
     run = runs_of(many)[0]
-    assert (run.data.metrics["a"], len(run.data.params["long"]), run.data.params["empty"]) == (3.0, 6000, "") and math.isnan(run.data.metrics["c"])
+    assert (run.data.metrics["a"], len(run.data.params["long"]), run.data.params["empty"]) == (
+        3.0,
+        6000,
+        "",
+    )
+    assert math.isnan(run.data.metrics["c"])
 
 
 @pytest.mark.parametrize("ways", [(open_for_client, open_in_bulk), (open_in_bulk, open_for_client)])
@@ -159,15 +248,20 @@ def test_both_ways_go_into_one_store(trials, place, capsys, ways):
     """Whichever made the store and the data set, the other finds it."""
     both, one = place("both"), place("one")
     ids = trials.trial_ids()
-    assert [way(both, trials.runs).log(trials, part) for way, part in zip(ways, (ids[:2], ids[1:]))] == [2, 2] and "note" not in capsys.readouterr().err
+    assert [
+        way(both, trials.runs).log(trials, part) for way, part in zip(ways, (ids[:2], ids[1:]))
+    ] == [2, 2]
+    assert "note" not in capsys.readouterr().err
     open_for_client(one, trials.runs).log(trials, ids)
-    assert tables(both) == tables(one) and len(tables(both)["datasets"]) == 1
+    assert tables(both) == tables(one)
+    assert len(tables(both)["datasets"]) == 1
 
 
 def test_a_name_that_mlflow_refuses_is_refused(trials, place, monkeypatch, capsys):
     monkeypatch.setattr(contents, "_metrics", lambda *_: [contents.Point("accuracy?", 1.0, 1, 0)])
     tracker = open_in_bulk(place("many"), trials.runs)
-    assert tracker.log(trials, trials.trial_ids()) == 0 and not tracker.connected
+    assert tracker.log(trials, trials.trial_ids()) == 0
+    assert not tracker.connected
     assert "Invalid value" in capsys.readouterr().err
 
 
@@ -186,29 +280,40 @@ def test_an_mlflow_with_other_modules_is_left_to_the_client(trials, place, monke
 def assert_sent_by_the_client(trials: Store, settings: TrackingConfig) -> None:
     tracker = tracking.open(settings, trials.runs)
     assert tracker._connection._bulk is None
-    assert tracker.log(trials, trials.trial_ids()) == 4 and len(read_back(settings)) == 4
+    assert tracker.log(trials, trials.trial_ids()) == 4
+    assert len(read_back(settings)) == 4
 
 
 def test_a_server_is_written_to_by_the_client(trained, server):
     tracker = tracking.open(TrackingConfig(uri=server, experiment="bulk"), trained.runs)
-    assert tracker.connected and tracker._connection._bulk is None
+    assert tracker.connected
+    assert tracker._connection._bulk is None
 
 
-def test_what_fails_in_the_middle_leaves_nothing_and_the_client_takes_over(trials, place, monkeypatch, capsys):
+def test_what_fails_in_the_middle_leaves_nothing_and_the_client_takes_over(
+    trials, place, monkeypatch, capsys
+):
     from harness.tracking import bulk
 
     one, many = place("one"), place("many")
     open_for_client(one, trials.runs).log(trials, trials.trial_ids())
     latest, tracker = bulk._latest, open_in_bulk(many, trials.runs)
-    monkeypatch.setattr(bulk, "_latest", lambda rows: [*latest(rows)] * 2)  # the database refuses a key that is there twice
-    assert tracker.log(trials, trials.trial_ids()) == 4 and tracker.connected
+    monkeypatch.setattr(
+        bulk, "_latest", lambda rows: [*latest(rows)] * 2
+    )  # the database refuses a key that is there twice
+    assert tracker.log(trials, trials.trial_ids()) == 4
+    assert tracker.connected
     said = capsys.readouterr().err
-    assert said.count("note: MLflow's database did not take many trials at once") == 1 and "UNIQUE constraint failed: latest_metrics.key" in said
-    assert tables(many) == tables(one) and read_back(many) == read_back(one)
+    assert said.count("note: MLflow's database did not take many trials at once") == 1
+    assert "UNIQUE constraint failed: latest_metrics.key" in said
+    assert tables(many) == tables(one)
+    assert read_back(many) == read_back(one)
     assert tracker.log(trials, trials.trial_ids()) == 0
 
 
-def test_runs_that_cannot_be_ended_together_are_ended_one_by_one(trials, place, monkeypatch, capsys):
+def test_runs_that_cannot_be_ended_together_are_ended_one_by_one(
+    trials, place, monkeypatch, capsys
+):
     from harness.tracking.bulk import Bulk
 
     one, many = place("one"), place("many")
@@ -230,10 +335,12 @@ def test_a_run_deleted_under_way_is_no_success(trials, place, monkeypatch, capsy
 
     monkeypatch.setattr(Connection, "_send_files", delete)
     tracker = open_in_bulk(settings, trials.runs)
-    assert tracker.log(trials, trials.trial_ids()) == 0 and not tracker.connected
+    assert tracker.log(trials, trials.trial_ids()) == 0
+    assert not tracker.connected
     assert "warning: MLflow did not take trial" in capsys.readouterr().err
     monkeypatch.undo()
-    assert open_in_bulk(settings, trials.runs).log(trials, trials.trial_ids()) == 4 and len(runs_of(settings)) == 4
+    assert open_in_bulk(settings, trials.runs).log(trials, trials.trial_ids()) == 4
+    assert len(runs_of(settings)) == 4
 
 
 @pytest.mark.parametrize("way", [open_for_client, open_in_bulk])
@@ -246,7 +353,9 @@ def test_trials_before_one_that_cannot_be_read_are_sent(trials, place, capsys, w
 
 
 @pytest.mark.parametrize("way", [open_for_client, open_in_bulk])
-def test_trials_before_one_whose_files_are_not_taken_are_sent(trials, place, monkeypatch, capsys, way):
+def test_trials_before_one_whose_files_are_not_taken_are_sent(
+    trials, place, monkeypatch, capsys, way
+):
     from harness.tracking.connection import Connection
 
     settings, ids, ordinary = place("store"), trials.trial_ids(), Connection._send_files
@@ -259,7 +368,12 @@ def test_trials_before_one_whose_files_are_not_taken_are_sent(trials, place, mon
     monkeypatch.setattr(Connection, "_send_files", third_fails)
     assert way(settings, trials.runs).log(trials, ids) == 2
     assert f"did not take trial {ids[2]} (disk full)" in capsys.readouterr().err
-    assert sorted(run.data.tags["trial_id"] for run in runs_of(settings, "attributes.status = 'FINISHED'")) == ids[:2]
+    assert (
+        sorted(
+            run.data.tags["trial_id"] for run in runs_of(settings, "attributes.status = 'FINISHED'")
+        )
+        == ids[:2]
+    )
     monkeypatch.undo()
     assert way(settings, trials.runs).log(trials, ids) == 2
     assert sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == ids
@@ -269,13 +383,16 @@ def test_trials_before_one_whose_files_are_not_taken_are_sent(trials, place, mon
 def test_a_busy_database_is_waited_for(trials, place, capsys):
     settings = place("busy")
     tracker = open_in_bulk(settings, trials.runs)
-    other = sqlite3.connect(settings.uri.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False)
+    other = sqlite3.connect(
+        settings.uri.removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+    )
     other.execute("BEGIN IMMEDIATE")
     release = threading.Timer(1.0, lambda: other.execute("COMMIT"))
     release.start()
     assert tracker.log(trials, trials.trial_ids()) == 4
     release.join()
-    assert capsys.readouterr().err == "" and len(runs_of(settings)) == 4
+    assert capsys.readouterr().err == ""
+    assert len(runs_of(settings)) == 4
 
 
 def multiplied(trials: Store, folder: Path, count: int) -> Store:
@@ -283,7 +400,9 @@ def multiplied(trials: Store, folder: Path, count: int) -> Store:
     store, known = Store(folder), trials.trial_ids()
     for number in range(count):
         old = known[number % len(known)]
-        trial = json.loads((trials.folder(old) / "trial.json").read_text()) | {"trial_id": f"{folder.name}-{number:04d}"}
+        trial = json.loads((trials.folder(old) / "trial.json").read_text()) | {
+            "trial_id": f"{folder.name}-{number:04d}"
+        }
         shutil.copytree(trials.folder(old), store.folder(trial["trial_id"]))
         (store.folder(trial["trial_id"]) / "trial.json").write_text(json.dumps(trial))
     return store
@@ -302,14 +421,22 @@ def in_two_processes(folders: list[Path], settings: TrackingConfig) -> tuple[lis
     """How many trials each of two processes sent that began at the same moment, and how often the store was read meanwhile."""
     context = multiprocessing.get_context("spawn")
     start, sent = context.Barrier(3), context.Queue()
-    processes = [context.Process(target=_log, args=(str(folder), settings, start, sent)) for folder in folders]
+    processes = [
+        context.Process(target=_log, args=(str(folder), settings, start, sent))
+        for folder in folders
+    ]
     for process in processes:
         process.start()
     start.wait(120)
     reads = 0
     while any(process.is_alive() for process in processes):
         for run in runs_of(settings):  # never half a run
-            assert run.data.tags["trial_id"] and len(run.data.params) >= 15 and "accuracy/test" in run.data.metrics or run.data.tags["status"] == "diverged"
+            assert (
+                run.data.tags["trial_id"]
+                and len(run.data.params) >= 15
+                and "accuracy/test" in run.data.metrics
+                or run.data.tags["status"] == "diverged"
+            )
         reads += 1
     for process in processes:
         process.join(120)
@@ -321,8 +448,11 @@ def test_two_processes_write_to_one_store_at_once(trials, tmp_path, place):
     stores = [multiplied(trials, tmp_path / name, 70) for name in ("left", "right")]
     settings = place("shared")
     counts, reads = in_two_processes([store.runs for store in stores], settings)
-    assert counts == [70, 70] and reads > 0
-    assert sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == sorted(trial for store in stores for trial in store.trial_ids())
+    assert counts == [70, 70]
+    assert reads > 0
+    assert sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == sorted(
+        trial for store in stores for trial in store.trial_ids()
+    )
     assert {len(rows) for name, rows in tables(settings).items() if name == "datasets"} == {1}
 
 
@@ -331,4 +461,5 @@ def test_two_processes_send_no_trial_twice(trials, tmp_path, place):
     settings = place("shared")
     counts, _ = in_two_processes([store.runs] * 2, settings)
     assert sum(counts) == 40
-    assert len(tables(settings)["runs"]) == 40 and sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == store.trial_ids()
+    assert len(tables(settings)["runs"]) == 40
+    assert sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == store.trial_ids()

@@ -10,10 +10,11 @@ import sys
 
 import pytest
 
-from harness import sweep, tracking
+from harness import tracking
+from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
-from harness.schema import TrackingConfig
 from harness.store.trials import Store
+from harness.sweeps import sweep
 
 
 def client(uri: str):
@@ -37,28 +38,49 @@ def test_a_trial_becomes_one_flat_complete_run(trained):
     assert len(runs) == 2
     run = next(run for run in runs if run.data.params["seed"] == "1")
     record = trained.read(run.data.tags["trial_id"])
-    assert run.info.status == "FINISHED" and run.info.run_name == "selu 3 lecun s1"
-    assert run.data.tags["cell"] == record.cell_id and run.data.tags["initializer"] == "lecun_normal"
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "selu 3 lecun s1"
+    assert run.data.tags["cell"] == record.cell_id
+    assert run.data.tags["initializer"] == "lecun_normal"
     assert run.data.params["depth"] == "3"
     assert run.data.metrics["accuracy/test"] == pytest.approx(record.summary["test_accuracy"])
     layers = record.layers()
     history = client(uri).get_metric_history(run.info.run_id, "init/variance")
     profile = layers[layers["phase"] == "init"].set_index("layer")["activation_variance"]
     assert {point.step: point.value for point in history} == pytest.approx(profile.to_dict())
-    steps = [point.step for point in client(uri).get_metric_history(run.info.run_id, "curve/validation_loss")]
+    steps = [
+        point.step
+        for point in client(uri).get_metric_history(run.info.run_id, "curve/validation_loss")
+    ]
     assert sorted(steps) == [0, 2, 4]
     assert run.inputs.dataset_inputs[0].dataset.name == "digits"
     files = {file.path for file in client(uri).list_artifacts(run.info.run_id)}
     assert files == {"config.json", "diagnosis.html", "layers.parquet", "layers.svg"}
     verdict = {name: value for name, value in record.summary.items() if name.startswith("verdict_")}
-    assert set(verdict) >= {f"verdict_{name}" for name in ("input", "weights", "gaussianity", "dependence", "contraction", "sentence")}
+    assert set(verdict) >= {
+        f"verdict_{name}"
+        for name in ("input", "weights", "gaussianity", "dependence", "contraction", "sentence")
+    }
     assert {name: run.data.tags[name] for name in verdict} == verdict
-    page = (trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "diagnosis.html").read_text()
+    page = (
+        trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "diagnosis.html"
+    ).read_text()
     # Three layers, three probes, five assumptions; nothing is loaded from elsewhere.
-    assert page.count('<td style="background:') == 3 * 3 * 5 and "src=" not in page and "http" not in page.replace("http://www.w3.org/2000/svg", "")
-    predicted = {point.step: point.value for point in client(uri).get_metric_history(run.info.run_id, "init/variance_predicted")}
-    assert predicted == pytest.approx(layers[layers["phase"] == "init"].set_index("layer")["predicted_activation_variance"].to_dict())
-    assert (trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "layers.parquet").read_bytes() == (record.folder / "layers.parquet").read_bytes()
+    assert page.count('<td style="background:') == 3 * 3 * 5
+    assert "src=" not in page
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    predicted = {
+        point.step: point.value
+        for point in client(uri).get_metric_history(run.info.run_id, "init/variance_predicted")
+    }
+    assert predicted == pytest.approx(
+        layers[layers["phase"] == "init"]
+        .set_index("layer")["predicted_activation_variance"]
+        .to_dict()
+    )
+    assert (
+        trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "layers.parquet"
+    ).read_bytes() == (record.folder / "layers.parquet").read_bytes()
 
 
 def test_an_unfinished_run_is_replaced(trained, monkeypatch):
@@ -66,8 +88,11 @@ def test_an_unfinished_run_is_replaced(trained, monkeypatch):
 
     tracker = tracking.open(TrackingConfig(), trained.runs)
     real = Connection._send_files
-    monkeypatch.setattr(Connection, "_send_files", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    assert tracker.log(trained, trained.trial_ids()) == 0 and not tracker.connected
+    monkeypatch.setattr(
+        Connection, "_send_files", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+    )
+    assert tracker.log(trained, trained.trial_ids()) == 0
+    assert not tracker.connected
     monkeypatch.setattr(Connection, "_send_files", real)
     tracker = tracking.open(TrackingConfig(), trained.runs)
     assert tracker.log(trained, trained.trial_ids()) == 2
@@ -84,7 +109,10 @@ def _send(runs: str, uri: str, together, sent) -> None:
 
 def test_processes_make_one_store_at_once_and_send_every_trial_once(trained, tmp_path):
     """Two of one runs folder, and two of another."""
-    uri, folders = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}", [tmp_path / "one", tmp_path / "one", tmp_path / "two", tmp_path / "two"]
+    uri, folders = (
+        f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}",
+        [tmp_path / "one", tmp_path / "one", tmp_path / "two", tmp_path / "two"],
+    )
     context = multiprocessing.get_context("spawn")
     together, sent = context.Barrier(4), context.Queue()
     processes = []
@@ -98,17 +126,23 @@ def test_processes_make_one_store_at_once_and_send_every_trial_once(trained, tmp
     for process in processes:
         process.join(120)
     assert len(runs_of(uri)) == 4
-    assert len(list((tmp_path / "shared" / "mlartifacts").glob("*/artifacts/layers.parquet"))) == 4  # beside the database, wherever the sweeps were started
+    assert (
+        len(list((tmp_path / "shared" / "mlartifacts").glob("*/artifacts/layers.parquet"))) == 4
+    )  # beside the database, wherever the sweeps were started
 
 
 def test_nonsense_is_refused_and_none_does_nothing(tmp_path):
     with pytest.raises(RequestError, match="tracking.uri=gopher"):
         tracking.check(TrackingConfig(uri="gopher://hole"))
     silent = tracking.open(TrackingConfig(enabled=False), tmp_path)
-    assert silent.links() == [] and not silent.connected and list(tmp_path.iterdir()) == []
+    assert silent.links() == []
+    assert not silent.connected
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_absent_server_costs_a_warning_and_the_trials_can_be_sent_later(make_config, tiny, capsys, server):
+def test_an_absent_server_costs_a_warning_and_the_trials_can_be_sent_later(
+    make_config, tiny, capsys, server
+):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         absent = f"http://127.0.0.1:{closed.getsockname()[1]}"

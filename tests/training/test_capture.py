@@ -23,23 +23,48 @@ from harness.training.schedules import plan
 
 CPU = torch.device("cpu")
 SHAPE, CLASSES, SAMPLES = (1, 8, 8), 10, 130
-SMALL = {"depth": 2, "width": 8, "budget.epochs": None, "budget.steps": 9, "budget.batch_size": 32, "budget.evaluations": 2, "budget.probes": 3}
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and this machine has none")
+SMALL = {
+    "depth": 2,
+    "width": 8,
+    "budget.epochs": None,
+    "budget.steps": 9,
+    "budget.batch_size": 32,
+    "budget.evaluations": 2,
+    "budget.probes": 3,
+}
+needs_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a CUDA device, and this machine has none"
+)
 
 
-def pack_data(trials: int, device: torch.device = CPU, residency: str = "auto", doses: tuple[int, ...] = (SAMPLES,)) -> PackData:
+def pack_data(
+    trials: int,
+    device: torch.device = CPU,
+    residency: str = "auto",
+    doses: tuple[int, ...] = (SAMPLES,),
+) -> PackData:
     """Trial t has `doses[t % len(doses)]` samples."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
     pixels = torch.randn(SAMPLES, *SHAPE, generator=generator)
     variant = [trial % len(doses) for trial in range(trials)]
     samples = Samples([pixels[:dose].to(device) for dose in doses], labels.to(device), variant)
-    return PackData(make_source([pixels[:dose] for dose in doses], labels, variant, device, residency), samples, samples, samples, samples)
+    return PackData(
+        make_source([pixels[:dose] for dose in doses], labels, variant, device, residency),
+        samples,
+        samples,
+        samples,
+        samples,
+    )
 
 
-def stepper(trials, device: torch.device = CPU, captured: bool = True, residency: str = "auto") -> Stepper:
+def stepper(
+    trials, device: torch.device = CPU, captured: bool = True, residency: str = "auto"
+) -> Stepper:
     pack = Pack(trials, SHAPE, CLASSES, device)
-    return Stepper(pack, pack_data(len(trials), device, residency), plan(trials[0].spec, SAMPLES), captured)
+    return Stepper(
+        pack, pack_data(len(trials), device, residency), plan(trials[0].spec, SAMPLES), captured
+    )
 
 
 class Seen(TorchDispatchMode):
@@ -54,7 +79,14 @@ class Seen(TorchDispatchMode):
         return function(*arguments, **(options or {}))
 
 
-CASES = {"plain": {}, "batch": {"normalization": "batch"}, "alpha": {"dropout": "alpha", "dropout.rate": 0.2}, "adam": {"optimizer": "adam"}, "cosine": {"schedule": "cosine"}, "cnn": {"architecture": "cnn", "architecture.pool": "max"}}
+CASES = {
+    "plain": {},
+    "batch": {"normalization": "batch"},
+    "alpha": {"dropout": "alpha", "dropout.rate": 0.2},
+    "adam": {"optimizer": "adam"},
+    "cosine": {"schedule": "cosine"},
+    "cnn": {"architecture": "cnn", "architecture.pool": "max"},
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -64,35 +96,72 @@ def test_nothing_in_a_step_waits_for_the_device(make_trial, case):
     with Seen() as seen:
         one.take_steps(8)
     assert {"index_select", "add_"} <= seen.names  # it did see the step
-    assert not seen.names & {"_local_scalar_dense", "item", "nonzero", "_unique2", "unique_dim", "is_nonzero", "equal", "masked_select"}
+    assert not seen.names & {
+        "_local_scalar_dense",
+        "item",
+        "nonzero",
+        "_unique2",
+        "unique_dim",
+        "is_nonzero",
+        "equal",
+        "masked_select",
+    }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_step_works_on_tensors_that_stay_where_they_are(make_trial, case):
     one = stepper([make_trial(seed=seed, **SMALL | CASES[case]) for seed in (0, 1)])
-    fixed = {name: tensor for name, tensor in (one.pack.state | one.pack.buffers).items()}
-    fixed |= {"parameters": one.pack.parameters, "step": one.pack.step, "loss": one.loss_sum, "diverged": one.watch.step, "rates": one.optimizer.rates, "order": one.batches.orders.order, "next": one.batches.orders.position, "position": one.position}
+    fixed = dict((one.pack.state | one.pack.buffers).items())
+    fixed |= {
+        "parameters": one.pack.parameters,
+        "step": one.pack.step,
+        "loss": one.loss_sum,
+        "diverged": one.watch.step,
+        "rates": one.optimizer.rates,
+        "order": one.batches.orders.order,
+        "next": one.batches.orders.position,
+        "position": one.position,
+    }
     places = {name: tensor.data_ptr() for name, tensor in fixed.items()}
     one.take_steps(6)
     one.mean_loss()
     one.take_steps(9)
-    now = (one.pack.state | one.pack.buffers) | {"parameters": one.pack.parameters, "step": one.pack.step, "loss": one.loss_sum, "diverged": one.watch.step, "rates": one.optimizer.rates, "order": one.batches.orders.order, "next": one.batches.orders.position, "position": one.position}
+    now = (one.pack.state | one.pack.buffers) | {
+        "parameters": one.pack.parameters,
+        "step": one.pack.step,
+        "loss": one.loss_sum,
+        "diverged": one.watch.step,
+        "rates": one.optimizer.rates,
+        "order": one.batches.orders.order,
+        "next": one.batches.orders.position,
+        "position": one.position,
+    }
     assert {name: tensor.data_ptr() for name, tensor in now.items()} == places
-    assert one.pack.step.tolist() == [9, 9] and one.position.tolist() == [9]
+    assert one.pack.step.tolist() == [9, 9]
+    assert one.position.tolist() == [9]
 
 
 @pytest.mark.parametrize("doses", [(SAMPLES,), (SAMPLES, 70, SAMPLES)])
 def test_resident_and_streamed_batches_are_equal_to_the_bit(make_trial, doses):
     trials = [make_trial(seed=seed, **SMALL) for seed in (0, 7, 0)]
     schedule = plan(trials[0].spec, SAMPLES)
-    resident, streamed = (feed(pack_data(3, residency=residency, doses=doses).source, [trial.seed for trial in trials], schedule) for residency in ("resident", "streamed"))
-    assert isinstance(resident, ResidentFeed) and isinstance(streamed, StreamedFeed)
+    resident, streamed = (
+        feed(
+            pack_data(3, residency=residency, doses=doses).source,
+            [trial.seed for trial in trials],
+            schedule,
+        )
+        for residency in ("resident", "streamed")
+    )
+    assert isinstance(resident, ResidentFeed)
+    assert isinstance(streamed, StreamedFeed)
     for done in range(9):
         resident.prepare(done)
         streamed.prepare(done)
         for ours, other in zip(resident.take(), streamed.take(), strict=True):
             assert torch.equal(ours, other)
-            assert torch.equal(ours[0], ours[2]) and not torch.equal(ours[0], ours[1])  # equal seeds, equal batches
+            assert torch.equal(ours[0], ours[2])
+            assert not torch.equal(ours[0], ours[1])
 
 
 def test_streamed_training_is_resident_training(make_trial):
@@ -108,7 +177,15 @@ def test_streamed_training_is_resident_training(make_trial):
 @pytest.fixture
 def pretend_gpu(monkeypatch):
     """What `CapturedStep` asks of a GPU, played by this machine; returns what the graph was asked."""
-    told = SimpleNamespace(replays=0, recordings=0, fails=False, devices=set(), streams=[], current=None, debugging="default")
+    told = SimpleNamespace(
+        replays=0,
+        recordings=0,
+        fails=False,
+        devices=set(),
+        streams=[],
+        current=None,
+        debugging="default",
+    )
 
     class Graph:
         def replay(self) -> None:
@@ -140,9 +217,15 @@ def pretend_gpu(monkeypatch):
         return SimpleNamespace(wait_stream=lambda other: None)
 
     for name, value in {
-        "CUDAGraph": Graph, "graph": recording, "Stream": stream, "current_stream": current_stream, "stream": on, "synchronize": lambda device=None: told.devices.add(device),
-        "get_sync_debug_mode": lambda: told.debugging, "set_sync_debug_mode": lambda mode: setattr(told, "debugging", mode),
-    }.items():  # fmt: skip
+        "CUDAGraph": Graph,
+        "graph": recording,
+        "Stream": stream,
+        "current_stream": current_stream,
+        "stream": on,
+        "synchronize": lambda device=None: told.devices.add(device),
+        "get_sync_debug_mode": lambda: told.debugging,
+        "set_sync_debug_mode": lambda mode: setattr(told, "debugging", mode),
+    }.items():
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(capture, "_streams", {})
     return told
@@ -154,7 +237,11 @@ def test_a_step_is_recorded_after_it_has_run_and_replayed_from_then_on(pretend_g
     for _ in range(10):
         step()
     # Three calls for themselves, one while recording (which on a GPU runs nothing), and the rest replayed.
-    assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays) == (capture._WARM_UP + 1, 1, 10 - capture._WARM_UP)
+    assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays) == (
+        capture._WARM_UP + 1,
+        1,
+        10 - capture._WARM_UP,
+    )
 
 
 def test_a_step_that_cannot_be_recorded_goes_on_with_one_warning(pretend_gpu, capsys):
@@ -165,7 +252,10 @@ def test_a_step_that_cannot_be_recorded_goes_on_with_one_warning(pretend_gpu, ca
         step()
     assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays) == (10, 1, 0)
     said = capsys.readouterr().err
-    assert said.startswith("warning: the training step cannot be recorded as a CUDA graph (operation not permitted when stream is capturing)") and said.count("\n") == 1
+    assert said.startswith(
+        "warning: the training step cannot be recorded as a CUDA graph (operation not permitted when stream is capturing)"
+    )
+    assert said.count("\n") == 1
     assert pretend_gpu.current is None  # what follows runs where it ran before
 
 
@@ -176,13 +266,23 @@ def test_a_step_that_waits_for_the_device_is_not_even_tried(pretend_gpu, capsys)
     def waiting() -> None:
         calls.append(1)
         if pretend_gpu.debugging == "warn":
-            warnings.warn("called a synchronizing CUDA operation (Triggered internally at CUDAFunctions.cpp)")
+            warnings.warn(
+                "called a synchronizing CUDA operation (Triggered internally at CUDAFunctions.cpp)"
+            )
 
     step = CapturedStep(waiting, torch.device("cuda"))
     for _ in range(10):
         step()
-    assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays, pretend_gpu.debugging) == (10, 0, 0, "default")
-    assert capsys.readouterr().err == "warning: the training step cannot be recorded as a CUDA graph (it waits for the device); it runs launch by launch\n"
+    assert (len(calls), pretend_gpu.recordings, pretend_gpu.replays, pretend_gpu.debugging) == (
+        10,
+        0,
+        0,
+        "default",
+    )
+    assert (
+        capsys.readouterr().err
+        == "warning: the training step cannot be recorded as a CUDA graph (it waits for the device); it runs launch by launch\n"
+    )
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -225,20 +325,29 @@ def test_on_a_cpu_a_step_is_only_called(make_trial):
         other.batches.prepare(done)
         other._update()
         other.losses += 1
-    assert torch.equal(one.pack.parameters, other.pack.parameters) and torch.equal(one.mean_loss(), other.mean_loss())
+    assert torch.equal(one.pack.parameters, other.pack.parameters)
+    assert torch.equal(one.mean_loss(), other.mean_loss())
 
 
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("case", CASES)
 def test_replayed_equals_launched(make_trial, case):
-    trials = [make_trial(seed=seed, **SMALL | {"budget.steps": 40} | CASES[case]) for seed in (0, 1, 2)]
+    trials = [
+        make_trial(seed=seed, **SMALL | {"budget.steps": 40} | CASES[case]) for seed in (0, 1, 2)
+    ]
     device = torch.device("cuda")
-    replayed, launched = stepper(trials, device, captured=True), stepper(trials, device, captured=False)
+    replayed, launched = (
+        stepper(trials, device, captured=True),
+        stepper(trials, device, captured=False),
+    )
     for one in (replayed, launched):
         one.take_steps(40)
-    assert replayed.update.graph is not None and launched.update.graph is None
-    torch.testing.assert_close(replayed.pack.parameters, launched.pack.parameters, rtol=1e-4, atol=1e-5)
+    assert replayed.update.graph is not None
+    assert launched.update.graph is None
+    torch.testing.assert_close(
+        replayed.pack.parameters, launched.pack.parameters, rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(replayed.mean_loss(), launched.mean_loss(), rtol=1e-4, atol=1e-5)
 
 
@@ -258,8 +367,22 @@ def test_nothing_waits_for_a_gpu_within_an_epoch(make_trial):
 @needs_gpu
 def test_a_gpu_and_a_cpu_agree(make_trial):
     trials = [make_trial(seed=seed, **SMALL) for seed in (0, 1)]
-    events = [list(train(Pack(trials, SHAPE, CLASSES, device), pack_data(2, device), plan(trials[0].spec, SAMPLES))) for device in (CPU, torch.device("cuda"))]
-    torch.testing.assert_close(events[0][-1].scores["test_loss"], events[1][-1].scores["test_loss"].cpu(), rtol=1e-3, atol=1e-4)
+    events = [
+        list(
+            train(
+                Pack(trials, SHAPE, CLASSES, device),
+                pack_data(2, device),
+                plan(trials[0].spec, SAMPLES),
+            )
+        )
+        for device in (CPU, torch.device("cuda"))
+    ]
+    torch.testing.assert_close(
+        events[0][-1].scores["test_loss"],
+        events[1][-1].scores["test_loss"].cpu(),
+        rtol=1e-3,
+        atol=1e-4,
+    )
 
 
 @pytest.mark.gpu
@@ -270,7 +393,8 @@ def test_after_a_step_that_waits_a_gpu_still_records_another(make_trial, capsys)
     waiting = CapturedStep(lambda: ones[ones > 0].add_(1), device)
     for _ in range(6):
         waiting()
-    assert waiting.graph is None and "it waits for the device" in capsys.readouterr().err
+    assert waiting.graph is None
+    assert "it waits for the device" in capsys.readouterr().err
     one = stepper([make_trial(**SMALL)], device)
     one.take_steps(6)
     torch.cuda.empty_cache()  # fails where a recording broke off

@@ -19,11 +19,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from harness import cells, runner
 from harness.benchmark.plain import PlainData, PlainTrial
 from harness.data import batches
 from harness.data.batches import Resident, Streamed, make_source
 from harness.probes import bootstrap
+from harness.sweeps import cells, runner
 from harness.training import capture, loop
 from harness.training.events import PackData, Samples
 from harness.training.loop import Stepper, train
@@ -32,7 +32,17 @@ from harness.training.schedules import plan
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 # What asks a GPU for a number, or for a shape that depends on numbers.
-WAITING = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "unique_dim", "_unique2", "unique_consecutive", "bincount", "repeat_interleave"}
+WAITING = {
+    "_local_scalar_dense",
+    "equal",
+    "nonzero",
+    "masked_select",
+    "unique_dim",
+    "_unique2",
+    "unique_consecutive",
+    "bincount",
+    "repeat_interleave",
+}
 # What takes tensors of two devices.
 BETWEEN = {"copy_", "_to_copy"}
 
@@ -49,7 +59,9 @@ class PretendedCuda:
 
     def __init__(self) -> None:
         self.waits: list[str] = []
-        self._places: dict[int, tuple[StorageWeakRef, str]] = {}  # the weak reference keeps the address from being used again
+        self._places: dict[
+            int, tuple[StorageWeakRef, str]
+        ] = {}  # the weak reference keeps the address from being used again
 
     def __enter__(self) -> PretendedCuda:
         self._modes = _Operations(self), _Calls(self)
@@ -71,7 +83,11 @@ class PretendedCuda:
     def place(self, tensor: Tensor) -> str:
         """Where a tensor lies; what was never put anywhere is the host's."""
         own = _own(tensor)
-        return "host" if own.is_meta else self._places.get(own.untyped_storage()._cdata, (None, "host"))[1]
+        return (
+            "host"
+            if own.is_meta
+            else self._places.get(own.untyped_storage()._cdata, (None, "host"))[1]
+        )
 
     def has(self, tensor: Tensor) -> bool:
         return self.place(tensor) == "device"
@@ -82,7 +98,11 @@ def _tensors(tree: Any) -> list[Tensor]:
         return [tree]
     if isinstance(tree, dict):
         tree = list(tree.values())
-    return [tensor for part in tree for tensor in _tensors(part)] if isinstance(tree, (list, tuple)) else []
+    return (
+        [tensor for part in tree for tensor in _tensors(part)]
+        if isinstance(tree, (list, tuple))
+        else []
+    )
 
 
 def _own(tensor: Tensor) -> Tensor:
@@ -105,9 +125,15 @@ class _Operations(TorchDispatchMode):
         for tensor in _tensors((args, kwargs)):
             places[self.gpu.place(tensor)].append(tensor)
         if places["device"] and name not in BETWEEN:
-            if any(tensor.dim() for tensor in places["host"]):  # a number of the host is handed over by value
-                raise Mixed(f"{function}: expected all tensors to be on the same device, but found at least two, {CUDA} and {CPU}")
-            by_mask = name.startswith("index") and any(index.dtype == torch.bool for index in _tensors(args[1:]))
+            if any(
+                tensor.dim() for tensor in places["host"]
+            ):  # a number of the host is handed over by value
+                raise Mixed(
+                    f"{function}: expected all tensors to be on the same device, but found at least two, {CUDA} and {CPU}"
+                )
+            by_mask = name.startswith("index") and any(
+                index.dtype == torch.bool for index in _tensors(args[1:])
+            )
             if name in WAITING or by_mask:
                 self.gpu.waits.append(name)
         if name == "copy_" and places["device"] and places["host"]:
@@ -140,7 +166,9 @@ class _Calls(TorchFunctionMode):
         kwargs.pop("pin_memory", None)
         tensors = _tensors((args, kwargs))
         if name in ("numpy", "__array__") and self.gpu.has(args[0]):
-            raise Mixed("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+            raise Mixed(
+                "can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            )
         if name == "tolist" and self.gpu.has(args[0]):
             self.gpu.waits.append(name)
         wanted = self._wanted(name, args, kwargs)
@@ -206,12 +234,20 @@ def gpu(monkeypatch) -> Iterator[PretendedCuda]:
     grouped = torch_optimizer._group_tensors_by_device_and_dtype
 
     def group(tensors, with_indices=False):
-        return {(CUDA if one.has(found[0][0][0]) else device, dtype): found for (device, dtype), found in grouped(tensors, with_indices).items()}
+        return {
+            (CUDA if one.has(found[0][0][0]) else device, dtype): found
+            for (device, dtype), found in grouped(tensors, with_indices).items()
+        }
 
     monkeypatch.setattr(torch_optimizer, "_group_tensors_by_device_and_dtype", group)
     monkeypatch.setattr(capture.CapturedStep, "__call__", lambda step: step.step())
     monkeypatch.setattr(batches, "ThreadPoolExecutor", _AtOnce)
-    for name, value in {"device_count": 1, "mem_get_info": (2**33, 2**34), "get_device_name": "pretended", "synchronize": None}.items():
+    for name, value in {
+        "device_count": 1,
+        "mem_get_info": (2**33, 2**34),
+        "get_device_name": "pretended",
+        "synchronize": None,
+    }.items():
         monkeypatch.setattr(torch.cuda, name, lambda device=None, value=value: value)
     bootstrap._draws.cache_clear()
     yield one
@@ -219,20 +255,38 @@ def gpu(monkeypatch) -> Iterator[PretendedCuda]:
 
 
 SHAPE, CLASSES = (1, 8, 8), 10
-SMALL = {"depth": 2, "width": 9, "budget.epochs": None, "budget.steps": 5, "budget.batch_size": 32, "budget.evaluations": 1, "budget.probes": 1}  # 4 steps are an epoch
+SMALL = {
+    "depth": 2,
+    "width": 9,
+    "budget.epochs": None,
+    "budget.steps": 5,
+    "budget.batch_size": 32,
+    "budget.evaluations": 1,
+    "budget.probes": 1,
+}  # 4 steps are an epoch
 
 
 @pytest.fixture(scope="module")
 def images() -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(200, *SHAPE, generator=generator), torch.randint(CLASSES, (200,), generator=generator)
+    return torch.randn(200, *SHAPE, generator=generator), torch.randint(
+        CLASSES, (200,), generator=generator
+    )
 
 
-def data(images: tuple[Tensor, Tensor], trials: int, device: torch.device, residency: str = "auto") -> PackData:
+def data(
+    images: tuple[Tensor, Tensor], trials: int, device: torch.device, residency: str = "auto"
+) -> PackData:
     pixels, labels = images
     variant = [0] * trials
     held_out = Samples([pixels[130:].to(device)], labels[130:].to(device), variant)
-    return PackData(make_source([pixels[:130]], labels[:130], variant, device, residency), held_out, held_out, held_out, held_out)
+    return PackData(
+        make_source([pixels[:130]], labels[:130], variant, device, residency),
+        held_out,
+        held_out,
+        held_out,
+        held_out,
+    )
 
 
 @pytest.fixture
@@ -251,34 +305,96 @@ def watched(gpu, monkeypatch) -> list[str]:
 
 def columns(event: Any) -> dict[str, Tensor]:
     """All tensors of an event by name, as they lie."""
-    own = {name: value for name, value in vars(event).items() if isinstance(value, Tensor)} | getattr(event, "scores", {})
-    return own | {f"{layer.name} {name}": value for layer in getattr(event, "layers", []) for name, value in layer.columns.items()}
+    own = {
+        name: value for name, value in vars(event).items() if isinstance(value, Tensor)
+    } | getattr(event, "scores", {})
+    return own | {
+        f"{layer.name} {name}": value
+        for layer in getattr(event, "layers", [])
+        for name, value in layer.columns.items()
+    }
 
 
-MIXED = [{"activation": "selu"}, {"activation": "relu", "optimizer.learning_rate": 0.05}, {"activation": "selu", "schedule": "cosine", "optimizer.weight_decay": 0.01}]
+MIXED = [
+    {"activation": "selu"},
+    {"activation": "relu", "optimizer.learning_rate": 0.05},
+    {"activation": "selu", "schedule": "cosine", "optimizer.weight_decay": 0.01},
+]
 CASES = {
     "mixed": ({"budget.probes": 2, "dropout": "alpha", "dropout.rate": 0.2}, MIXED, "auto"),
-    "intervals": ({"probe.statistics": "full", "optimizer": "adamw", "activation": "gelu"}, [{}, {}], "auto"),
-    "intervals of a cnn": ({"architecture": "cnn", "architecture.pool": "max", "normalization": "batch", "probe.statistics": "full"}, [{}, {}], "auto"),
-    "standardized cnn": ({"architecture": "cnn", "architecture.padding": "circular", "normalization": "weight_standardization", "optimizer": "adam", "dropout": "standard", "dropout.rate": 0.2}, [{}, {}], "auto"),
-    "stacked": ({"budget.probes": 2, "normalization": "rms", "dropout": "alpha", "dropout.rate": 0.2, "optimizer": "sgd"}, [{}, {"optimizer.learning_rate": 0.05}], "stacked"),
-    "stacked cnn": ({"architecture": "cnn", "architecture.head": "average", "normalization": "layer", "normalization.position": "after", "optimizer": "adam"}, [{}, {}], "stacked"),
-}  # fmt: skip
+    "intervals": (
+        {"probe.statistics": "full", "optimizer": "adamw", "activation": "gelu"},
+        [{}, {}],
+        "auto",
+    ),
+    "intervals of a cnn": (
+        {
+            "architecture": "cnn",
+            "architecture.pool": "max",
+            "normalization": "batch",
+            "probe.statistics": "full",
+        },
+        [{}, {}],
+        "auto",
+    ),
+    "standardized cnn": (
+        {
+            "architecture": "cnn",
+            "architecture.padding": "circular",
+            "normalization": "weight_standardization",
+            "optimizer": "adam",
+            "dropout": "standard",
+            "dropout.rate": 0.2,
+        },
+        [{}, {}],
+        "auto",
+    ),
+    "stacked": (
+        {
+            "budget.probes": 2,
+            "normalization": "rms",
+            "dropout": "alpha",
+            "dropout.rate": 0.2,
+            "optimizer": "sgd",
+        },
+        [{}, {"optimizer.learning_rate": 0.05}],
+        "stacked",
+    ),
+    "stacked cnn": (
+        {
+            "architecture": "cnn",
+            "architecture.head": "average",
+            "normalization": "layer",
+            "normalization.position": "after",
+            "optimizer": "adam",
+        },
+        [{}, {}],
+        "stacked",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_pack_is_made_trained_probed_and_evaluated_on_the_device(gpu, watched, make_trial, images, case):
+def test_a_pack_is_made_trained_probed_and_evaluated_on_the_device(
+    gpu, watched, make_trial, images, case
+):
     choices, members, program = CASES[case]
     trials = [make_trial(seed=seed, **SMALL | choices | own) for seed, own in enumerate(members)]
     schedule = plan(trials[0].spec, 130)
-    expected = list(train(Pack(trials, SHAPE, CLASSES, CPU, program), data(images, len(trials), CPU), schedule))
+    expected = list(
+        train(Pack(trials, SHAPE, CLASSES, CPU, program), data(images, len(trials), CPU), schedule)
+    )
     with gpu:
         pack = Pack(trials, SHAPE, CLASSES, torch.device("cuda"), program)
         found = list(train(pack, data(images, len(trials), torch.device("cuda")), schedule))
-        assert gpu.has(pack.parameters) and all(gpu.has(value) for event in found for value in columns(event).values())
-    assert watched == [] and gpu.waits  # looking at what came out does wait
+        assert gpu.has(pack.parameters)
+        assert all(gpu.has(value) for event in found for value in columns(event).values())
+    assert watched == []
+    assert gpu.waits
     for there, here in zip(found, expected, strict=True):
-        torch.testing.assert_close(columns(there), columns(here), rtol=2e-3, atol=2e-5, equal_nan=True)
+        torch.testing.assert_close(
+            columns(there), columns(here), rtol=2e-3, atol=2e-5, equal_nan=True
+        )
 
 
 @pytest.mark.parametrize("normalization", ["batch", "layer"])
@@ -290,22 +406,47 @@ def test_steps_in_bfloat16(gpu, watched, make_trial, images, monkeypatch, progra
     losses = []
     for precision in ("float32", "bfloat16"):
         with gpu:
-            pack = Pack([make_trial(seed=seed, **SMALL, normalization=normalization, precision=precision) for seed in (0, 1)], SHAPE, CLASSES, torch.device("cuda"), program)
-            stepper = Stepper(pack, data(images, 2, torch.device("cuda")), plan(pack.trials[0].spec, 130))
+            pack = Pack(
+                [
+                    make_trial(seed=seed, **SMALL, normalization=normalization, precision=precision)
+                    for seed in (0, 1)
+                ],
+                SHAPE,
+                CLASSES,
+                torch.device("cuda"),
+                program,
+            )
+            stepper = Stepper(
+                pack, data(images, 2, torch.device("cuda")), plan(pack.trials[0].spec, 130)
+            )
             stepper.take_steps(5)
             losses.append(stepper.mean_loss().cpu())
-    assert watched == [] and not torch.equal(*losses)
+    assert watched == []
+    assert not torch.equal(*losses)
     torch.testing.assert_close(*losses, rtol=0.02, atol=0.0)
 
 
 @pytest.mark.parametrize("residency", ["resident", "streamed"])
 def test_whole_packs_from_their_data_to_their_results(gpu, watched, make_config, residency):
     """Doses, preprocessings and repairs side by side."""
-    changes = [{"seeds": [0, 1]}, {"dataset.training_samples": 100, "preprocessing": "zca"}, {"repair": "lsuv"}, {"repair": "center_rows"}, {"repair": "per_sample"}]
+    changes = [
+        {"seeds": [0, 1]},
+        {"dataset.training_samples": 100, "preprocessing": "zca"},
+        {"repair": "lsuv"},
+        {"repair": "center_rows"},
+        {"repair": "per_sample"},
+    ]
     outcomes = []
     for device in ("cpu", "cuda"):
-        made = [cells.cell(make_config(**SMALL | {"dataset.residency": residency} | one)) for one in changes]
-        members = [dataclasses.replace(member, config=dataclasses.replace(member.config, device=device)) for one in made for member in one.members]
+        made = [
+            cells.cell(make_config(**SMALL | {"dataset.residency": residency} | one))
+            for one in changes
+        ]
+        members = [
+            dataclasses.replace(member, config=dataclasses.replace(member.config, device=device))
+            for one in made
+            for member in one.members
+        ]
         if device == "cpu":
             outcomes.append(runner.run_pack(members, made[0].facts, "auto", lambda steps: None))
             continue
@@ -313,9 +454,18 @@ def test_whole_packs_from_their_data_to_their_results(gpu, watched, make_config,
             outcomes.append(runner.run_pack(members, made[0].facts, "auto", lambda steps: None))
     assert watched == []
     for here, there in zip(*outcomes, strict=True):
-        assert here.layers.keys() == there.layers.keys() and there.summary["device"] == "pretended"
-        for name in ("pre_activation_variance", "unit_wasserstein_q50", "saturated_share", "entropy_rank", "gradient_square"):
-            assert there.layers[name] == pytest.approx(here.layers[name], rel=2e-3, abs=1e-5, nan_ok=True), name
+        assert here.layers.keys() == there.layers.keys()
+        assert there.summary["device"] == "pretended"
+        for name in (
+            "pre_activation_variance",
+            "unit_wasserstein_q50",
+            "saturated_share",
+            "entropy_rank",
+            "gradient_square",
+        ):
+            assert there.layers[name] == pytest.approx(
+                here.layers[name], rel=2e-3, abs=1e-5, nan_ok=True
+            ), name
         assert there.summary["test_loss"] == pytest.approx(here.summary["test_loss"], rel=1e-3)
 
 
@@ -324,7 +474,13 @@ def test_images_lie_where_there_is_room(gpu, images, monkeypatch, free, kind):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2**40))
     with gpu:
         source = make_source([images[0]], images[1], [0], torch.device("cuda"))
-        assert isinstance(source, kind) and all(gpu.has(part) for part in source.gather(torch.zeros(1, 4, dtype=torch.int64, device=source.index_device)))
+        assert isinstance(source, kind)
+        assert all(
+            gpu.has(part)
+            for part in source.gather(
+                torch.zeros(1, 4, dtype=torch.int64, device=source.index_device)
+            )
+        )
 
 
 @pytest.mark.parametrize("logged", [False, True])
@@ -335,23 +491,56 @@ def test_the_plain_trial_of_the_benchmark(gpu, make_trial, images, logged):
     for device in (CPU, torch.device("cuda")):
         torch.manual_seed(0)
         with gpu:
-            one = PlainTrial(trial, PlainData((pixels[:130], labels[:130]), held_out, held_out, held_out), plan(trial.spec, 130), SHAPE, CLASSES, device, logged)
+            one = PlainTrial(
+                trial,
+                PlainData((pixels[:130], labels[:130]), held_out, held_out, held_out),
+                plan(trial.spec, 130),
+                SHAPE,
+                CLASSES,
+                device,
+                logged,
+            )
             scores.append(one.run(lambda metrics, step: None))
-            assert all(gpu.has(parameter) == (device != CPU) for parameter in one.network.parameters())
+            assert all(
+                gpu.has(parameter) == (device != CPU) for parameter in one.network.parameters()
+            )
     assert scores[1] == pytest.approx(scores[0], rel=1e-3)
 
 
 def test_a_misplaced_tensor_is_seen(gpu, make_trial, images, monkeypatch):
     right = loop.mean_loss
-    monkeypatch.setattr(loop, "mean_loss", lambda logits, labels: right(logits, labels) + torch.zeros(len(labels)))
+    monkeypatch.setattr(
+        loop, "mean_loss", lambda logits, labels: right(logits, labels) + torch.zeros(len(labels))
+    )
     with gpu, pytest.raises(Mixed, match="aten.add"):
-        Stepper(Pack([make_trial(**SMALL)], SHAPE, CLASSES, torch.device("cuda")), data(images, 1, torch.device("cuda")), plan(make_trial(**SMALL).spec, 130)).take_steps(1)
+        Stepper(
+            Pack([make_trial(**SMALL)], SHAPE, CLASSES, torch.device("cuda")),
+            data(images, 1, torch.device("cuda")),
+            plan(make_trial(**SMALL).spec, 130),
+        ).take_steps(1)
 
 
-@pytest.mark.parametrize("wait", [lambda loss: loss.sum().item(), lambda loss: loss[loss > 0], lambda loss: loss.cpu(), lambda loss: torch.tensor([1.0], device=loss.device), lambda loss: bool(loss.isfinite().all())])
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda loss: loss.sum().item(),
+        lambda loss: loss[loss > 0],
+        lambda loss: loss.cpu(),
+        lambda loss: torch.tensor([1.0], device=loss.device),
+        lambda loss: bool(loss.isfinite().all()),
+    ],
+)
 def test_a_wait_is_seen(gpu, watched, make_trial, images, monkeypatch, wait):
     note = loop.Divergence.note
-    monkeypatch.setattr(loop.Divergence, "note", lambda divergence, loss, step: (wait(loss), note(divergence, loss, step))[1])
+    monkeypatch.setattr(
+        loop.Divergence,
+        "note",
+        lambda divergence, loss, step: (wait(loss), note(divergence, loss, step))[1],
+    )
     with gpu:
-        Stepper(Pack([make_trial(**SMALL)], SHAPE, CLASSES, torch.device("cuda")), data(images, 1, torch.device("cuda")), plan(make_trial(**SMALL).spec, 130)).take_steps(2)
+        Stepper(
+            Pack([make_trial(**SMALL)], SHAPE, CLASSES, torch.device("cuda")),
+            data(images, 1, torch.device("cuda")),
+            plan(make_trial(**SMALL).spec, 130),
+        ).take_steps(2)
     assert len(watched) == 2

@@ -17,9 +17,8 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
-
 from hydra_plugins.harness_packed.composing import ComposeOnce
+from omegaconf import DictConfig, open_dict
 
 
 @dataclass
@@ -33,7 +32,9 @@ class PackedLauncherConf:
     retry: bool = True
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="harness_packed")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="harness_packed"
+)
 
 
 class PackedLauncher(Launcher):
@@ -42,18 +43,25 @@ class PackedLauncher(Launcher):
     def __init__(self, pack: Any, program: str, workers: Any, retry: bool) -> None:
         self.options = {"pack": pack, "program": program, "workers": workers, "retry": retry}
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
         hydra_context.config_loader = ComposeOnce(hydra_context.config_loader)
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         prefetch = getattr(self.task_function, "prefetch", None)
         if prefetch is not None:
             try:
-                prefetch((self._compose(list(overrides), 0) for overrides in job_overrides), **self.options)
+                prefetch(
+                    (self._compose(list(overrides), 0) for overrides in job_overrides),
+                    **self.options,
+                )
             except Exception:
                 _remove_if_unused(sweep_dir)
                 raise
@@ -64,7 +72,15 @@ class PackedLauncher(Launcher):
             # Composed again rather than kept: thousands of configurations would fill the memory.
             job = self._compose(list(overrides), initial_job_idx + index)
             Singleton.set_state(state)
-            returns.append(utils.run_job(hydra_context=self.hydra_context, task_function=self.task_function, config=job, job_dir_key="hydra.sweep.dir", job_subdir_key="hydra.sweep.subdir"))
+            returns.append(
+                utils.run_job(
+                    hydra_context=self.hydra_context,
+                    task_function=self.task_function,
+                    config=job,
+                    job_dir_key="hydra.sweep.dir",
+                    job_subdir_key="hydra.sweep.subdir",
+                )
+            )
             configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         _join_failures(returns)
         return returns
@@ -90,4 +106,6 @@ def _join_failures(returns: list[JobReturn]) -> None:
     failed = [job for job in returns if job.status == JobStatus.FAILED]
     errors = [job._return_value for job in failed]
     if len(failed) > 1 and all(hasattr(error, "failures") for error in errors):
-        failed[0]._return_value = type(errors[0])({key: text for error in errors for key, text in error.failures.items()})
+        failed[0]._return_value = type(errors[0])(
+            {key: text for error in errors for key, text in error.failures.items()}
+        )

@@ -1,1 +1,0 @@
-"""Do SELU's assumptions hold: measured against predicted, verdicts, a lint, and the diagnosis of any model."""

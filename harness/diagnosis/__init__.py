@@ -1,0 +1,1 @@
+"""Diagnosis of any `nn.Module`: tracing, structure, lint and card."""

@@ -1,0 +1,1 @@
+"""Reports: evidence, statistics, comparisons, figures and rules. Imports no torch."""

@@ -1,0 +1,112 @@
+"""The declared rules of comparison, printed on every report, and the constants they fix. A changed rule bumps the version."""
+
+from __future__ import annotations
+
+VERSION = 1
+
+# (rule, how this report applies it)
+RULES: tuple[tuple[str, str], ...] = (
+    (
+        "Seeds are the replicates",
+        "Layers, steps and samples of one trial are never counted as replicates.",
+    ),
+    (
+        "A cell's score",
+        "Mean test accuracy over seeds with a 95 % Student-t interval. One seed has no interval. The median is in the CSV.",
+    ),
+    (
+        "Diverged trials count",
+        "A diverged trial scores chance level (1/classes). Its share has a Wilson interval, and the survivors' mean stands beside the score.",
+    ),
+    (
+        "Comparisons are paired",
+        "Two arms are compared by per-seed differences with everything else equal, because split and batch order depend on the seed alone; paired t interval and test.",
+    ),
+    (
+        "Sign flips as a check",
+        "The exact sign-flip permutation test stands beside every t test. With n seeds its smallest p-value is 2/2^n: 0.25 at 3 seeds, 0.06 at 5.",
+    ),
+    (
+        "Many comparisons",
+        "Holm's adjustment within a family: all comparisons along one axis, or all comparisons of recommended pairs.",
+    ),
+    (
+        "Better, worse, undecided",
+        "Decided when the Holm-adjusted paired-t p-value is below 0.05. Undecided is not the same as equal.",
+    ),
+    (
+        "Two conditions",
+        "Practice (each activation with its recommended initializer) and attribution (every activation with the same initializer) are separate families.",
+    ),
+    (
+        "Averages over tasks",
+        "A mean over many tasks takes per-seed averages first, then a t interval over seeds. Bootstrap intervals (stratified by task) are given from 10 seeds on.",
+    ),
+    (
+        "Normalised score",
+        "(accuracy - chance) / (1 - chance), so that tasks with different numbers of classes can be averaged.",
+    ),
+    (
+        "Incomplete cells",
+        "Cells with unfinished seeds are marked (7/10) and left out of averages over tasks; the number of tasks is printed.",
+    ),
+    (
+        "Selection",
+        "Where a best cell is named it was chosen by validation accuracy; nothing is chosen on the test set.",
+    ),
+    ("Trainability and generalisation", "Training loss and test accuracy are reported separately."),
+    (
+        "Factors",
+        "Ordinary least squares with main effects and two-factor interactions on per-trial scores; share of variance and level effects with 95 % intervals.",
+    ),
+    (
+        "Assumptions",
+        "Shares of trials, with Wilson intervals over trials, whose every layer stays inside a domain or a predicted band; and the layer at which they leave it.",
+    ),
+    (
+        "Time",
+        "Seconds of trials that shared a pack are throughput, not a trial's own time; the pack size stands beside them.",
+    ),
+)
+
+SIGNIFICANT = 0.05
+
+# The initializer an activation is published or commonly used with: Klambauer 2017 (SELU), He 2015 (the rectifier family),
+# Glorot 2010 (saturating symmetric ones). The first one that was run counts.
+RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
+    "selu": ("lecun_normal", "lecun_truncated", "lecun_uniform"),
+    "relu": ("he_normal", "he_uniform"),
+    "leaky_relu": ("he_normal", "he_uniform"),
+    "elu": ("he_normal", "he_uniform"),
+    "gelu": ("he_normal", "he_uniform"),
+    "silu": ("he_normal", "he_uniform"),
+    "mish": ("he_normal", "he_uniform"),
+    "softplus": ("he_normal", "he_uniform"),
+    "tanh": ("xavier_normal", "xavier_uniform", "lecun_normal"),
+    "identity": ("lecun_normal", "xavier_normal"),
+}
+
+# What the other levels of an axis are compared with, where it was run.
+BASELINES: dict[str, str] = {
+    "activation": "selu",
+    "initializer": "lecun_normal",
+    "normalization": "none",
+    "dropout": "none",
+    "repair": "none",
+    "preprocessing": "global",
+    "precision": "float32",
+    "schedule": "constant",
+}
+
+# What is compared; every other axis is a part of the task.
+ARM_AXES = (
+    "activation",
+    "initializer",
+    "normalization",
+    "dropout",
+    "preprocessing",
+    "optimizer",
+    "schedule",
+    "precision",
+    "repair",
+)

@@ -1,0 +1,1 @@
+"""Activations as NumPy functions, and their Gaussian moments."""

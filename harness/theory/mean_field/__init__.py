@@ -1,0 +1,1 @@
+"""Length and correlation maps, phases, and cards of activations."""

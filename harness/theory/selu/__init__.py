@@ -1,0 +1,1 @@
+"""SELU's map of mean and variance, its fixed points and theorems."""

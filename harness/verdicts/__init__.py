@@ -1,0 +1,1 @@
+"""Verdicts: criteria, their evaluation, and the words that tell them."""
