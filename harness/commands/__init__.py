@@ -1,0 +1,1 @@
+"""Console commands: each parses its arguments and calls one function."""
