@@ -1,7 +1,8 @@
-"""Activation modules by name. Each factory takes the activation's options and returns an elementwise module."""
+"""Activation modules by name, made from the declarations in `harness.theory.activations`."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -9,19 +10,27 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError
 from harness.registry import Registry, load_callable
+from harness.theory.activations.functions import NAMES, ActivationSpec, specification
 
-activations: Registry = Registry("activation")
 
-activations.register("selu")(nn.SELU)
-activations.register("relu")(nn.ReLU)
-activations.register("leaky_relu")(lambda negative_slope=0.01: nn.LeakyReLU(negative_slope))
-activations.register("elu")(lambda alpha=1.0: nn.ELU(alpha))
-activations.register("gelu")(nn.GELU)
-activations.register("silu")(nn.SiLU)
-activations.register("mish")(nn.Mish)
-activations.register("tanh")(nn.Tanh)
-activations.register("softplus")(nn.Softplus)
-activations.register("identity")(nn.Identity)
+def _module(spec: ActivationSpec, **options: float) -> nn.Module:
+    """Returns the module of PyTorch's class with the declared options, some replaced."""
+    torch_class = getattr(nn, spec.torch_class)
+    return torch_class(**(dict(spec.options) | options))
+
+
+def _factories() -> Registry:
+    """Returns a factory of modules for each declared activation that PyTorch has."""
+    factories = Registry("activation")
+    for name in NAMES:
+        spec = specification(name)
+        if spec.torch_class is not None:
+            factories.register(name)(functools.partial(_module, spec))
+    return factories
+
+
+# Maps a name to a factory, which takes the activation's options and returns an elementwise module.
+activations: Registry = _factories()
 
 
 class Elementwise(nn.Module):
@@ -33,41 +42,55 @@ class Elementwise(nn.Module):
         self.name = name
 
     def forward(self, x: Tensor) -> Tensor:
+        """Returns the function's value, elementwise."""
         return self.function(x)
 
     def extra_repr(self) -> str:
+        """Returns the function's name, for printed networks."""
         return self.name
 
 
 def build_activation(spec: dict) -> nn.Module:
-    """The activation of a specification such as `{"name": "elu", "alpha": 1.0}` or `{"name": "package.module:function"}`.
+    """Returns the activation module of a specification.
+
+    Args:
+        spec: name and options, such as `{"name": "elu", "alpha": 1.0}`, or a user's own function of
+            tensors, such as `{"name": "package.module:function"}`. Its entry `source`, a digest of
+            the function's source, is ignored.
 
     Raises:
-        RequestError: unknown name, or a user's callable that is not an elementwise map of tensors.
+        RequestError: the name is unknown, or a user's callable is no elementwise map of tensors.
     """
     name = spec["name"]
-    chosen = {key: value for key, value in spec.items() if key not in ("name", "source")}
-    if ":" not in name:
-        return activations[name](**chosen)
-    function = load_callable(name, "activation")
+    if ":" in name:
+        function = load_callable(name, "activation")
+        _require_elementwise(function, name)
+        return Elementwise(function, name)
+    options = {key: value for key, value in spec.items() if key not in ("name", "source")}
+    return activations[name](**options)
+
+
+def _require_elementwise(function: Callable[[Tensor], Tensor], name: str) -> None:
+    """Raises RequestError where a user's function fails on a small tensor."""
     try:
-        with torch.device(
-            "cpu"
-        ):  # a network is laid out on the meta device, where a function that looks at its values cannot run
-            probe = torch.linspace(-2.0, 2.0, 6).reshape(2, 3)
-            entered = probe.clone()
-            y = function(entered)
-    except Exception as error:  # a user's code may raise anything; the message names it
+        # A network is laid out on the meta device, where a function that reads values cannot run.
+        with torch.device("cpu"):
+            expected_input = torch.linspace(-2.0, 2.0, 6).reshape(2, 3)
+            x = expected_input.clone()
+            y = function(x)
+    except Exception as error:  # A user's code may raise anything; the message names it.
         raise RequestError(
-            f"activation {name!r} raised {type(error).__name__}: {error}; expected a map of a tensor to a tensor of the same shape"
+            f"activation {name!r} raised {type(error).__name__}: {error}; "
+            "expected a map of a tensor to a tensor of the same shape"
         ) from error
     shape = getattr(y, "shape", None)
-    if shape != probe.shape:
+    if shape != expected_input.shape:
         raise RequestError(
-            f"activation {name!r} maps shape {tuple(probe.shape)} to {shape}; expected the same shape (it must act on every entry alone)"
+            f"activation {name!r} maps shape {tuple(expected_input.shape)} to {shape}; "
+            "expected the same shape (it must act on every entry alone)"
         )
-    if not torch.equal(entered, probe):
+    if not torch.equal(x, expected_input):
         raise RequestError(
-            f"activation {name!r} writes over its input, which is measured too; expected a map to a new tensor"
+            f"activation {name!r} writes over its input, which is measured too; "
+            "expected a map to a new tensor"
         )
-    return Elementwise(function, name)
