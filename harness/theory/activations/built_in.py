@@ -113,7 +113,7 @@ def leaky_relu(negative_slope: float) -> ActivationFunction:
 
 
 @_declare(
-    source="No paper: without activations the network is linear, the control of this harness",
+    source="no paper; a linear network is the control for what activations do",
     torch_class="Identity",
     recommended_initializers=_VARIANCE_KEEPING,
 )
