@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from harness.theory import selu
 from harness.theory.activations import quadrature
 from harness.theory.activations.functions import activation
 from harness.theory.mean_field import phases
 from harness.theory.networks import dropout, pooling
-from harness.theory.selu import moment_map as selu
 
 Array = NDArray[np.float64]
 

@@ -9,12 +9,14 @@ from html import escape
 import numpy
 from numpy.typing import NDArray
 
+from harness.theory.selu import THEOREM_1_BOX
+
 _WIDTH, _HEIGHT, _MARGIN = 300, 180, 42
 _COLOURS = {"init": "#0072b2", "end": "#d55e00"}
 # Theorem 1 of Klambauer et al. 2017: the domain of mean and variance that the map does not leave.
 _PANELS = (
-    ("activation_mean", "mean of activations", (-0.1, 0.1), False),
-    ("activation_variance", "variance of activations", (0.8, 1.5), True),
+    ("activation_mean", "mean of activations", THEOREM_1_BOX.mu, False),
+    ("activation_variance", "variance of activations", THEOREM_1_BOX.nu, True),
     ("gradient_product", "squared gradient / last layer", None, True),
 )
 
