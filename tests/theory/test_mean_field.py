@@ -11,7 +11,7 @@ from numpy.polynomial import hermite_e
 from scipy.optimize import brentq
 
 from harness.errors import RequestError
-from harness.theory.activations import quadrature
+from harness.theory.activations import gaussian_panels, quadrature
 from harness.theory.activations.closed_forms import ClosedForms
 from harness.theory.activations.functions import NAMES, activation
 from harness.theory.mean_field import maps as mean_field
@@ -151,8 +151,8 @@ def test_ten_digits_against_twice_the_nodes_and_no_closed_form(
     """All that a card says, recomputed without closed forms, with 41 nodes per panel and other panels."""
     phi = activation(name)
     field = mean_field.solve(phi, sigma_w2, sigma_b2)
-    monkeypatch.setattr(quadrature, "_NODES", 41)
-    monkeypatch.setattr(quadrature, "_GAUSSIAN_BREAKS", (-13.0, -6.0, -2.0, 1.0, 5.0, 13.0))
+    monkeypatch.setattr(gaussian_panels, "NODES", 41)
+    monkeypatch.setattr(gaussian_panels, "GAUSSIAN_BREAKS", (-13.0, -6.0, -2.0, 1.0, 5.0, 13.0))
     again = mean_field.solve(
         replace(phi, closed=ClosedForms(), breaks=(-25.0, -6.0, -1.5, 0.0, 1.0, 5.0, 30.0)),
         sigma_w2,
