@@ -15,7 +15,7 @@ from harness.benchmark.theory_targets import Measurement, measure_all
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints every measurement beside its target; the exit code is 1 when one is missed."""
+    """Prints every measurement beside its target; returns 1 if one is missed."""
     parser = argparse.ArgumentParser(
         description="Accuracy and speed of the theory against their targets (about a minute)."
     )

@@ -80,9 +80,10 @@ def measure_all() -> list[Measurement]:
 
 
 def exact_map(mu: float, nu: float, omega: float, tau: float) -> tuple[mpmath.mpf, mpmath.mpf]:
-    """Returns (mu~, nu~) by Eq. 4 and 5 of Klambauer et al. (2017) as printed.
+    """Returns (mu~, nu~) by the formulas as printed.
 
-    The precision is that of the surrounding mpmath context.
+    They are Eq. 4 and 5 of Klambauer et al. (2017). The precision is that of the surrounding
+    mpmath context.
     """
     m = mpmath.mpf(mu) * mpmath.mpf(omega)
     v = mpmath.mpf(nu) * mpmath.mpf(tau)
@@ -236,7 +237,7 @@ def _kernel_error(phi: ActivationFunction) -> float:
 
 
 def _solution_error(phi: ActivationFunction, sigma_w2: float, sigma_b2: float) -> float:
-    """Returns how far fixed points and gains move without closed forms and on finer panels."""
+    """Returns the change of a solution without closed forms, on finer panels."""
     points = sorted({*phi.breaks, *phi.kinks})
     middles = [0.5 * (low + high) for low, high in zip(points, points[1:], strict=False)]
     finer = replace(phi, closed=ClosedForms(), breaks=tuple(sorted({*points, *middles})))

@@ -43,18 +43,20 @@ _FALLS = 0.67
 def length_map(
     phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike, sigma_b2: ArrayLike = 0.0
 ) -> Array:
-    """Returns V(q) = sigma_w2 E phi(sqrt(q) z)^2 + sigma_b2; shapes broadcast.
+    """Returns the length map V(q); shapes broadcast.
 
-    The length map of Poole et al. (2016), section 2.1.
+    V(q) = sigma_w2 E phi(sqrt(q) z)^2 + sigma_b2, the length map of Poole et al. (2016), section
+    2.1.
     """
     return np.multiply(sigma_w2, quadrature.second_moment(phi, 0.0, q)) + sigma_b2
 
 
 def length_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> Array:
-    """Returns chi_q = V'(q) = sigma_w2 E[u phi(u) phi'(u)] / q with u ~ N(0, q); q above 0.
+    """Returns the slope chi_q = V'(q) of the length map.
 
-    The chi_{q*} of Schoenholz et al. (2017), section 3, integrated by parts. For SELU at q = 1 and
-    sigma_w2 = 1 it is the entry d nu~ / d nu of the Jacobian of g.
+    V'(q) = sigma_w2 E[u phi(u) phi'(u)] / q with u ~ N(0, q), for q above 0: the chi_{q*} of
+    Schoenholz et al. (2017), section 3, integrated by parts. For SELU at q = 1 and sigma_w2 = 1 it
+    is the entry d nu~ / d nu of the Jacobian of g.
     """
     q = np.asarray(q, dtype=float)
     expectation = quadrature.expectation(phi, lambda x: x * phi.value(x) * phi.slope(x), 0.0, q)
@@ -62,12 +64,12 @@ def length_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> A
 
 
 def gradient_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> Array:
-    """Returns chi_1 = sigma_w2 E phi'(sqrt(q) z)^2, the gain per layer of the squared gradient.
+    """Returns the gain chi_1 of the squared gradient per layer.
 
-    Above 1 gradients grow and c = 1 is unstable (chaotic phase); below 1 they vanish (ordered
-    phase); see Schoenholz et al. (2017), sections 2 and 5. SELU with LeCun's weights has 1.0716:
-    Klambauer et al. (2017) conclude from the bounded variance that gradients cannot explode, which
-    does not follow.
+    chi_1 = sigma_w2 E phi'(sqrt(q) z)^2. Above 1 gradients grow and c = 1 is unstable (chaotic
+    phase); below 1 they vanish (ordered phase); see Schoenholz et al. (2017), sections 2 and 5.
+    SELU with LeCun's weights has 1.0716: Klambauer et al. (2017) conclude from the bounded
+    variance that gradients cannot explode, which does not follow.
     """
     return np.multiply(sigma_w2, quadrature.slope_square(phi, 0.0, q))
 
@@ -75,9 +77,10 @@ def gradient_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) ->
 def correlation_map(
     phi: ActivationFunction, c: ArrayLike, q: ArrayLike, sigma_w2: float, sigma_b2: float = 0.0
 ) -> Array:
-    """Returns C(c) = (sigma_w2 E phi(u1) phi(u2) + sigma_b2) / V(q), both samples of length q.
+    """Returns the correlation map C(c) of two samples of length q.
 
-    The correlation map of Poole et al. (2016), section 2.2.
+    C(c) = (sigma_w2 E phi(u1) phi(u2) + sigma_b2) / V(q), the correlation map of Poole et al.
+    (2016), section 2.2.
     """
     return pair_map(phi, q, q, c, sigma_w2, sigma_b2)[2]
 
@@ -90,7 +93,7 @@ def pair_map(
     sigma_w2: float,
     sigma_b2: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Takes the lengths q1, q2 of two samples and their correlation c through one layer.
+    """Takes the lengths and the correlation of two samples through one layer.
 
     Returns:
         The new q1, q2 and c; shapes broadcast.
@@ -107,17 +110,18 @@ def pair_map(
 
 
 def correlation_gain(phi: ActivationFunction, c: ArrayLike, q: ArrayLike, sigma_w2: float) -> Array:
-    """Returns chi_c = sigma_w2 E phi'(u1) phi'(u2), which is dC/dc at a fixed length q.
+    """Returns the slope chi_c = dC/dc at a fixed length q.
 
-    The chi_{c*} of Schoenholz et al. (2017), section 3, by Price's theorem.
+    chi_c = sigma_w2 E phi'(u1) phi'(u2) is the chi_{c*} of Schoenholz et al. (2017), section 3, by
+    Price's theorem.
     """
     return np.multiply(sigma_w2, quadrature.slope_kernel(phi, q, q, c))
 
 
 def depth_scale(gain: ArrayLike) -> Array:
-    """Returns xi = -1 / ln |gain|, the layers after which a deviation has shrunk by e.
+    """Returns the layers after which a deviation has shrunk by e.
 
-    It is inf from gain 1 on and 0 for gain 0 (Schoenholz et al. 2017, section 3).
+    xi = -1 / ln |gain| is inf from gain 1 on and 0 for gain 0 (Schoenholz et al. 2017, section 3).
     """
     gain = np.abs(np.asarray(gain, dtype=float))
     with np.errstate(divide="ignore"):
@@ -216,11 +220,12 @@ def length_fixed_points(
 def correlation_fixed_point(
     phi: ActivationFunction, q: float, sigma_w2: float, sigma_b2: float = 0.0
 ) -> float:
-    """Returns the stable c* = C(c*) in [0, 1] at a fixed point q of the length map.
+    """Returns the stable fixed point c* = C(c*) in [0, 1].
 
-    C is convex on [0, 1] with C(1) = 1. So c* = 1 while chi_1 <= 1, and where chi_1 > 1 it is the
-    only other root. That root is found as a root of (1 - C(c)) / (1 - c) - 1, which grows from
-    -C(0) to chi_1 - 1 and needs no difference of nearly equal numbers.
+    The length q is a fixed point of the length map. C is convex on [0, 1] with C(1) = 1. So c* = 1
+    while chi_1 <= 1, and where chi_1 > 1 it is the only other root. That root is found as a root
+    of (1 - C(c)) / (1 - c) - 1, which grows from -C(0) to chi_1 - 1 and needs no difference of
+    nearly equal numbers.
     """
     at_0 = float(sigma_b2 + sigma_w2 * quadrature.moments(phi, 0.0, q)[0] ** 2) / q
     at_1 = float(gradient_gain(phi, q, sigma_w2)) - 1.0
@@ -334,7 +339,10 @@ def _approached(points: tuple[LengthFixedPoint, ...], grows: bool) -> tuple[str,
 
 
 def _far_slope(phi: ActivationFunction, sign: float) -> float:
-    """Returns phi's slope far out on one side: inf where it keeps growing, 0 where it falls."""
+    """Returns phi's slope far out on one side.
+
+    It is inf where the slope keeps growing, and 0 where it keeps falling.
+    """
 
     def chord(power: float) -> float:
         x = sign * 2.0**power

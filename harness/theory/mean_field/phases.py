@@ -63,10 +63,10 @@ def edge_of_chaos(
     sigma_w2: float | None = None,
     q_star: float | None = None,
 ) -> tuple[CriticalPoint, ...]:
-    """Returns the critical points with one given value, by ascending q*; empty if there is none.
+    """Returns the critical points with one given value, by ascending q*.
 
-    Where every q* is critical (ReLU with He's weights), the one at q* = 1 stands for all, with
-    `stable` false.
+    The tuple is empty where there is none. Where every q* is critical (ReLU with He's weights),
+    the one at q* = 1 stands for all, with `stable` false.
 
     Args:
         phi: activation.
@@ -128,9 +128,10 @@ def _critical_points(phi: ActivationFunction, q: Array) -> tuple[CriticalPoint, 
 def _critical_end(
     phi: ActivationFunction, sigma_w2: float | None, sigma_b2: float | None
 ) -> tuple[CriticalPoint, ...]:
-    """Returns the end of the critical line at q* = 0, where the given value lies on it.
+    """Returns the end of the critical line, where the given value lies on it.
 
-    It lies at sigma_b2 = 0 and the sigma_w2 below which lengths vanish; there chi_1 = chi_q = 1.
+    It lies at q* = 0, sigma_b2 = 0 and the sigma_w2 below which lengths vanish; there chi_1 =
+    chi_q = 1.
     """
     limit = mean_field.vanish_limit(phi)
     if not 0 < limit < np.inf:
@@ -141,7 +142,10 @@ def _critical_end(
 
 
 def _second_and_slope(phi: ActivationFunction, q: Array) -> tuple[Array, Array]:
-    """Returns E phi^2 and E phi'^2 at lengths q, the latter NaN where the former is not finite."""
+    """Returns E phi^2 and E phi'^2 at lengths q.
+
+    The latter is NaN where the former is not finite.
+    """
     with np.errstate(all="ignore"):
         second = quadrature.second_moment(phi, 0.0, q, strict=False)
         slope = np.full(q.shape, np.nan)
@@ -230,7 +234,10 @@ def phase_diagram(
 
 
 def _grid_lengths(phi: ActivationFunction, w: Array, b: Array) -> tuple[Array, NDArray[np.int_]]:
-    """Returns q* (NaN where there is none) and the growth at every grid point, shape (points,)."""
+    """Returns q* and the growth at every grid point, shape (points,).
+
+    q* is NaN where there is none.
+    """
     log_q = np.linspace(*np.log(WINDOW), _LENGTHS)
     with np.errstate(all="ignore"):
         log_second = np.log(quadrature.second_moment(phi, 0.0, np.exp(log_q), strict=False))

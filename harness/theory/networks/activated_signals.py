@@ -1,4 +1,4 @@
-"""The activation of a normal signal: the signal after it, and how it scatters over networks."""
+"""Activation of a normal signal, and its scatter over networks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Activated:
 
 @dataclass(frozen=True)
 class _BandPairs:
-    """Expansions of both samples of the pairs that bands are computed from, and their cosines.
+    """Expansions and cosines of the pairs that bands are computed from.
 
     `powers` (degrees, pairs) are those of `cosine`, `slopes` is E phi'(u1) phi'(u2).
     """
@@ -132,7 +132,7 @@ def _noise_after(
     elasticity: float,
     units: int,
 ) -> dict[str, float]:
-    """Returns how lengths and cosines scatter over networks of this width after an activation.
+    """Returns the noises of a `Signal` after an activation.
 
     Args:
         signal: the signal in front of the activation.

@@ -1,4 +1,4 @@
-"""The backward pass of a prediction: squared gradients of every activated layer, with bands."""
+"""Backward pass of a prediction: squared gradients, with bands."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _pass_back(steps: list[Step], gradient: Array, squares: dict[int, Array]) ->
 
 
 def _sums_towards_end(values: Array) -> Array:
-    """Returns the sum of each value and all after it, and a 0 for the last layer."""
+    """Returns each value's sum with all after it, and a final 0."""
     return np.append(np.cumsum(values[::-1])[::-1], 0.0)
 
 
@@ -152,7 +152,8 @@ def _logit_residuals(logits: Signal, classes: int) -> tuple[tuple[float, float],
     cosine = min(max(logits.mean_cosine, 0.0), 1.0)
     common = generator.standard_normal((_LOGIT_DRAWS, 1, classes))
     own = generator.standard_normal((_LOGIT_DRAWS, 2, classes))
-    z = math.sqrt(logits.level) * (math.sqrt(cosine) * common + math.sqrt(1 - cosine) * own)
+    unit_logits = math.sqrt(cosine) * common + math.sqrt(1 - cosine) * own
+    z = math.sqrt(logits.level) * unit_logits
     p = np.exp(z - z.max(-1, keepdims=True))
     p /= p.sum(-1, keepdims=True)
     labels = generator.integers(classes, size=(_LOGIT_DRAWS, 2))
@@ -167,7 +168,9 @@ def _logit_residuals(logits: Signal, classes: int) -> tuple[tuple[float, float],
 
 
 def _shared_weights_strength(p: Array, residual: Array, sizes: Array) -> float:
-    """Returns E[(tr A)^2 + |A|^2 - 4 p'A(p - y)] / E |p - y|^2 with A = diag(p) - pp'.
+    """Returns the strength of the weights that both passes share.
+
+    E[(tr A)^2 + |A|^2 - 4 p'A(p - y)] / E |p - y|^2 with A = diag(p) - pp'.
 
     Args:
         p: (draws, 2, classes) softmax.
@@ -178,5 +181,5 @@ def _shared_weights_strength(p: Array, residual: Array, sizes: Array) -> float:
     trace = 1 - second_moment
     square_norm = np.square(p * (1 - p)).sum(-1) + second_moment**2 - (p**4).sum(-1)
     along_residual = (p * (p - second_moment[..., None]) * residual).sum(-1)
-    strength = (trace**2 + square_norm - 4 * along_residual).mean() / max(sizes.mean(), _TINY)
-    return max(float(strength), 0.0)
+    mean = (trace**2 + square_norm - 4 * along_residual).mean()
+    return max(float(mean / max(sizes.mean(), _TINY)), 0.0)

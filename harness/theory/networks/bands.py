@@ -23,7 +23,7 @@ class Value:
 
 
 def normal_band(value: float, variance: float, uncertain: float = 0.0) -> Value:
-    """Returns a value with the band of a normal distribution.
+    """Returns a value with a normal band.
 
     Args:
         value: predicted value.
@@ -35,13 +35,13 @@ def normal_band(value: float, variance: float, uncertain: float = 0.0) -> Value:
 
 
 def share_band(value: float, variance: float) -> Value:
-    """Returns a value with the band of a normal distribution, cut off at 0 and 1."""
+    """Returns a share with a normal band, cut off at 0 and 1."""
     band = normal_band(value, variance)
     return Value(value, max(band.low, 0.0), min(band.high, 1.0))
 
 
 def positive_band(value: float, relative_variance: float, uncertain: float = 0.0) -> Value:
-    """Returns a positive value with the band of a log-normal distribution.
+    """Returns a positive value with a log-normal band.
 
     Args:
         value: predicted value.

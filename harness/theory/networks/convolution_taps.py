@@ -11,10 +11,10 @@ Array = NDArray[np.float64]
 
 
 def sum_over_taps(maps: Array, layer: Convolution, shift: Array | None = None) -> Array:
-    """Sums maps (..., height, width) over the taps of the kernel at every output position.
+    """Sums maps over the taps of the kernel at every output position.
 
     Args:
-        maps: one map per sample, or per pair of samples.
+        maps: (..., height, width), one map per sample or per pair of samples.
         layer: the convolution; zero padding leaves some of its taps without input.
         shift: (pairs, 2) shifts of the second sample of every pair. A tap of a pair is live only
             where the taps of both samples are.
@@ -57,14 +57,17 @@ def spread_over_taps(gradient: Array, layer: Convolution, height: int, width: in
 
 
 def _offsets(layer: Convolution) -> list[tuple[int, int]]:
-    """Returns the rows and columns by which each tap is off the centre of the kernel."""
+    """Returns the rows and columns from the kernel's centre to each tap."""
     reach = layer.kernel_size // 2
     along = range(-reach, layer.kernel_size - reach)
     return [(dy, dx) for dy in along for dx in along]
 
 
 def _moved(maps: Array, dy: int, dx: int, circular: bool) -> Array:
-    """Moves the value at (y + dy, x + dx) to (y, x); 0 comes from outside unless circular."""
+    """Moves the value at (y + dy, x + dx) to (y, x).
+
+    Zeros come in from outside unless the map is circular.
+    """
     if circular:
         return np.roll(maps, (-dy, -dx), (-2, -1))
     height, width = maps.shape[-2:]

@@ -1,7 +1,8 @@
-"""The description of a network for theory: a tuple of layers, without weights and without torch.
+"""Description of a network for theory, without weights and without torch.
 
-`harness.theory.networks.predictions.predict` follows a `Network` layer by layer. A layer that
-theory cannot follow is `Opaque`; every layer after it is then unknown, with the reason given.
+A `Network` is a tuple of layers, which `harness.theory.networks.predictions.predict` follows. A
+layer that theory cannot follow is `Opaque`; every layer after it is then unknown, with the reason
+given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Dropout: mean and variance after it, and the constants of alpha dropout for any target.
+"""Moments after dropout, and the constants of alpha dropout.
 
 Alpha dropout (Klambauer et al. 2017, section "New Dropout Technique") replaces dropped entries by
 SELU's floor alpha' = -lambda alpha, and a x + b restores mean and variance. They are restored at
@@ -93,12 +93,12 @@ def standard_dropout_moments(rate: float, mean: float, variance: float) -> tuple
 
 
 def neutral_rate(alpha: float = ALPHA, lam: float = LAMBDA) -> float | None:
-    """Returns the rate of alpha dropout at which gradients neither grow nor vanish at (0, 1).
+    """Returns the rate of alpha dropout at which gradients keep their size.
 
-    There its backward factor 1 / (1 + alpha'^2 rate) cancels chi_1; for SELU it is 0.0231566. The
-    published rates 0.05 and 0.10 lie above: they turn SELU's slowly growing gradients into
-    vanishing ones. The answer is None where chi_1 is below 1, where no rate is large enough, or
-    where the floor is 0.
+    There, at (0, 1), its backward factor 1 / (1 + alpha'^2 rate) cancels chi_1; for SELU it is
+    0.0231566. The published rates 0.05 and 0.10 lie above: they turn SELU's slowly growing
+    gradients into vanishing ones. The answer is None where chi_1 is below 1, where no rate is
+    large enough, or where the floor is 0.
     """
     if lam * alpha == 0:
         return None

@@ -1,4 +1,4 @@
-"""The forward pass of a prediction: a signal through all layers, with notes for the way back."""
+"""Forward pass of a prediction: a signal through all layers."""
 
 from __future__ import annotations
 
@@ -54,7 +54,13 @@ class Branch:
 
 @dataclass
 class Step:
-    """One layer on the way: its way back, its number if it is activated, and its branch."""
+    """One layer on the way.
+
+    Attributes:
+        backward: its way back.
+        activated: index of an activated layer.
+        branch: the branch of a residual block.
+    """
 
     backward: Backward
     activated: int | None = None
@@ -252,7 +258,7 @@ def _through_activation(
 
 
 def _record_activation(activated: Activated, signal: Signal, units: int, trace: Trace) -> None:
-    """Keeps what the backward pass needs, and adds the layer as a source of fluctuation."""
+    """Records the layer for the backward pass and as a source of fluctuation."""
     expansion = activated.expansion
     mean_gain = max(float(expansion.gain.mean()), _TINY)
     sensitivity = float(expansion.slope_square[2].mean()) / math.sqrt(2.0) / mean_gain

@@ -50,10 +50,10 @@ def layer_values(
 
 
 def weighted_variance_cv(signal: Signal, layer: Dense | Convolution, measured: float) -> float:
-    """Returns the CV over units of the variance of W x over samples and positions.
+    """Returns the CV over units of the variance of W x.
 
-    A convolution's units see windows: positions of one window scatter less than independent inputs
-    would.
+    The variance is over samples and positions. A convolution's units see windows: positions of one
+    window scatter less than independent inputs would.
     """
     exact_fan_in = layer.fan_in if layer.exact else None
     ratio = signal.participation_ratio(measured)
@@ -122,7 +122,7 @@ def _lengths_and_cosines(signal: Signal, units: int, measured: float) -> dict[st
 
 
 def _level_noise_per_unit(signal: Signal) -> float:
-    """Returns what one unit adds to the relative variance of the mean length over samples."""
+    """Returns the relative variance of the mean length that one unit adds."""
     if 2 in signal.fixed_degrees:
         return 0.0
     scattered = signal.pairs.scattered
@@ -141,7 +141,7 @@ def _measured_level_noise(signal: Signal, units: int, measured: float) -> float:
 
 
 def _length_cv(signal: Signal, units: int) -> float:
-    """Returns the CV of q over samples: that of the inputs, and what width adds to each sample."""
+    """Returns the CV of q over samples, from inputs and finite width."""
     q = signal.level
     own_noise = 0.0
     if 2 not in signal.fixed_degrees:

@@ -97,7 +97,7 @@ def mean_square_unit_mean(mean: ArrayLike, sigma_w2: float) -> Array:
 
 
 def between_unit_share(mean_cosine: ArrayLike, samples: ArrayLike = math.inf) -> Array:
-    """Returns the share of the pooled E z^2 that lies in the units' own means.
+    """Returns the share of the pooled E z^2 in the units' means.
 
     For samples of equal norm, mean_i mu_i^2 / mean z^2 is the average cosine over all pairs of
     samples, a sample with itself (cosine 1) among them.
@@ -116,9 +116,10 @@ def pooled_excess_kurtosis(q_cv: ArrayLike) -> Array:
 
 
 def length_noise(kurtosis: ArrayLike, width: ArrayLike) -> Array:
-    """Returns the relative variance that one layer adds to a sample's q, (kurtosis - 1) / width.
+    """Returns the relative variance that one layer adds to a sample's q.
 
-    `kurtosis` is E phi^4 / (E phi^2)^2: 2.503 for SELU at q = 1, 6 for ReLU.
+    It is (kurtosis - 1) / width. `kurtosis` is E phi^4 / (E phi^2)^2: 2.503 for SELU at q = 1, 6
+    for ReLU.
     """
     return (np.asarray(kurtosis, dtype=float) - 1.0) / np.asarray(width, dtype=float)
 
@@ -146,11 +147,11 @@ def gradient_noise(slope_kurtosis: ArrayLike, width: ArrayLike) -> Array:
 
 
 def live_taps(height: int, width: int, kernel_size: int) -> NDArray[np.int64]:
-    """Counts the taps of a zero-padded kernel that see the map, at every output position.
+    """Counts the live taps of a zero-padded kernel at every position.
 
-    The result has shape (height, width). The effective tau is tau live / kernel_size^2: 4/9 of it
-    in the corners of a 3x3 kernel, which for LeCun's weights is below the 0.4768 at which SELU's
-    variance dies out.
+    A tap is live where it sees the map. The result has shape (height, width). The effective tau is
+    tau live / kernel_size^2: 4/9 of it in the corners of a 3x3 kernel, which for LeCun's weights
+    is below the 0.4768 at which SELU's variance dies out.
     """
     return np.outer(_live_along(height, kernel_size), _live_along(width, kernel_size))
 
@@ -164,7 +165,7 @@ def _live_along(size: int, kernel_size: int) -> NDArray[np.int64]:
 
 
 def mean_live_share(height: int, width: int, kernel_size: int) -> float:
-    """Returns the mean over positions of the share of live taps of a zero-padded kernel.
+    """Returns the mean share of live taps of a zero-padded kernel.
 
     For 3x3 kernels on W x W maps it is ((3W - 2) / (3W))^2.
     """

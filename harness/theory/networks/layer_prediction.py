@@ -37,7 +37,7 @@ class LayerPrediction:
 def recovery_depths(
     predictions: Sequence[LayerPrediction], input_cosine: float
 ) -> tuple[int | None, int | None]:
-    """Returns the layers at which the variance and the cosine of the inputs are forgotten.
+    """Returns the layers at which the inputs' variance and cosine are forgotten.
 
     The first number is that of the first layer whose activations' variance is in Theorem 1's
     [0.8, 1.5], the second that of the first layer whose cosine is at most half that of the inputs.

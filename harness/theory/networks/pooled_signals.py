@@ -39,7 +39,7 @@ class _Blocks:
 
     @classmethod
     def cut(cls, shape: tuple[int, int], size: int) -> _Blocks:
-        """Cuts maps of this shape into blocks of this side, one block for size 0."""
+        """Cuts maps into blocks of this side, one block for size 0."""
         height, width = shape
         size = size or max(height, width)
         return cls(height // size or 1, width // size or 1, min(size, height), min(size, width))
@@ -50,7 +50,10 @@ class _Blocks:
         return self.size_y * self.size_x
 
     def mean(self, maps: Array) -> Array:
-        """Averages maps (n, height, width) over each block; rows and columns left over are lost."""
+        """Averages maps (n, height, width) over each block.
+
+        Rows and columns left over are lost.
+        """
         cut = maps[:, : self.rows * self.size_y, : self.columns * self.size_x]
         split = cut.reshape(len(cut), self.rows, self.size_y, self.columns, self.size_x)
         return split.mean((2, 4))
@@ -149,7 +152,7 @@ def _maximum(
 
 
 def _neighbour_cosines(signal: Signal) -> dict[tuple[int, int], float]:
-    """Returns mean x x' over mean x^2 at each neighbour's shift whose pairs are followed."""
+    """Returns the cosine about 0 at each neighbour's shift that is followed."""
     level = signal.level
     cosines = {}
     for dy, dx in neighbour_shifts():
@@ -180,9 +183,10 @@ def _correlation_at(signal: Signal) -> Callable[[Array], Array]:
 
 
 def _block_correlation(signal: Signal, blocks: _Blocks, apart: tuple[int, int]) -> float:
-    """Returns the mean correlation of positions of two blocks `apart` rows and columns of blocks.
+    """Returns the mean correlation of the positions of two blocks.
 
-    For apart = (0, 0) it is that of different positions of one block.
+    `apart` counts the rows and columns of blocks between them. For apart = (0, 0) it is that of
+    different positions of one block.
     """
     correlation_at = _correlation_at(signal)
     y, x = np.divmod(np.arange(blocks.count), blocks.size_x)
@@ -221,7 +225,10 @@ def _set_neighbour_products(
 def _maximum_moments(
     phi: ActivationFunction, q: Array, correlation: float, count: int
 ) -> tuple[Array, Array, Array]:
-    """Returns mean, second moment and gain of each block's maximum, from a table over log q."""
+    """Returns mean, second moment and gain of each block's maximum.
+
+    They are read off a table over log q.
+    """
     positive = q[q > 0]
     if not positive.size:
         at_0 = pooling.maximum_moments(phi, 0.0, correlation, count)

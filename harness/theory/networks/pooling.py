@@ -1,4 +1,4 @@
-"""Moments over many units: the pooled map, the map of each single unit, and pooling layers.
+"""Moments over many units: pooled map, map of single units, pooling layers.
 
 Averaged over independent weights of mean 0, g (Klambauer et al. 2017, Eq. 3) becomes the mean-field
 map: a unit's omega is N(0, sigma_w2), not 0, and z pooled over units is
@@ -40,7 +40,7 @@ _RISING_POINTS = 2001
 def pooled_length(
     mean: ArrayLike, variance: ArrayLike, sigma_w2: ArrayLike, sigma_b2: ArrayLike = 0.0
 ) -> Array:
-    """Returns q = E z^2 of a layer from the pooled mean and variance of its inputs.
+    """Returns q = E z^2 from the pooled moments of the inputs.
 
     sigma_w2 (nu + mu^2) + sigma_b2 (Poole et al. 2016, Eq. 3).
     """
@@ -84,7 +84,7 @@ def per_unit_map(
     input_covariance: ArrayLike,
     bias: ArrayLike = 0.0,
 ) -> UnitMoments:
-    """Computes the moments of every unit from the measured mean and covariance of its inputs.
+    """Computes the moments of every unit from those of its inputs.
 
     z_i ~ N(m_i, v_i) with m_i = w_i . mean + b_i and v_i = w_i' Sigma w_i: nothing is assumed but
     that z_i is normal. g with m = mu omega_i and v = nu tau_i is the special case of equal means
@@ -124,13 +124,13 @@ def per_unit_map(
 def maximum_moments(
     phi: ActivationFunction, q: ArrayLike, correlation: ArrayLike, count: int = 4
 ) -> tuple[Array, Array, Array]:
-    """Returns E y, E y^2 and E phi'(z)^2 of the largest of `count` activations y = phi(z).
+    """Returns the moments of the largest of `count` activations y = phi(z).
 
-    The z ~ N(0, q) are exchangeable, z_k = sqrt(q) (sqrt(correlation) g + sqrt(1 - correlation)
-    e_k). Given g the values are independent, and with their distribution function F the largest has
-    density count F^(count - 1) dF. An activation that rises commutes with the maximum, so that F is
-    that of e; for others (gelu, silu, mish) F is summed over the nodes in order of their values, to
-    about 1e-3. Shapes broadcast.
+    These are E y, E y^2 and E phi'(z)^2. The z ~ N(0, q) are exchangeable, z_k = sqrt(q)
+    (sqrt(correlation) g + sqrt(1 - correlation) e_k). Given g the values are independent, and with
+    their distribution function F the largest has density count F^(count - 1) dF. An activation
+    that rises commutes with the maximum, so that F is that of e; for others (gelu, silu, mish) F
+    is summed over the nodes in order of their values, to about 1e-3. Shapes broadcast.
     """
     clipped = np.clip(correlation, 0.0, 1.0)
     q, correlation = np.broadcast_arrays(np.asarray(q, dtype=float), clipped)
@@ -146,7 +146,8 @@ def maximum_moments(
     slope = phi.slope(z)
     below = ndtr(e) if _rises(phi, z) else _weight_below(value, weights)
     weights = weights * count * below ** (count - 1)
-    weights = weights / weights.sum(-1, keepdims=True) * (g_weights / g_weights.sum())[:, None]
+    weights = weights / weights.sum(-1, keepdims=True)
+    weights = weights * (g_weights / g_weights.sum())[:, None]
     return tuple(
         np.einsum("nij,nij->n", part, weights).reshape(q.shape)[()]
         for part in (value, value * value, slope * slope)
@@ -172,7 +173,7 @@ def _rises(phi: ActivationFunction, z: Array) -> bool:
 
 
 def _weight_below(values: Array, weights: Array) -> Array:
-    """Returns for each node the weight of all smaller values and half of its own."""
+    """Returns each node's cumulative weight: all smaller values, half of its own."""
     order = np.argsort(values, axis=-1)
     sorted_weights = np.take_along_axis(weights, order, -1)
     below = np.empty_like(values)

@@ -1,4 +1,4 @@
-"""Predictions for a whole network before it trains, layer by layer, with bands for its width.
+"""Predictions for a whole network before it trains, with bands.
 
 The signal is followed on its actual trajectory, for representative samples of the actual inputs:
 not at the fixed point, and not for a single norm. A band holds the value of one network with

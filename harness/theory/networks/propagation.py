@@ -25,7 +25,10 @@ _TINY = 1e-300
 
 
 def dense(signal: Signal, layer: Dense) -> tuple[Signal, Backward]:
-    """Applies z = W x + b: q = sigma_w2 E x^2 + sigma_b2 for every sample and pair."""
+    """Applies the weights and biases of a linear layer, z = W x + b.
+
+    q = sigma_w2 E x^2 + sigma_b2 for every sample and pair.
+    """
     length = signal.length
     product = signal.product
     if layer.centred:
@@ -84,7 +87,8 @@ def dropout(signal: Signal, layer: Dropout) -> tuple[Signal, Backward]:
     length = a**2 * square_before + 2 * a * b * mean_before + b**2
     means = signal.pairs.at_first(signal.mean) + signal.pairs.at_second(signal.mean)
     product_before = keep**2 * signal.product + keep * layer.rate * FLOOR * means + dropped**2
-    product = a**2 * product_before + a * b * (keep * means + 2 * layer.rate * FLOOR) + b**2
+    cross = a * b * (keep * means + 2 * layer.rate * FLOOR)
+    product = a**2 * product_before + cross + b**2
     after = replace(signal, length=length, mean=a * mean_before + b, product=product, normal=False)
     return after, lambda gradient: a**2 * keep * gradient
 
@@ -96,11 +100,12 @@ def residual(
     has_weights: bool,
     elementwise: ActivationFunction | None,
 ) -> Signal:
-    """Returns the sum of skip x + branch f(x): squares add, and twice the cross term E[x f(x)].
+    """Returns the sum of skip and branch of a residual block.
 
-    After weights of mean 0, the units of f know those of x only through their common mean, so that
-    the cross term is mean(f) mean(x): 0 where the branch ends in weights. Without weights f is
-    elementwise, and E[x phi(x)] = sqrt(q) phi_1(q) for normal x.
+    Squares add, and twice the cross term E[x f(x)]. After weights of mean 0, the units of f know
+    those of x only through their common mean, so that the cross term is mean(f) mean(x): 0 where
+    the branch ends in weights. Without weights f is elementwise, and E[x phi(x)] = sqrt(q)
+    phi_1(q) for normal x.
 
     Args:
         signal: the signal in front of the block.
@@ -193,9 +198,10 @@ def _weighted(signal: Signal, length: Array, product: Array, sigma_b2: float) ->
 def _centred(
     length: Array, product: Array, mean: Array, pairs: Pairs, fan_in: int
 ) -> tuple[Array, Array]:
-    """Returns the lengths and products that weights of sum 0 see: those about the mean over units.
+    """Returns the lengths and products that weights of sum 0 see.
 
-    Such weights spread evenly over the fan_in - 1 directions orthogonal to the constant one.
+    These are those about the mean over units. Such weights spread evenly over the fan_in - 1
+    directions orthogonal to the constant one.
     """
     scale = fan_in / (fan_in - 1)
     mean_product = pairs.at_first(mean) * pairs.at_second(mean)

@@ -1,4 +1,4 @@
-"""Representative inputs: a few samples that stand for a data set, as a signal for theory."""
+"""Representative inputs: a few samples that stand for a data set."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class Signal:
-    """The values x that pass between two layers, as averages over units for every sample.
+    """The values x between two layers, as averages over units.
 
     The four noises are variances over networks of this width, relative to the square of the
     quantity for lengths and absolute for cosines.
@@ -134,9 +134,9 @@ class Signal:
 
     @cached_property
     def cosine(self) -> Array:
-        """Cosine over units of every pair at every position, 0 where a sample is 0 there.
+        """Cosine over units of every pair at every position.
 
-        Shape (pairs, height, width).
+        Shape (pairs, height, width); 0 where a sample is 0.
         """
         first = self.pairs.at_first(self.length)
         second = self.pairs.at_second(self.length)
@@ -158,7 +158,7 @@ class Signal:
         return float(ratio_or_zero(products, np.sqrt(first * second)).mean())
 
     def mean_product(self, samples: float = np.inf) -> float:
-        """Returns the mean of x x' over all pairs of `samples` samples, at any two positions.
+        """Returns the mean of x x' over all pairs of samples and positions.
 
         Pairs of a sample and position with itself are included.
         """
@@ -224,9 +224,10 @@ class Signal:
         return square * (samples - 1) / max(samples - 3, 1)
 
     def participation_ratio(self, samples: float = np.inf) -> float:
-        """Returns (tr S)^2 / tr S^2 of the covariance S over units, from `samples` samples.
+        """Returns the participation ratio over units, from `samples` samples.
 
-        The spread that finite width adds to the cosines is included.
+        It is (tr S)^2 / tr S^2 of the covariance S. The spread that finite width adds to the
+        cosines is included.
         """
         length = self.centred[0]
         trace = float(length.mean())
