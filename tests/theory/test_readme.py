@@ -61,6 +61,23 @@ VALUES = rows("| quantity | value | computed by |")
 THEOREM_ROWS = rows("| theorem | mu | nu | omega | tau | claim |")
 
 
+def formulas() -> dict[str, str]:
+    """Returns the right sides of the equations of g and its Jacobian by their left sides."""
+    equations = {}
+    for line in LINES:
+        if line.startswith("    ") and "lambda" in line:
+            left, right, *_ = line.split(" = ")
+            equations[left.strip()] = right
+    return equations
+
+
+def python(formula: str) -> str:
+    """Returns a formula of the README as a Python expression."""
+    formula = formula.replace("lambda", "lambda_").replace("^", "**").strip()
+    factor = r"(?<=[\w)]) (?=[\w(])"
+    return re.sub(factor, " * ", formula)
+
+
 def prose() -> list[str]:
     """Returns the lines that are neither tables nor formulas nor addresses."""
     return [line for line in LINES if not line.startswith(("|", "    ", "[arXiv"))]
@@ -94,6 +111,40 @@ def test_the_table_of_theorems_has_the_domains_of_the_code():
         assert int(row[0]) == number
         for cell, interval in zip(row[1:5], (box.mu, box.nu, box.omega, box.tau), strict=True):
             assert tuple(float(end) for end in re.findall(NUMBER, cell)) == interval
+
+
+def test_the_equations_of_g_and_its_jacobian_are_those_of_the_code():
+    """Evaluates the README's indented formulas, with its symbols replaced by Python names."""
+    mu, nu, omega, tau = 0.3, 1.4, -0.6, 0.9
+    m, v = mu * omega, nu * tau
+    s = math.sqrt(v)
+    symbols = {
+        "lambda_": moment_map.LAMBDA,
+        "alpha": moment_map.ALPHA,
+        "omega": omega,
+        "tau": tau,
+        "m": m,
+        "v": v,
+        "s": s,
+        "pi": math.pi,
+        "sqrt": math.sqrt,
+        "G": math.exp(-m * m / (2 * v)),
+        "E_0": math.erfc(m / (math.sqrt(2) * s)),
+    }
+    for k in (1, 2):
+        tail = math.erfc((m + k * v) / (math.sqrt(2) * s))
+        symbols[f"E_{k}"] = math.exp(k * m + k * k * v / 2) * tail
+    values = {left: eval(python(right), symbols) for left, right in formulas().items()}
+    mean, second_moment = values["mu~"], values["xi~"]
+    expected_mean, expected_variance = moment_map.map_moments(mu, nu, omega, tau)
+    assert mean == pytest.approx(expected_mean, rel=1e-12)
+    assert second_moment - mean**2 == pytest.approx(expected_variance, rel=1e-12)
+    jacobian = moment_map.jacobian(mu, nu, omega, tau)
+    for column, variable in enumerate(("mu", "nu")):
+        mean_slope = values[f"d mu~ / d {variable}"]
+        variance_slope = values[f"d xi~ / d {variable}"] - 2 * mean * mean_slope
+        assert mean_slope == pytest.approx(jacobian[0, column], rel=1e-12)
+        assert variance_slope == pytest.approx(jacobian[1, column], rel=1e-12)
 
 
 def test_long_numbers_in_the_prose_stand_in_a_table():
