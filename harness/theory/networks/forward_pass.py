@@ -149,7 +149,7 @@ def follow(
         if trace.reason is None:
             trace.reason = _obstacle(layer, signal, activated_input)
         if trace.reason is None:
-            trace.reason = _fates_part(layer, signal, trace)
+            trace.reason = _reason_without_band(layer, signal, trace)
         if trace.reason is not None:
             for _ in range(_count_activations(layer)):
                 number = len(trace.predictions) + 1
@@ -182,7 +182,7 @@ def _obstacle(layer: Layer, signal: Signal, activated_input: ActivatedInput | No
     return None
 
 
-def _fates_part(layer: Layer, signal: Signal, trace: Trace) -> str | None:
+def _reason_without_band(layer: Layer, signal: Signal, trace: Trace) -> str | None:
     """Returns why an activation allows no band, None where it does.
 
     There is no band where the length map is so curved over the band of lengths that some networks
