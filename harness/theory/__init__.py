@@ -1,8 +1,12 @@
-"""What theory predicts for SELU and for any other activation. NumPy and SciPy alone, float64, vectorised.
+"""Theory of signals and gradients at initialisation, for SELU and any other activation.
 
-`selu` has the map g, its Jacobian, fixed points and theorems; `activations` and `quadrature` the Gaussian moments of any
-activation, `closed_forms` those that need no quadrature, `piecewise` the kinks and slope of a function known by its values;
-`mean_field` and `phases` lengths, correlations and the edge of chaos; `dropout`, `parameters`, `pooling` and `identities` what
-surrounds them; `cards` the conditions an activation meets; `description` and `predictions` a whole network.
-reference_values.json has values with source and tolerance that other software can be tested against.
+Everything is NumPy and SciPy, float64 and vectorised. README.md in this folder has the notation,
+the equations, the theorems and their limits. Each of the four groups imports only those before it:
+
+- `selu`: SELU's map g, its Jacobian, fixed points and theorems;
+- `activations`: Gaussian moments of any activation;
+- `mean_field`: lengths, correlations, phases and condition cards;
+- `networks`: predictions for a whole network.
+
+reference_values.json holds values with source and tolerance for tests of other software.
 """

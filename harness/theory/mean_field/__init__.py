@@ -1,1 +1,1 @@
-"""Length and correlation maps, phases, and cards of activations."""
+"""Mean-field theory of one activation: length and correlation maps, phases, condition cards."""

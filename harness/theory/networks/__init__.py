@@ -1,1 +1,1 @@
-"""Predictions for a whole network, layer by layer."""
+"""Predictions for a whole network, layer by layer, with bands for its finite width."""

@@ -1,7 +1,8 @@
-"""A network as theory sees it: a tuple of layers, without weights and without torch.
+"""Description of a network for theory, without weights and without torch.
 
-`Network` is what `harness.theory.networks.predictions.predict` follows layer by layer. A layer that theory cannot follow is
-`Opaque`; everything behind it is then unknown, with the reason given.
+A `Network` is a tuple of layers, which `harness.theory.networks.predictions.predict` follows. A
+layer that theory cannot follow is `Opaque`; every layer after it is then unknown, with the reason
+given.
 """
 
 from __future__ import annotations
@@ -11,10 +12,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dense:
-    """A linear layer. `sigma_w2` is fan_in times the variance of a weight, `sigma_b2` the variance of a bias.
+    """A linear layer.
 
-    `centred`: each unit's weights sum to 0; `exact`: the sum of their squares is `sigma_w2` exactly, not on average.
-    `kurtosis`: E w^4 / (E w^2)^2, 3 for normal weights.
+    Attributes:
+        fan_in: number of inputs of a unit.
+        fan_out: number of units that an input reaches.
+        units: number of units.
+        sigma_w2: fan_in times the variance of a weight.
+        sigma_b2: variance of a bias.
+        bias: the layer has biases.
+        centred: the weights of each unit sum to 0.
+        exact: the squared weights of each unit sum to `sigma_w2` exactly, not only on average.
+        kurtosis: E w^4 / (E w^2)^2, 3 for normal weights.
     """
 
     fan_in: int
@@ -30,10 +39,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with square kernels; `height` and `width` are those of its input map, `units` its channels.
+    """A convolution with square kernels; attributes not listed are those of `Dense`.
 
-    `fan_in` counts channels times the kernel's area. `padding`: "zeros" or "circular" keep the map's size at stride 1,
-    "none" does not. The rest as in `Dense`.
+    Attributes:
+        fan_in: input channels times the area of the kernel.
+        units: output channels.
+        height: height of the input map.
+        width: width of the input map.
+        padding: "zeros" or "circular" keep the size of the map at stride 1; "none" does not.
     """
 
     fan_in: int
@@ -54,7 +67,12 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Activation:
-    """An elementwise activation by its name in `harness.theory.activations.functions`, with its options as sorted pairs."""
+    """An elementwise activation.
+
+    Attributes:
+        name: name in `harness.theory.activations.functions`.
+        options: its options as sorted pairs.
+    """
 
     name: str
     options: tuple[tuple[str, float], ...] = ()
@@ -62,9 +80,14 @@ class Activation:
 
 @dataclass(frozen=True)
 class Normalization:
-    """`kind`: "batch" (each unit over samples), "layer" or "rms" (each sample over units), "pooled" (all by one factor, to mean square 1).
+    """A normalization layer.
 
-    `epsilon` is added to the variance. In convolutions positions count as samples for "batch" and as units for the others.
+    In convolutions positions count as samples for "batch" and as units for the other kinds.
+
+    Attributes:
+        kind: "batch" (each unit over samples), "layer" or "rms" (each sample over units), "pooled"
+            (everything by one factor, to mean square 1).
+        epsilon: added to the variance.
     """
 
     kind: str
@@ -73,7 +96,12 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Dropout:
-    """`kind`: "standard" or "alpha"; `rate` is the share of entries dropped. Acts in training only."""
+    """A dropout layer, which acts in training only.
+
+    Attributes:
+        kind: "standard" or "alpha".
+        rate: share of entries dropped.
+    """
 
     kind: str
     rate: float
@@ -81,7 +109,12 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Pool:
-    """Pooling over `size` x `size` blocks of positions, the whole map for size 0; `kind`: "max" or "average"."""
+    """Pooling over square blocks of positions.
+
+    Attributes:
+        kind: "max" or "average".
+        size: side of a block; 0 stands for the whole map.
+    """
 
     kind: str
     size: int = 2
@@ -89,7 +122,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Flatten:
-    """From maps to one vector per sample."""
+    """The step from maps to one vector per sample."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +136,7 @@ class Residual:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A layer that theory cannot follow, and why."""
+    """A layer that theory cannot follow, and the reason."""
 
     name: str
     reason: str

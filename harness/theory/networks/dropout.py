@@ -1,8 +1,9 @@
-"""Dropout: what it does to mean and variance, and alpha dropout's constants for any target with its effect on deviations, correlations and gradients.
+"""Moments after dropout, and the constants of alpha dropout.
 
-Klambauer et al. 2017, section "New Dropout Technique": dropped entries become SELU's floor alpha' = -lambda alpha, and a x + b restores
-mean and variance. They are restored only where they were to begin with: at rate 0.1, (0.1, 1.5) becomes (0.0829, 1.4096). The
-factors below are in no published text.
+Alpha dropout (Klambauer et al. 2017, section "New Dropout Technique") replaces dropped entries by
+SELU's floor alpha' = -lambda alpha, and a x + b restores mean and variance. They are restored at
+the target only: at rate 0.1, (0.1, 1.5) becomes (0.0829, 1.4096). The forward and backward factors
+below are derived here; no published text has them.
 """
 
 from __future__ import annotations
@@ -19,10 +20,17 @@ from harness.theory.selu.moment_map import ALPHA, LAMBDA
 
 @dataclass(frozen=True)
 class AlphaDropout:
-    """x -> a (x or, with probability `rate`, `floor`) + b.
+    """Alpha dropout x -> a (x or, with probability `rate`, `floor`) + b.
 
-    `forward_factor`: a^2 keep^2, by which one layer multiplies the covariance of two inputs under independent masks, so that c = 1 is no
-    fixed point any more. `backward_factor`: a^2 keep, for the mean squared gradient and for a deviation of the variance.
+    Attributes:
+        rate: share of entries dropped.
+        a: scale.
+        b: shift.
+        floor: value of a dropped entry.
+        forward_factor: a^2 keep^2 with keep = 1 - rate. One layer multiplies the covariance of two
+            inputs under independent masks by it, so that c = 1 is no longer a fixed point.
+        backward_factor: a^2 keep. One layer multiplies the mean squared gradient by it, and any
+            deviation of the variance.
     """
 
     rate: float
@@ -33,18 +41,17 @@ class AlphaDropout:
     backward_factor: float
 
     def moments(self, mean: float, variance: float) -> tuple[float, float]:
-        """Mean and variance behind the dropout of an input with these; the target maps to itself."""
+        """Returns mean and variance of the output; the target maps to itself."""
         keep = 1.0 - self.rate
-        before = keep * mean + self.rate * self.floor
-        return self.a * before + self.b, self.a**2 * keep * (
-            self.rate * (self.floor - mean) ** 2 + variance
-        )
+        mean_before = keep * mean + self.rate * self.floor
+        variance_after = self.a**2 * keep * (self.rate * (self.floor - mean) ** 2 + variance)
+        return self.a * mean_before + self.b, variance_after
 
 
 def alpha_dropout(
     rate: float, mean: float = 0.0, variance: float = 1.0, alpha: float = ALPHA, lam: float = LAMBDA
 ) -> AlphaDropout:
-    """The constants that preserve (mean, variance) at this dropout rate.
+    """Returns the alpha dropout of this rate that preserves (mean, variance).
 
     Raises:
         RequestError: a rate outside [0, 1), variance <= 0, or an argument that is not finite.
@@ -57,15 +64,23 @@ def alpha_dropout(
         raise RequestError("alpha dropout: mean, variance, alpha and lambda must be finite numbers")
     if variance <= 0:
         raise RequestError(f"alpha dropout: variance={variance:g} must be above 0")
-    keep, floor = 1.0 - rate, -lam * alpha
+    keep = 1.0 - rate
+    floor = -lam * alpha
     a = float(np.sqrt(variance / (keep * (rate * (floor - mean) ** 2 + variance))))
     return AlphaDropout(
-        rate, a, mean - a * (keep * mean + rate * floor), floor, a * a * keep * keep, a * a * keep
+        rate=rate,
+        a=a,
+        b=mean - a * (keep * mean + rate * floor),
+        floor=floor,
+        forward_factor=a * a * keep * keep,
+        backward_factor=a * a * keep,
     )
 
 
 def standard_dropout_moments(rate: float, mean: float, variance: float) -> tuple[float, float]:
-    """Mean and variance behind standard dropout (Srivastava et al. 2014): the mean stays, the mean square grows by 1 / (1 - rate).
+    """Returns mean and variance after standard dropout (Srivastava et al. 2014).
+
+    The mean stays, and the mean square grows by 1 / (1 - rate).
 
     Raises:
         RequestError: a rate outside [0, 1).
@@ -78,14 +93,15 @@ def standard_dropout_moments(rate: float, mean: float, variance: float) -> tuple
 
 
 def neutral_rate(alpha: float = ALPHA, lam: float = LAMBDA) -> float | None:
-    """The rate at which alpha dropout's backward factor 1 / (1 + alpha'^2 rate) undoes chi_1 at (0, 1): 0.0231566 for SELU.
+    """Returns the rate of alpha dropout at which gradients keep their size.
 
-    The published rates 0.05 and 0.10 lie above: they turn SELU's slowly growing gradients into vanishing ones. None where chi_1
-    is below 1, so large that no rate does it, or where the floor is 0.
+    There, at (0, 1), its backward factor 1 / (1 + alpha'^2 rate) cancels chi_1; for SELU it is
+    0.0231566. The published rates 0.05 and 0.10 lie above: they turn SELU's slowly growing
+    gradients into vanishing ones. The answer is None where chi_1 is below 1, where no rate is
+    large enough, or where the floor is 0.
     """
     if lam * alpha == 0:
         return None
-    rate = (float(gradient_gain(activation("selu", alpha=alpha, lam=lam), 1.0, 1.0)) - 1.0) / (
-        lam * alpha
-    ) ** 2
+    chi_1 = float(gradient_gain(activation("selu", alpha=alpha, lam=lam), 1.0, 1.0))
+    rate = (chi_1 - 1.0) / (lam * alpha) ** 2
     return rate if 0.0 <= rate < 1.0 else None
