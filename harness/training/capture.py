@@ -50,6 +50,7 @@ class CapturedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
+        """Makes the next call: an ordinary one, or a replay once the step is recorded."""
         if self.graph is None and self.recording and self.calls == WARM_UP_CALLS:
             self._record()
         self.calls += 1
