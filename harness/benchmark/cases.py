@@ -1,4 +1,4 @@
-"""Cases: kinds of trials that are timed, in packs of which sizes, and their arithmetic."""
+"""Cases: kinds of trials that are timed, and the pack sizes in which they are tried."""
 
 from __future__ import annotations
 

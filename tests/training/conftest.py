@@ -1,4 +1,4 @@
-"""Data and a short way to train a pack, for the tests of training.
+"""Data, short trainings and comparisons for the tests of training.
 
 Images are (samples, 1, 8, 8) with ten classes: a prototype of each class and noise. The first 130
 of 200 are for training, so that an epoch has four batches of 32 and leaves a partial batch out.
@@ -7,13 +7,15 @@ of 200 are for training, so that an epoch has four batches of 32 and leaves a pa
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from harness.configuration.trial import Trial
 from harness.data.batches import make_source
-from harness.training.events import Event, PackData, Samples
+from harness.networks.normalizations import normalizations
+from harness.training.events import Evaluated, Event, Finished, PackData, Probed, Samples
 from harness.training.loop import train
 from harness.training.packs import Pack
 from harness.training.schedules import plan
@@ -75,3 +77,108 @@ def train_pack(make_data) -> Callable[..., tuple[Pack, list[Event]]]:
         return pack, events
 
     return run
+
+
+# Settings of a short training of a small network.
+BUDGET = {
+    "budget.epochs": None,
+    "budget.steps": 5,
+    "budget.batch_size": 32,
+    "budget.evaluations": 2,
+    "budget.probes": 3,
+    "depth": 3,
+    "width": 12,
+}
+_SMALL_CNN = {"architecture": "cnn", "width": 6, "architecture.pool": "max"}
+
+
+def _network_cases() -> dict[str, dict[str, Any]]:
+    cases = {}
+    for architecture in ("mlp", "cnn"):
+        for normalization in normalizations.names():
+            cases[f"{architecture} {normalization}"] = {
+                "architecture": architecture,
+                "normalization": normalization,
+            }
+        for dropout in ("alpha", "standard"):
+            cases[f"{architecture} {dropout}"] = {
+                "architecture": architecture,
+                "dropout": dropout,
+                "dropout.rate": 0.3,
+            }
+    for normalization in ("batch", "layer", "rms"):
+        cases[f"after {normalization}"] = {
+            "normalization": normalization,
+            "normalization.position": "after",
+        }
+    average_head = {"architecture.pool": "average", "architecture.head": "average"}
+    cases["pooled"] = _SMALL_CNN
+    cases["average head"] = _SMALL_CNN | average_head
+    cases["circular"] = _SMALL_CNN | {"architecture.padding": "circular"}
+    return cases
+
+
+NETWORK_CASES = _network_cases()
+
+
+@pytest.fixture
+def budget() -> dict[str, Any]:
+    """Settings of a short training: 5 steps of 32 samples, 2 evaluations, 3 probes."""
+    return dict(BUDGET)
+
+
+@pytest.fixture(params=NETWORK_CASES)
+def network_settings(request) -> dict[str, Any]:
+    """Settings of every kind of network: normalizations, dropouts, convolutions."""
+    return BUDGET | NETWORK_CASES[request.param]
+
+
+@pytest.fixture
+def assert_same_losses_and_columns() -> Callable[..., None]:
+    """Compares the losses and measured columns of two packs, event by event.
+
+    `assert_same_losses_and_columns(events, others, trial, tolerance)` compares trial `trial` of
+    the first pack with the only trial of the second, or all trials if `trial` is None. Float32
+    sums are added in another order in another pack, which a few steps do not amplify beyond the
+    tolerances (relative, absolute).
+    """
+
+    def compare(
+        events: list[Event],
+        others: list[Event],
+        trial: int | None,
+        tolerance: tuple[float, float] = (2e-3, 2e-5),
+    ) -> None:
+        relative, absolute = tolerance
+        for event, other in zip(events, others, strict=True):
+            expected = _columns(other)
+            for name, values in _columns(event).items():
+                torch.testing.assert_close(
+                    values if trial is None else values[trial : trial + 1],
+                    expected[name],
+                    rtol=relative,
+                    atol=absolute,
+                    equal_nan=True,
+                    msg=lambda text, name=name: f"{name}: {text}",
+                )
+
+    return compare
+
+
+# Counts and order statistics jump where a number is rounded otherwise.
+_JUMPING_COLUMNS = ("_share", "_q05", "_q50", "_q95")
+
+
+def _columns(event: Event) -> dict[str, torch.Tensor]:
+    """The tensors of an event that change continuously with its numbers, by name."""
+    if isinstance(event, Evaluated):
+        return {"train_loss": event.train_loss, "validation_loss": event.validation_loss}
+    if isinstance(event, Finished):
+        return {name: event.scores[name] for name in ("train_loss", "test_loss")}
+    columns = {}
+    if isinstance(event, Probed):
+        for layer in event.layers:
+            for name, values in layer.columns.items():
+                if not name.endswith(_JUMPING_COLUMNS):
+                    columns[f"{layer.name} {name}"] = values
+    return columns
