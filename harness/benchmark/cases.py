@@ -1,4 +1,4 @@
-"""What is timed: a trial of a fixed shape, the packs it is tried in, and what one step of it costs in arithmetic."""
+"""Cases: kinds of trials that are timed, and the pack sizes in which they are tried."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from harness.sweeps.cells import Member, cell
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of trial. `overrides` are what a user would type; `packs` the pack sizes tried; `single_trials` how many trials one at a time make a reading."""
+    """A kind of trial.
+
+    Attributes:
+        name: the case in words.
+        overrides: what a user would type.
+        packs: the pack sizes that are tried.
+        single_trials: the trials, one at a time, that make one reading.
+        extra: further overrides, which replace those of the same name.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -22,26 +30,38 @@ class Case:
     extra: tuple[str, ...] = field(default=())
 
     def requests(self, trials: int, runs: str, *more: str) -> list[str]:
-        """The overrides of one cell with so many seeds."""
+        """Returns the overrides of one cell with so many seeds.
+
+        Args:
+            trials: the number of seeds.
+            runs: the folder of the results.
+            more: further overrides.
+        """
         return [*self.overrides, *self.extra, f"seeds={trials}", f"runs={runs}", *more]
 
     def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], Facts]:
-        """The cell's trials, as a sweep would train them."""
-        one = cell(compose(self.requests(trials, runs, *more)))
-        return one.members, one.facts
+        """Returns the cell's trials, as a sweep would train them, and what is known of the data."""
+        request = cell(compose(self.requests(trials, runs, *more)))
+        return request.members, request.facts
 
-    def shortened(self, epochs_or_steps: str, packs: tuple[int, ...]) -> Case:
-        """The same with a smaller budget and fewer packs, for `--quick`."""
+    def shortened(self, budget: str, packs: tuple[int, ...]) -> Case:
+        """Returns the case with a smaller budget and fewer packs.
+
+        Args:
+            budget: overrides, separated by spaces.
+            packs: the pack sizes that are tried.
+        """
         return replace(
             self,
-            name=f"{self.name} (here: {epochs_or_steps})",
-            extra=(*self.extra, *epochs_or_steps.split()),
+            name=f"{self.name} (here: {budget})",
+            extra=(*self.extra, *budget.split()),
             packs=packs,
             single_trials=1,
         )
 
 
-# The two shapes that the project's targets speak of. Both log everything, at the default cadence: 10 evaluations, 5 probes.
+# The two shapes that the project's targets speak of. Both log everything at the default cadence:
+# 10 evaluations and 5 probes.
 DIGITS = Case(
     "digits, MLP 8 x 64, batch 64, 30 epochs",
     ("dataset=digits", "depth=8", "width=64", "budget.batch_size=64", "budget.epochs=30"),
@@ -62,7 +82,7 @@ MNIST_SHAPED = Case(
     packs=(4, 8, 16),
     single_trials=1,
 )
-# On a GPU a trial of 600 steps is over before a pack has been drawn.
+# On a GPU 600 steps are over before the weights of a pack have been drawn.
 MNIST_SHAPED_GPU = replace(
     MNIST_SHAPED,
     name="MNIST-shaped, MLP 8 x 256, batch 128, 2,000 steps",
@@ -72,22 +92,28 @@ MNIST_SHAPED_GPU = replace(
 )
 
 
-def chosen(device: str, quick: bool) -> list[Case]:
-    """The cases for a device; `quick` ones show the shape of the answer in a minute or two."""
-    cases = [DIGITS, MNIST_SHAPED if device == "cpu" else MNIST_SHAPED_GPU]
+def cases_for(device: str, quick: bool) -> list[Case]:
+    """Returns the cases for a type of device.
+
+    Args:
+        device: `cpu` or `cuda`.
+        quick: shortens them, so that the shape of the answer is there in a minute or two.
+    """
+    mnist_shaped = MNIST_SHAPED if device == "cpu" else MNIST_SHAPED_GPU
     if not quick:
-        return cases
+        return [DIGITS, mnist_shaped]
     return [
-        cases[0].shortened("budget.epochs=6", (4, 16)),
-        cases[1].shortened("budget.steps=20", (4,)),
+        DIGITS.shortened("budget.epochs=6", (4, 16)),
+        mnist_shaped.shortened("budget.steps=20", (4,)),
     ]
 
 
 def step_flops(trial: Trial, facts: Facts) -> int:
-    """Floating-point operations of the matrix products in one training step of one trial.
+    """Returns the floating-point operations of one training step of one trial.
 
-    Forward, gradient of the weights and gradient of the inputs each take 2 x batch x fan_in x units; nobody needs the
-    gradient of the first layer's inputs.
+    Only matrix products count. The forward pass, the gradient of the weights and the gradient of
+    the inputs each take 2 x batch x fan_in x units; the first layer needs no gradient of its
+    inputs.
     """
     sizes = layer_sizes(trial.spec, facts.shape, facts.classes)
     products = [size.fan_in * size.units * size.height * size.width for size in sizes]

@@ -1,7 +1,12 @@
-"""What a user runs by itself and waits for: the main job, all statistics of one deep network, the diagnosis of a known one."""
+"""Jobs that a user starts and waits for.
+
+They are the sweep of the quickstart, all statistics of one deep network, and the diagnosis of a
+known network.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -13,32 +18,34 @@ from pathlib import Path
 import torch
 
 from harness.benchmark import machine
-from harness.benchmark.throughput import watched_sweep
+from harness.benchmark.multirun import timed_multirun
 from harness.configuration.schema import PROJECT_ROOT
 from harness.probes import timing
 from harness.store.trials import Store
 
 _EXPERIMENT = "experiment=quickstart"
-_DIAGNOSED = (
-    "torchvision.models:vgg11_bn",
-    "--data",
-    "digits",
-    "--image-size",
-    "32",
-    "--channels",
-    "3",
-    "--samples",
-    "512",
-    "--argument",
-    "num_classes=10",
-)
+_DIAGNOSED_MODEL = "torchvision.models:vgg11_bn"
+_DIAGNOSIS_OPTIONS = {
+    "--argument": "num_classes=10",
+    "--data": "digits",
+    "--image-size": "32",
+    "--channels": "3",
+    "--samples": "512",
+}
 # Linux counts the largest resident set in KiB, macOS in bytes.
 _RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: seconds from its start to its end, bytes that its process held at most (0: not told apart), shares of its time (see `watched_sweep`)."""
+    """One job.
+
+    Attributes:
+        name: the job in words.
+        seconds: from its start to its end.
+        peak_bytes: the most memory that its process held; 0 where that cannot be told apart.
+        shares: the parts of its time, by name.
+    """
 
     name: str
     seconds: float
@@ -47,62 +54,59 @@ class Job:
 
 
 def measure(device: torch.device, folder: Path, say: Callable[[str], None]) -> list[Job]:
-    """Every job once, the main job with its results below `folder`."""
+    """Runs every job once, and returns them.
+
+    Args:
+        device: the device of the sweep.
+        folder: where the jobs write.
+        say: is told each result.
+    """
     jobs = []
     for work in (
-        lambda: _main_job(device, folder / "main"),
+        lambda: _quickstart(device, folder / "main"),
         _full_probe,
         lambda: _diagnosis(folder / "diagnosis.html"),
     ):
-        jobs.append(work())
-        say(f"{jobs[-1].name}: {jobs[-1].seconds:.2f} s")
+        job = work()
+        say(f"{job.name}: {job.seconds:.2f} s")
+        jobs.append(job)
     return jobs
 
 
-def _main_job(device: torch.device, runs: Path) -> Job:
-    """The sweep of the quickstart, from composing to the last line; the imports before it are not counted."""
+def _quickstart(device: torch.device, runs: Path) -> Job:
+    """Runs the sweep of the quickstart, from composing to the last line, without the imports."""
     machine.reset_peak_memory(device)
-    seconds, shares = watched_sweep([_EXPERIMENT, f"runs={runs}", f"device={device}"], device)
+    overrides = [_EXPERIMENT, f"runs={runs}", f"device={device}"]
+    seconds, shares = timed_multirun(overrides, device)
     trials = len(Store(runs).trial_ids())
-    return Job(
-        f"main job: {_EXPERIMENT}, {trials} trials", seconds, machine.peak_memory(device), shares
-    )
+    name = f"main job: {_EXPERIMENT}, {trials} trials"
+    return Job(name, seconds, machine.peak_memory(device), shares)
 
 
 def _full_probe() -> Job:
-    """Medians of seven, the forward and the backward pass and the intervals included."""
-    found = timing.seconds()
+    """Measures all statistics and their intervals, the passes included; medians of seven."""
+    seconds = timing.seconds()
     parts = {
-        "statistics": found["median"],
-        "their intervals": found["intervals"],
-        "forward and backward pass": found["passes"],
+        "statistics": seconds["median"],
+        "their intervals": seconds["intervals"],
+        "forward and backward pass": seconds["passes"],
     }
     total = sum(parts.values())
-    return Job(
-        "full probe, 2,048 samples, MLP 32 x 256",
-        total,
-        0,
-        {part: seconds / total for part, seconds in parts.items()},
-    )
+    shares = {part: part_seconds / total for part, part_seconds in parts.items()}
+    return Job("full probe, 2,048 samples, MLP 32 x 256", total, 0, shares)
 
 
 def _diagnosis(page: Path) -> Job:
-    """A process of its own from its start on, imports included."""
+    """Runs the diagnosis in a process of its own, the imports included."""
+    script = PROJECT_ROOT / "scripts" / "diagnose.py"
+    options = itertools.chain.from_iterable(_DIAGNOSIS_OPTIONS.items())
+    command = [sys.executable, str(script), _DIAGNOSED_MODEL, *options, "--html", str(page)]
     started = time.perf_counter()
-    command = [
-        sys.executable,
-        str(PROJECT_ROOT / "scripts" / "diagnose.py"),
-        *_DIAGNOSED,
-        "--html",
-        str(page),
-    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    return Job(
-        "diagnose vgg11_bn, 512 images of 32 x 32",
-        time.perf_counter() - started,
-        usage.ru_maxrss * _RESIDENT_UNIT,
-    )
+    seconds = time.perf_counter() - started
+    peak_bytes = usage.ru_maxrss * _RESIDENT_UNIT
+    return Job("diagnose vgg11_bn, 512 images of 32 x 32", seconds, peak_bytes)

@@ -1,64 +1,72 @@
-"""The machine in words and in numbers: what it is, and the matrix products that it reaches."""
+"""The machine in words and numbers, and the rates of matrix products that it reaches."""
 
 from __future__ import annotations
 
 import os
 import platform
-import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from harness.training import devices
 
-# Large enough for the best rate of either kind of device, small enough for a fraction of a second.
+# Side of the square matrices: large enough for the best rate of either type of device, small
+# enough for a fraction of a second.
 _SIDE = {"cpu": 2048, "cuda": 8192}
+# A product is repeated for this long.
 _SECONDS = 0.5
 
 
 def describe(device: torch.device) -> dict[str, str | int | float]:
-    """Processor, cores, threads, memory, device and versions."""
-    words: dict[str, str | int | float] = {
+    """Returns processor, cores, threads, memory, load, device and versions, by name."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    description: dict[str, str | int | float] = {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gib": round(memory_bytes / 2**30, 1),
         "load": round(os.getloadavg()[0], 2),
         "device": devices.describe(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
     if device.type == "cuda":
-        words |= {
-            "cuda": str(torch.version.cuda),
-            "device_memory_gib": round(
-                torch.cuda.get_device_properties(device).total_memory / 2**30, 1
-            ),
-        }
-    return words
+        device_bytes = torch.cuda.get_device_properties(device).total_memory
+        description["cuda"] = str(torch.version.cuda)
+        description["device_memory_gib"] = round(device_bytes / 2**30, 1)
+    return description
 
 
 def product_rate(device: torch.device, precision: str = "float32") -> float:
-    """FLOP/s of one large square matrix product, the best of half a second of repeats: what the machine reaches for this precision."""
+    """Returns the FLOP/s of one large square matrix product.
+
+    It is the best of half a second of repeats: what the machine reaches at this precision.
+    """
     devices.prepare(device, precision)
     side = _SIDE[device.type]
-    left, right = (
-        torch.randn(
-            side,
-            side,
-            device=device,
-            dtype=torch.bfloat16 if precision == "bfloat16" else torch.float32,
-        )
-        for _ in range(2)
-    )
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    left = torch.randn(side, side, device=device, dtype=dtype)
+    right = torch.randn(side, side, device=device, dtype=dtype)
     out = torch.empty_like(left)
-    return 2 * side**3 / _best_seconds(lambda: torch.mm(left, right, out=out), device)
+    flops = 2 * side**3
+    return flops / _best_seconds(lambda: torch.mm(left, right, out=out), device)
 
 
 def batched_rate(device: torch.device, trials: int, batch: int, units: int) -> float:
-    """FLOP/s of the products of one square layer of a pack, forward and back: the limit for networks of such layers."""
-    inputs, gradient = (torch.randn(trials, batch, units, device=device) for _ in range(2))
+    """Returns the FLOP/s of the products of one square layer of a pack, forward and backward.
+
+    It is the limit for networks of such layers.
+
+    Args:
+        device: where to measure.
+        trials: the trials of the pack.
+        batch: samples per trial.
+        units: inputs and outputs of the layer.
+    """
+    inputs = torch.randn(trials, batch, units, device=device)
+    gradient = torch.randn(trials, batch, units, device=device)
     weight = torch.randn(trials, units, units, device=device)
 
     def layer() -> None:
@@ -66,38 +74,43 @@ def batched_rate(device: torch.device, trials: int, batch: int, units: int) -> f
         torch.bmm(gradient, weight)
         torch.bmm(gradient.transpose(1, 2), inputs)
 
-    return 3 * 2 * trials * batch * units**2 / _best_seconds(layer, device)
+    flops = 3 * 2 * trials * batch * units**2
+    return flops / _best_seconds(layer, device)
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that the GPU's allocator held since `reset_peak_memory`, or the most that the process ever held."""
+    """Returns the most bytes that were held since `reset_peak_memory`.
+
+    Of a GPU those of torch's allocator, else those of the process.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["VmHWM"].split()[0]) * 1024
+    lines = Path("/proc/self/status").read_text().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    kibibytes = int(status["VmHWM"].split()[0])
+    return kibibytes * 1024
 
 
 def reset_peak_memory(device: torch.device) -> None:
-    """Forget the peak so far, where the system allows that."""
+    """Forgets the peak so far, where the system allows that.
+
+    Some sandboxes forbid it; the peak is then that of the whole process.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # some sandboxes forbid it: the peak is then that of the whole process so far
+    except OSError:
         return
 
 
-def cpu_seconds() -> float:
-    """Processor time of this process so far, all threads together."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
-
-
-def _best_seconds(work, device: torch.device) -> float:
+def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Returns the seconds of the fastest of half a second of calls."""
     work()
-    best, ends = float("inf"), time.perf_counter() + _SECONDS
-    while time.perf_counter() < ends:
+    best = float("inf")
+    end = time.perf_counter() + _SECONDS
+    while time.perf_counter() < end:
         devices.wait(device)
         started = time.perf_counter()
         work()

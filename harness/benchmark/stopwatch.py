@@ -1,4 +1,4 @@
-"""Where the time goes: functions of the harness timed from outside while a benchmark runs."""
+"""Stopwatch: functions of the harness are timed from outside while a benchmark runs."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ from harness.training import devices
 
 
 class Stopwatch:
-    """Adds up the time of named parts over all threads: `seconds` by the clock, `processor` of the calling thread alone.
+    """Adds up the time of named parts over all threads.
 
-    `at_once` is how many calls of a part ran side by side at most. On a GPU a part waits for the device, before and after.
+    On a GPU the device is waited for before and after a part, so that its work is counted where it
+    was ordered.
+
+    Attributes:
+        seconds: by part, the time on the clock.
+        processor: by part, the processor time of the thread that called it.
+        at_once: by part, the most calls that ran side by side.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -31,31 +37,38 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def watching(self, parts: dict[str, tuple[Any, str]]) -> Iterator[Stopwatch]:
-        """Time the attributes `(owner, name)` as long as the context lasts."""
-        originals = [(owner, name, getattr(owner, name)) for owner, name in parts.values()]
-        for part, (owner, name, original) in zip(parts, originals):
+        """Times functions within the context.
+
+        Args:
+            parts: by the part's name, the object that holds a function, and the function's name.
+        """
+        originals = {
+            part: (owner, name, getattr(owner, name)) for part, (owner, name) in parts.items()
+        }
+        for part, (owner, name, original) in originals.items():
             setattr(owner, name, self._timed(part, original))
         try:
             yield self
         finally:
-            for owner, name, original in originals:
+            for owner, name, original in originals.values():
                 setattr(owner, name, original)
 
     def _timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
-        def timed(*arguments: Any, **options: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
             devices.wait(self.device)
             with self._lock:
                 self._running[part] += 1
                 self.at_once[part] = max(self.at_once[part], self._running[part])
-            started, used = time.perf_counter(), time.thread_time()
+            started = time.perf_counter()
+            processor_started = time.thread_time()
             try:
-                return function(*arguments, **options)
+                return function(*args, **kwargs)
             finally:
                 devices.wait(self.device)
                 with self._lock:
                     self._running[part] -= 1
                     self.seconds[part] += time.perf_counter() - started
-                    self.processor[part] += time.thread_time() - used
+                    self.processor[part] += time.thread_time() - processor_started
 
         return timed

@@ -1,21 +1,27 @@
-"""The benchmark's numbers as a Markdown page, as plain values for JSON, and as a figure."""
+"""The benchmark's numbers as a Markdown page, and as plain values for JSON.
+
+In the tables "x (a)" and "x (b)" are quotients of medians: trials per minute, or steps per second,
+of a way over those of the yardstick in the same run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
 from harness.benchmark.growth import Growth
 from harness.benchmark.jobs import Job
-from harness.benchmark.throughput import Throughput
-
-_A, _A_DICT, _B = (
-    "(a) DataLoader, hooks, log_metric",
-    "(a) the same, log_metrics",
-    "(b) tensors on the device, no tracking",
+from harness.benchmark.throughput import (
+    PLAIN_EACH_DICT,
+    PLAIN_EACH_VALUE,
+    PLAIN_UNTRACKED,
+    Reading,
+    Throughput,
 )
+
+# Parts of the time of a sweep, in the order of the table.
 _PARTS = (
     "training steps",
     "probes",
@@ -27,109 +33,126 @@ _PARTS = (
     "tracking",
     "Hydra",
 )
+_MULTIRUN = "composing, checking, skipping by Hydra"
 
 
-def as_dict(
-    described: dict[str, Any], jobs: list[Job], results: list[Throughput], growth: list[Growth]
-) -> dict[str, Any]:
-    """Everything that was measured, with the medians that the page shows."""
+@dataclass
+class Results:
+    """Everything that was measured.
+
+    Attributes:
+        machine: the machine in words and numbers, by name.
+        jobs: what a user waits for.
+        throughput: one for each case.
+        growth: one for each number of trials.
+    """
+
+    machine: dict[str, Any]
+    jobs: list[Job] = field(default_factory=list)
+    throughput: list[Throughput] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
+
+
+def as_dict(results: Results) -> dict[str, Any]:
+    """Returns everything that was measured, with the medians that the page shows."""
     return {
-        "machine": described,
-        "jobs": [asdict(job) for job in jobs],
-        "cases": [_case(result) for result in results],
-        "growth": [asdict(one) for one in growth],
+        "machine": results.machine,
+        "jobs": [asdict(job) for job in results.jobs],
+        "cases": [_case(throughput) for throughput in results.throughput],
+        "growth": [asdict(growth) for growth in results.growth],
     }
 
 
-def _case(result: Throughput) -> dict[str, Any]:
-    rate = median(result.product_rates)
-    readings = []
-    for one in result.readings:
-        readings.append(
-            asdict(one)
-            | {
-                "trials_per_minute": one.trials_per_minute,
-                "steps_per_second": one.steps_per_second,
-                "times_a": one.trials_per_minute / result.reading(_A).trials_per_minute,
-                "times_b": one.trials_per_minute / result.reading(_B).trials_per_minute,
-                "steps_times_b": one.steps_per_second / result.reading(_B).steps_per_second,
-                "share_of_product_rate": one.steps_per_second * result.flops_per_step / rate,
-            }
-        )
+def _case(throughput: Throughput) -> dict[str, Any]:
+    product_rate = median(throughput.product_rates)
     return {
-        "case": result.case,
-        "steps": result.steps,
-        "flops_per_step": result.flops_per_step,
-        "product_flops_per_second": rate,
-        "batched_product_flops_per_second": result.batched_rate,
-        "readings": readings,
+        "case": throughput.case,
+        "steps": throughput.steps,
+        "flops_per_step": throughput.flops_per_step,
+        "product_flops_per_second": product_rate,
+        "batched_product_flops_per_second": throughput.batched_rate,
+        "readings": [
+            asdict(reading) | _rates(reading, throughput, product_rate)
+            for reading in throughput.readings
+        ],
     }
 
 
-def markdown(
-    described: dict[str, Any],
-    jobs: list[Job],
-    results: list[Throughput],
-    growth: list[Growth],
-    repeats: int,
-) -> str:
-    """The page."""
-    machine = "; ".join(f"{name.replace('_', ' ')} {value}" for name, value in described.items())
+def _rates(reading: Reading, throughput: Throughput, product_rate: float) -> dict[str, float]:
+    """Returns the medians of a reading, and their ratios to the yardsticks."""
+    each_value = throughput.reading(PLAIN_EACH_VALUE)
+    untracked = throughput.reading(PLAIN_UNTRACKED)
+    flops_per_second = reading.steps_per_second * throughput.flops_per_step
+    return {
+        "trials_per_minute": reading.trials_per_minute,
+        "steps_per_second": reading.steps_per_second,
+        "times_a": reading.trials_per_minute / each_value.trials_per_minute,
+        "times_b": reading.trials_per_minute / untracked.trials_per_minute,
+        "steps_times_b": reading.steps_per_second / untracked.steps_per_second,
+        "share_of_product_rate": flops_per_second / product_rate,
+    }
+
+
+def markdown(results: Results, repeats: int) -> str:
+    """Returns the page."""
+    machine = "; ".join(
+        f"{name.replace('_', ' ')} {value}" for name, value in results.machine.items()
+    )
     parts = [
         "# Benchmark",
         f"{machine}. Medians of {repeats} repeats, all ways in turn within one run.",
     ]
-    if jobs or results:
+    if results.jobs or results.throughput:
         parts.append(
-            "Shares are of the wall time, per worker; that of tracking, which goes on beside the workers, is of their processor time."
+            "Shares are of the wall time, per worker; that of tracking, which goes on beside the "
+            "workers, is of their processor time."
         )
-    return (
-        "\n\n".join(
-            [
-                *parts,
-                *([_jobs(jobs)] if jobs else []),
-                *(_section(result) for result in results),
-                *([_growth(growth)] if growth else []),
-            ]
-        )
-        + "\n"
+    if results.jobs:
+        parts.append(_jobs_section(results.jobs))
+    parts += [_throughput_section(throughput) for throughput in results.throughput]
+    if results.growth:
+        parts.append(_growth_section(results.growth))
+    return "\n\n".join(parts) + "\n"
+
+
+def _jobs_section(jobs: Sequence[Job]) -> str:
+    rows = []
+    for job in jobs:
+        peak = f"{job.peak_bytes / 2**20:,.0f}" if job.peak_bytes else ""
+        shares = ", ".join(f"{part} {100 * share:.1f} %" for part, share in job.shares.items())
+        rows.append([job.name, f"{job.seconds:.2f}", peak, shares])
+    table = _table(["job", "s", "peak MiB", "shares of the time"], rows)
+    return f"## What a user waits for, once each\n\n{table}"
+
+
+def _throughput_section(throughput: Throughput) -> str:
+    case = _case(throughput)
+    product_rate = case["product_flops_per_second"]
+    rates = (
+        f"{throughput.steps} steps of {throughput.flops_per_step / 1e6:.1f} MFLOP; the machine "
+        f"multiplies large float32 matrices at {product_rate / 1e9:,.0f} GFLOP/s, and the layers "
+        f"of a pack at {throughput.batched_rate / 1e9:,.0f} GFLOP/s."
     )
-
-
-def _jobs(jobs: list[Job]) -> str:
-    rows = [
-        [
-            job.name,
-            f"{job.seconds:.2f}",
-            f"{job.peak_bytes / 2**20:,.0f}" if job.peak_bytes else "",
-            ", ".join(f"{part} {100 * share:.1f} %" for part, share in job.shares.items()),
-        ]
-        for job in jobs
-    ]
-    return "\n\n".join(
-        [
-            "## What a user waits for, once each",
-            _table(["job", "s", "peak MiB", "shares of the time"], rows),
-        ]
+    chosen = throughput.readings[-1]
+    each_value = throughput.reading(PLAIN_EACH_VALUE)
+    each_dict = throughput.reading(PLAIN_EACH_DICT)
+    logging_share = 1.0 - each_value.trials_per_minute / each_dict.trials_per_minute
+    choice = (
+        f"The harness chose the program `{chosen.program}`, packs of {chosen.pack}, "
+        f"{chosen.workers} at a time. What is logged costs (a) {logging_share:.0%} of its time "
+        "when every value is a call."
     )
-
-
-def _section(result: Throughput) -> str:
-    case = _case(result)
-    rows = [
-        [
-            one["name"],
-            one["trials"],
-            f"{one['trials_per_minute']:,.0f}",
-            f"{one['times_a']:.1f}",
-            f"{one['times_b']:.1f}",
-            f"{one['steps_per_second']:,.0f}",
-            f"{one['steps_times_b']:.1f}",
-            f"{100 * one['share_of_product_rate']:.0f} %",
-            f"{max(one['peak_bytes']) / 2**20:,.0f}",
-        ]
-        for one in case["readings"]
+    parts = [
+        f"## {throughput.case}",
+        rates,
+        _ways_table(case["readings"]),
+        choice,
+        _shares_table(throughput.readings),
     ]
+    return "\n\n".join(parts)
+
+
+def _ways_table(readings: Sequence[dict[str, Any]]) -> str:
     header = [
         "way",
         "trials",
@@ -141,103 +164,58 @@ def _section(result: Throughput) -> str:
         "of the product rate",
         "peak MiB",
     ]
-    said = (
-        f"{result.steps} steps of {result.flops_per_step / 1e6:.1f} MFLOP; the machine multiplies large float32 matrices at {case['product_flops_per_second'] / 1e9:,.0f} GFLOP/s, "
-        f"and the layers of a pack at {result.batched_rate / 1e9:,.0f} GFLOP/s."
-    )
-    packed = [one for one in result.readings if one.shares]
-    shares = _table(
-        ["share of the time", *_PARTS],
-        [[one.name, *(f"{100 * one.share(part):.1f} %" for part in _PARTS)] for one in packed],
-    )
-    chosen = result.readings[-1]
-    choice = f"The harness chose the program `{chosen.program}`, packs of {chosen.pack}, {chosen.workers} at a time. What is logged costs (a) {_saved(result):.0%} of its time when every value is a call."
-    return "\n\n".join([f"## {result.case}", said, _table(header, rows), choice, shares])
-
-
-def _saved(result: Throughput) -> float:
-    return 1.0 - result.reading(_A).trials_per_minute / result.reading(_A_DICT).trials_per_minute
-
-
-def _growth(growth: list[Growth]) -> str:
-    kinds = list(growth[0].seconds)
     rows = [
         [
-            f"{one.trials:,}",
-            f"{one.jobs:,}",
-            *(f"{one.seconds[kind]:.2f}" for kind in kinds),
-            f"{one.store_bytes / 2**20:,.1f}",
+            reading["name"],
+            reading["trials"],
+            f"{reading['trials_per_minute']:,.0f}",
+            f"{reading['times_a']:.1f}",
+            f"{reading['times_b']:.1f}",
+            f"{reading['steps_per_second']:,.0f}",
+            f"{reading['steps_times_b']:.1f}",
+            f"{100 * reading['share_of_product_rate']:.0f} %",
+            f"{max(reading['peak_bytes']) / 2**20:,.0f}",
         ]
-        for one in growth
+        for reading in readings
     ]
-    first, last, part = growth[0], growth[-1], "composing, checking, skipping by Hydra"
-    per_job = 1000 * (last.seconds[part] - first.seconds[part]) / (last.jobs - first.jobs)
-    of_hydra = 1000 * (last.in_run_job - first.in_run_job) / (last.jobs - first.jobs)
-    said = (
-        f"A multirun of finished trials takes {per_job:.0f} ms for every further job: composing, checking, skipping, its folder, log and return value. Of these {of_hydra:.0f} ms are Hydra's own for "
-        f"running a job that is composed (`run_job`: folder, log, three files, copies of the configuration); with the launcher that comes with Hydra a job takes {1000 * last.basic_job:.0f} ms."
+    return _table(header, rows)
+
+
+def _shares_table(readings: Sequence[Reading]) -> str:
+    rows = []
+    for reading in readings:
+        if reading.shares:
+            shares = [f"{100 * reading.share(part):.1f} %" for part in _PARTS]
+            rows.append([reading.name, *shares])
+    return _table(["share of the time", *_PARTS], rows)
+
+
+def _growth_section(growth: Sequence[Growth]) -> str:
+    kinds = list(growth[0].seconds)
+    rows = []
+    for row in growth:
+        seconds = [f"{row.seconds[kind]:.2f}" for kind in kinds]
+        store = f"{row.store_bytes / 2**20:,.1f}"
+        rows.append([f"{row.trials:,}", f"{row.jobs:,}", *seconds, store])
+    header = ["trials", "jobs", *(f"{kind}, s" for kind in kinds), "store, MiB"]
+    first, last = growth[0], growth[-1]
+    more_jobs = last.jobs - first.jobs
+    per_job = 1000 * (last.seconds[_MULTIRUN] - first.seconds[_MULTIRUN]) / more_jobs
+    hydra_per_job = 1000 * (last.in_run_job - first.in_run_job) / more_jobs
+    sentence = (
+        f"A multirun of finished trials takes {per_job:.0f} ms for every further job: composing, "
+        "checking, skipping, its folder, log and return value. Of these "
+        f"{hydra_per_job:.0f} ms are Hydra's own for running a job that is composed (`run_job`: "
+        "folder, log, three files, copies of the configuration); with the launcher that comes "
+        f"with Hydra a job takes {1000 * last.basic_job:.0f} ms."
     )
-    return "\n\n".join(
-        [
-            "## Growth with the number of trials",
-            _table(["trials", "jobs", *(f"{kind}, s" for kind in kinds), "store, MiB"], rows),
-            said,
-        ]
-    )
+    return f"## Growth with the number of trials\n\n{_table(header, rows)}\n\n{sentence}"
 
 
 def _table(header: list[str], rows: list[list[Any]]) -> str:
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def plot(results: list[Throughput], path: Path) -> None:
-    """Trials per minute against pack size, one panel a case, with the plain programs as levels."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(
-        1, len(results), figsize=(5.4 * len(results), 4.2), layout="constrained", squeeze=False
-    )
-    for panel, result in zip(panels[0], results):
-        ours = [one for one in result.readings if one.program != "plain"]
-        tried = sorted((one for one in ours if one.name.startswith("(")), key=lambda one: one.pack)
-        panel.plot(
-            [one.pack for one in tried],
-            [one.trials_per_minute for one in tried],
-            "o-",
-            color="C0",
-            label="harness, everything logged",
-        )
-        chosen = ours[-1]
-        panel.plot(
-            [chosen.pack],
-            [chosen.trials_per_minute],
-            "*",
-            color="C3",
-            markersize=13,
-            label=f"as it chooses: {chosen.pack}",
-        )
-        for name, style in ((_B, "--"), (_A_DICT, "-."), (_A, ":")):
-            panel.axhline(
-                result.reading(name).trials_per_minute,
-                color="0.35",
-                linestyle=style,
-                label=f"plain PyTorch {name}",
-            )
-        _dress(panel, result, sorted({one.pack for one in ours}))
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
-
-
-def _dress(panel: Any, result: Throughput, sizes: list[int]) -> None:
-    panel.set_xscale("log", base=2)
-    panel.set_yscale("log")
-    panel.set_xticks(sizes, [str(size) for size in sizes])
-    panel.set_xlabel("trials in a pack")
-    panel.set_ylabel("trials a minute")
-    panel.set_title(result.case, fontsize=9)
-    panel.grid(True, which="major", alpha=0.3)
-    panel.legend(fontsize=7)
+    """Returns a Markdown table whose first column is text and whose others are numbers."""
+    alignment = ["---"] + ["---:"] * (len(header) - 1)
+    lines = []
+    for cells in [header, alignment, *rows]:
+        lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(lines)

@@ -1,62 +1,66 @@
-"""Trials per minute and training steps per second: plain PyTorch, this harness alone, and packs, in turns within one run."""
+"""Throughput: trials per minute and training steps per second, several ways in turn.
+
+Every way trains the same kind of trial, with everything logged unless its name says otherwise. A
+repeat goes once through all ways, so that what else the machine does falls on all of them.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 
-from harness import tracking, train
 from harness.benchmark import machine
 from harness.benchmark.cases import Case, step_flops
+from harness.benchmark.multirun import timed_multirun
 from harness.benchmark.plain import Log, PlainData, PlainTrial
-from harness.benchmark.stopwatch import Stopwatch
 from harness.store.trials import Store
-from harness.sweeps import runner, sweep
+from harness.sweeps import runner
 from harness.sweeps.choices import choose
 from harness.sweeps.inputs import pack_data
-from harness.training import devices, loop
-from harness.training.fastest import Choice, Measurement
+from harness.training import devices
+from harness.training.arrangements import Arrangement, SpeedMeasurement
+from harness.training.events import PackData
 from harness.training.schedules import plan
 
 SECONDS_PER_MINUTE = 60.0
-# A job of a benchmark's sweep trains so many seeds: the default of `seeds`, and a divisor of every pack size but 1.
+# Names of the yardsticks. (a) calls the tracker once for every value, or once for every dict.
+PLAIN_EACH_VALUE = "(a) DataLoader, hooks, log_metric"
+PLAIN_EACH_DICT = "(a) the same, log_metrics"
+PLAIN_UNTRACKED = "(b) tensors on the device, no tracking"
+# The `program` of a reading that is a yardstick.
+PLAIN = "plain"
+# Seeds of one job of a benchmark's sweep: the default of `seeds`, and a divisor of every pack size
+# but 1.
 _SEEDS_OF_JOB = 4
-# Plain training steps are timed for this long.
-_STEPS_SECONDS = 1.0
-
-# Functions whose time is told apart; those of packs run in the workers, the others in the main thread.
-_IN_WORKERS: dict[str, tuple[Any, str]] = {
-    "training steps": (loop.Stepper, "take_steps"),
-    "probes": (loop, "probe"),
-    "evaluation": (loop, "evaluate"),
-    "initial weights": (runner, "Pack"),
-    "predictions": (runner, "prediction_of"),
-    "verdicts": (runner, "add_verdicts"),
-    "store": (sweep.Store, "finish"),
-}
-_IN_MAIN: dict[str, tuple[Any, str]] = {
-    "tracking": (tracking.Tracker, "log"),
-    "opening the tracker": (tracking, "open"),
-    "everything but Hydra": (sweep, "prefetch"),
-}
+# Training alone in plain PyTorch: steps before the reading, its least time, and the steps between
+# two looks at the clock.
+_WARM_UP_STEPS = 5
+_READING_SECONDS = 1.0
+_STEPS_AT_ONCE = 10
 
 
 @dataclass
 class Reading:
-    """One way of training a case. Each list has one value a repeat.
+    """One way of training a case. The lists have one value per repeat.
 
-    `seconds` are of `trials` trials, everything counted; `step_rate` is trial-steps per second of training alone;
-    `shares` are parts of the wall time; `peak_bytes` what was added to the memory in use before.
+    Attributes:
+        name: the way in words.
+        pack: trials side by side.
+        workers: packs at a time.
+        program: the program of the packs, or `plain` for a yardstick.
+        trials: the trials that are trained in one repeat.
+        seconds: of these trials, everything counted.
+        step_rate: trial-steps per second of training alone.
+        peak_bytes: what was added to the memory in use before.
+        shares: parts of the wall time, by name.
     """
 
     name: str
@@ -71,22 +75,33 @@ class Reading:
 
     @property
     def trials_per_minute(self) -> float:
-        """Median over repeats."""
+        """The median over repeats."""
         return SECONDS_PER_MINUTE * self.trials / median(self.seconds)
 
     @property
     def steps_per_second(self) -> float:
-        """Median over repeats, of training alone."""
+        """Trial-steps per second of training alone, the median over repeats."""
         return median(self.step_rate)
 
     def share(self, part: str) -> float:
-        """Median share of the wall time that a part took; 0 where nothing of it was seen."""
-        return median([shares.get(part, 0.0) for shares in self.shares]) if self.shares else 0.0
+        """Returns the median share of the wall time that a part took; 0 for one never seen."""
+        if not self.shares:
+            return 0.0
+        return median([shares.get(part, 0.0) for shares in self.shares])
 
 
 @dataclass
 class Throughput:
-    """All readings of a case; `product_rates` are FLOP/s of one large matrix product, `batched_rate` of a pack's layers."""
+    """All readings of a case.
+
+    Attributes:
+        case: the case in words.
+        steps: the steps of one trial.
+        flops_per_step: floating-point operations of one step of one trial.
+        readings: one for each way; the last is the one that the harness chooses by itself.
+        product_rates: FLOP/s of one large matrix product, once per repeat.
+        batched_rate: FLOP/s of the products of a pack's layers.
+    """
 
     case: str
     steps: int
@@ -96,14 +111,23 @@ class Throughput:
     batched_rate: float
 
     def reading(self, name: str) -> Reading:
-        """By name; KeyError where there is none."""
-        return {one.name: one for one in self.readings}[name]
+        """Returns the reading of a way; KeyError where there is none."""
+        by_name = {reading.name: reading for reading in self.readings}
+        return by_name[name]
 
 
 def measure(
     case: Case, device: torch.device, repeats: int, folder: Path, say: Callable[[str], None]
 ) -> Throughput:
-    """Measure a case `repeats` times, all ways in turn, with everything logged to stores below `folder`."""
+    """Measures a case, all ways in turn.
+
+    Args:
+        case: what is trained.
+        device: where it is trained.
+        repeats: how often everything is measured.
+        folder: holds the stores of the results.
+        say: is told each value.
+    """
     bench = _Bench(case, device, folder)
     readings = bench.readings()
     product_rates = []
@@ -111,137 +135,129 @@ def measure(
         product_rates.append(machine.product_rate(device))
         for reading in readings:
             bench.take(reading)
+            trials_per_minute = SECONDS_PER_MINUTE * reading.trials / reading.seconds[-1]
             say(
-                f"{case.name}: {reading.name}, repeat {repeat + 1} of {repeats}: {SECONDS_PER_MINUTE * reading.trials / reading.seconds[-1]:,.0f} trials a minute, {reading.step_rate[-1]:,.0f} trial-steps/s"
+                f"{case.name}: {reading.name}, repeat {repeat + 1} of {repeats}: "
+                f"{trials_per_minute:,.0f} trials a minute, "
+                f"{reading.step_rate[-1]:,.0f} trial-steps/s"
             )
     spec = bench.trial.spec
-    batched = machine.batched_rate(
+    batched_rate = machine.batched_rate(
         device, max(case.packs), spec["budget"]["batch_size"], spec["width"]
     )
-    return Throughput(
-        case.name,
-        bench.plan.steps,
-        step_flops(bench.trial, bench.facts),
-        readings,
-        product_rates,
-        batched,
-    )
+    flops = step_flops(bench.trial, bench.facts)
+    return Throughput(case.name, bench.plan.steps, flops, readings, product_rates, batched_rate)
 
 
 class _Bench:
     """One case on one device: its data, its plan, and the ways to train it."""
 
     def __init__(self, case: Case, device: torch.device, folder: Path) -> None:
-        self.case, self.device, self.runs = case, device, folder / "runs"
+        self.case = case
+        self.device = device
+        self.runs = folder / "runs"
         self.members, self.facts = case.members(1, str(self.runs), f"device={device}")
-        self.trial, self.view = self.members[0].trial, runner.view_of(self.members[0])
+        self.trial = self.members[0].trial
+        self.view = runner.view_of(self.members[0])
         self.plan = plan(self.trial.spec, self.facts.training_samples)
+        # Every sweep trains new seeds, because a finished trial would be skipped.
         self.seeds = itertools.count()
-        self.log_one, self.log_dict = _mlflow(folder)
-        self._sweep(
-            _SEEDS_OF_JOB, 1, 1, "batched"
-        )  # the tracker's tables, and whatever else is made once
+        log_each_value, log_each_dict = _mlflow_logs(folder)
+        self.plain_logs: dict[str, Log | None] = {
+            PLAIN_EACH_VALUE: log_each_value,
+            PLAIN_EACH_DICT: log_each_dict,
+            PLAIN_UNTRACKED: None,
+        }
+        # Makes the tracker's tables, and whatever else is made once.
+        self._sweep(Reading("warm-up", 1, 1, "batched", _SEEDS_OF_JOB))
 
     def readings(self) -> list[Reading]:
-        """(a), (b), (c), (d) by name, and what the harness chooses by itself."""
-        everything = choose(self.members * max(self.case.packs), self.facts, self.runs)
-        workers = everything.workers
-        single = Reading(
-            "(c) harness, one trial at a time", 1, 1, everything.program, self.case.single_trials
-        )
+        """Returns empty readings: (a), (b), (c), (d), and what the harness chooses by itself."""
+        copies = self.members * max(self.case.packs)
+        choice = choose(copies, self.facts, self.runs)
+        program, workers = choice.program, choice.workers
+        plain = [Reading(name, 1, 1, PLAIN, 1) for name in self.plain_logs]
+        single = Reading("(c) harness, one trial at a time", 1, 1, program, self.case.single_trials)
         packs = [
-            Reading(
-                f"(d) packs of {pack}", pack, workers, everything.program, _whole(pack * workers)
-            )
+            Reading(f"(d) packs of {pack}", pack, workers, program, _whole_jobs(pack * workers))
             for pack in self.case.packs
         ]
-        chosen = Reading(
-            "harness, as it chooses",
-            everything.pack,
-            workers,
-            everything.program,
-            _whole(everything.pack * workers),
-        )
-        plain = [
-            Reading(name, 1, 1, "plain", 1)
-            for name in (
-                "(a) DataLoader, hooks, log_metric",
-                "(a) the same, log_metrics",
-                "(b) tensors on the device, no tracking",
-            )
-        ]
+        chosen_trials = _whole_jobs(choice.pack * workers)
+        chosen = Reading("harness, as it chooses", choice.pack, workers, program, chosen_trials)
         return [*plain, single, *packs, chosen]
 
     def take(self, reading: Reading) -> None:
-        """Add one value to every list of a reading."""
+        """Adds one value to every list of a reading."""
         machine.reset_peak_memory(self.device)
         before = machine.peak_memory(self.device)
-        if reading.program == "plain":
-            logged = reading.name.startswith("(a)")
-            reading.seconds.append(
-                self._plain(
-                    logged, self.log_one if reading.name.endswith("log_metric") else self.log_dict
-                )
-            )
-            reading.step_rate.append(self._plain_steps(logged))
+        if reading.program == PLAIN:
+            log = self.plain_logs[reading.name]
+            reading.seconds.append(self._plain_seconds(log))
+            reading.step_rate.append(self._plain_step_rate(log is not None))
+            reading.peak_bytes.append(machine.peak_memory(self.device) - before)
         else:
-            seconds, shares = self._sweep(
-                reading.trials, reading.pack, reading.workers, reading.program
-            )
+            seconds, shares = self._sweep(reading)
             reading.seconds.append(seconds)
             reading.shares.append(shares)
-        reading.peak_bytes.append(machine.peak_memory(self.device) - before)
-        if reading.program != "plain":
-            copies = Measurement(
-                self.trial,
-                self.facts.shape,
-                self.facts.classes,
-                self.device,
-                lambda size: pack_data([self.view.prepared] * size, 2, self.device, "auto"),
-                self.plan,
-            )
-            reading.step_rate.append(copies(Choice(reading.program, reading.pack, reading.workers)))
+            reading.peak_bytes.append(machine.peak_memory(self.device) - before)
+            reading.step_rate.append(self._step_rate(reading))
 
-    def _plain(self, logged: bool, log: Log) -> float:
-        """Seconds for one trial from nothing to its final scores."""
+    def _step_rate(self, reading: Reading) -> float:
+        """Returns trial-steps per second of training alone, by the harness."""
+        measurement = SpeedMeasurement(
+            self.trial,
+            self.facts.shape,
+            self.facts.classes,
+            self.device,
+            self._copies_data,
+            self.plan,
+        )
+        return measurement(Arrangement(reading.program, reading.pack, reading.workers))
+
+    def _copies_data(self, copies: int) -> PackData:
+        return pack_data([self.view.prepared] * copies, 2, self.device, "auto")
+
+    def _plain_seconds(self, log: Log | None) -> float:
+        """Returns the seconds of one plain trial from nothing to its final scores."""
         started = time.perf_counter()
-        with self._run(logged):
-            self._plain_trial(logged).run(log if logged else lambda metrics, step: None)
+        if log is None:
+            self._plain_trial(logged=False).run(lambda metrics, step: None)
+        else:
+            with self._mlflow_run():
+                self._plain_trial(logged=True).run(log)
         devices.wait(self.device)
         return time.perf_counter() - started
 
-    def _plain_steps(self, logged: bool) -> float:
-        """Steps per second of training alone."""
-        one = self._plain_trial(logged)
-        for _ in range(5):
-            one.step()
+    def _plain_step_rate(self, logged: bool) -> float:
+        """Returns steps per second of training alone, in plain PyTorch."""
+        plain = self._plain_trial(logged)
+        for _ in range(_WARM_UP_STEPS):
+            plain.step()
         devices.wait(self.device)
-        taken, started = 0, time.perf_counter()
-        while time.perf_counter() - started < _STEPS_SECONDS:
-            for _ in range(10):
-                one.step()
-            taken += 10
+        taken = 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < _READING_SECONDS:
+            for _ in range(_STEPS_AT_ONCE):
+                plain.step()
+            taken += _STEPS_AT_ONCE
         devices.wait(self.device)
         return taken / (time.perf_counter() - started)
 
     def _plain_trial(self, logged: bool) -> PlainTrial:
-        prepared, samples = self.view.prepared, self.trial.spec["probe"]["samples"]
-        training, validation, test = (
-            (split.images, split.labels)
-            for split in (prepared.training, prepared.validation, prepared.test)
-        )
+        prepared = self.view.prepared
+        images, labels = prepared.validation.images, prepared.validation.labels
+        probe_samples = self.trial.spec["probe"]["samples"]
         data = PlainData(
-            training, validation, test, (validation[0][:samples], validation[1][:samples])
+            training=(prepared.training.images, prepared.training.labels),
+            validation=(images, labels),
+            test=(prepared.test.images, prepared.test.labels),
+            probe=(images[:probe_samples], labels[:probe_samples]),
         )
-        return PlainTrial(
-            self.trial, data, self.plan, self.facts.shape, self.facts.classes, self.device, logged
-        )
+        return PlainTrial(self.trial, data, self.plan, self.facts.classes, self.device, logged)
 
     @contextlib.contextmanager
-    def _run(self, logged: bool) -> Iterator[None]:
-        if not logged:
-            yield
-            return
+    def _mlflow_run(self) -> Iterator[None]:
+        """Opens a run of MLflow with the parameters that a user would log."""
         import mlflow
 
         with mlflow.start_run():
@@ -255,96 +271,62 @@ class _Bench:
             )
             yield
 
-    def _sweep(
-        self, trials: int, pack: int, workers: int, program: str
-    ) -> tuple[float, dict[str, float]]:
-        """Seconds for a multirun of new seeds as a user starts it, and the shares of its parts."""
-        size = min(_SEEDS_OF_JOB, trials)
-        jobs = ",".join(
-            f"[{','.join(str(next(self.seeds)) for _ in range(size))}]"
-            for _ in range(trials // size)
-        )
+    def _sweep(self, reading: Reading) -> tuple[float, dict[str, float]]:
+        """Runs a multirun of new seeds; returns its seconds, and the shares of its parts."""
+        seeds_of_job = min(_SEEDS_OF_JOB, reading.trials)
+        jobs = []
+        for _ in range(reading.trials // seeds_of_job):
+            jobs.append([next(self.seeds) for _ in range(seeds_of_job)])
+        seeds = ",".join(str(job).replace(" ", "") for job in jobs)
         overrides = [
             *self.case.overrides,
             *self.case.extra,
             f"runs={self.runs}",
             f"device={self.device}",
-            f"seeds={jobs}",
+            f"seeds={seeds}",
+            f"hydra.launcher.pack={reading.pack}",
+            f"hydra.launcher.workers={reading.workers}",
+            f"hydra.launcher.program={reading.program}",
         ]
-        launcher = [
-            f"hydra.launcher.pack={pack}",
-            f"hydra.launcher.workers={workers}",
-            f"hydra.launcher.program={program}",
-        ]
-        seconds, shares = watched_sweep([*overrides, *launcher], self.device)
-        left = trials - sum(
-            Store(self.runs).is_done(trial.trial_id)
-            for trial in (member.trial for member in self._trained(jobs))
-        )
-        if left:
-            raise RuntimeError(f"{left} of {trials} trials of the benchmark have no result")
+        seconds, shares = timed_multirun(overrides, self.device)
+        self._check_done(list(itertools.chain.from_iterable(jobs)))
         return seconds, shares
 
-    def _trained(self, jobs: str) -> list:
-        seeds = jobs.replace("],[", ",")
-        return self.case.members(0, str(self.runs), f"seeds={seeds}", f"device={self.device}")[0]
+    def _check_done(self, seeds: list[int]) -> None:
+        """Raises RuntimeError unless the trials of all seeds have a result."""
+        store = Store(self.runs)
+        members, _ = self.case.members(
+            0, str(self.runs), f"seeds={seeds}".replace(" ", ""), f"device={self.device}"
+        )
+        missing = len(seeds) - sum(store.is_done(member.trial.trial_id) for member in members)
+        if missing:
+            raise RuntimeError(f"{missing} of {len(seeds)} trials of the benchmark have no result")
 
 
-def watched_sweep(overrides: list[str], device: torch.device) -> tuple[float, dict[str, float]]:
-    """Seconds for a multirun as a user starts it, and the shares of its parts.
-
-    Those of packs are by the clock, per worker. The tracker is opened and sent to beside the workers, on the same cores, where the
-    clock would count its waiting for them: its share is of the processor time that all workers have.
-    """
-    watch = Stopwatch(device)
-    with watch.watching(_IN_WORKERS | _IN_MAIN), command_line("--multirun", *overrides):
-        started = time.perf_counter()
-        train.main()
-        seconds = time.perf_counter() - started
-    workers = max(watch.at_once[part] for part in _IN_WORKERS)
-    shares = {part: watch.seconds[part] / workers / seconds for part in _IN_WORKERS}
-    shares["tracking"] = (
-        (watch.processor["tracking"] + watch.processor["opening the tracker"]) / workers / seconds
-    )
-    return seconds, shares | {"Hydra": 1.0 - watch.seconds["everything but Hydra"] / seconds}
-
-
-def _whole(trials: int) -> int:
-    """A number of trials that makes whole jobs."""
+def _whole_jobs(trials: int) -> int:
+    """Returns the number of trials rounded up to whole jobs."""
     return -(-trials // _SEEDS_OF_JOB) * _SEEDS_OF_JOB
 
 
-def _mlflow(folder: Path) -> tuple[Log, Log]:
-    """How a user's program logs to a store of its own: one call for every value, and one for every dict."""
+def _mlflow_logs(folder: Path) -> tuple[Log, Log]:
+    """Returns two ways in which a user's program logs to a store of its own.
+
+    One calls MLflow for every value, the other for every dict of values.
+    """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    import mlflow
+    import mlflow  # reads these variables when it is imported
 
     mlflow.set_tracking_uri(f"sqlite:///{folder / 'plain.db'}")
-    mlflow.set_experiment(
-        experiment_id=mlflow.create_experiment(
-            "plain", artifact_location=(folder / "plain").as_uri()
-        )
-    )
+    artifacts = (folder / "plain").as_uri()
+    experiment_id = mlflow.create_experiment("plain", artifact_location=artifacts)
+    mlflow.set_experiment(experiment_id=experiment_id)
 
-    def log_one(metrics: dict[str, float], step: int) -> None:
+    def log_each_value(metrics: dict[str, float], step: int) -> None:
         for name, value in metrics.items():
             mlflow.log_metric(name, value, step)
 
-    return log_one, lambda metrics, step: mlflow.log_metrics(metrics, step)
+    def log_each_dict(metrics: dict[str, float], step: int) -> None:
+        mlflow.log_metrics(metrics, step)
 
-
-@contextlib.contextmanager
-def command_line(*arguments: str) -> Iterator[None]:
-    """Hydra reads its arguments from `sys.argv`, and the harness talks on standard error."""
-    before = sys.argv
-    sys.argv = ["harness.train", *arguments]
-    try:
-        with (
-            open(os.devnull, "w") as nowhere,
-            contextlib.redirect_stderr(nowhere),
-            contextlib.redirect_stdout(nowhere),
-        ):
-            yield
-    finally:
-        sys.argv = before
+    return log_each_value, log_each_dict

@@ -20,10 +20,10 @@ from harness.sweeps.inputs import pack_data
 from harness.sweeps.progress import say
 from harness.sweeps.runner import trained_as, view_of
 from harness.training import devices
-from harness.training import fastest as choices
-from harness.training.fastest import Choice, Measurement
+from harness.training import arrangements
+from harness.training.arrangements import Arrangement, SpeedMeasurement
 from harness.training.memory import largest_pack
-from harness.training.programs import is_sequential
+from harness.training.batched import is_sequential
 from harness.training.schedules import plan
 from harness.training.workers import cores, most_workers
 
@@ -40,7 +40,7 @@ def choose(
     program: str = "auto",
     pack: int | None = None,
     workers: int | None = None,
-) -> Choice:
+) -> Arrangement:
     """How to train trials of one shape. `program`, `pack` and `workers` are fixed where the user fixed them.
 
     Measured once for a machine and a kind of trial, if the trials are long enough to be worth it.
@@ -54,12 +54,12 @@ def choose(
         // at_most,
     )
     schedule = plan(trial.spec, facts.training_samples)
-    default = Choice(
+    default = Arrangement(
         _unmeasured_program(trial, facts, program),
-        min(choices.UNMEASURED_PACK[device.type], room),
+        min(arrangements.UNMEASURED_PACK_SIZE[device.type], room),
         at_most,
     )
-    expected = choices.expected_seconds(
+    expected = arrangements.expected_seconds(
         trial, facts.shape, facts.classes, schedule.steps * len(members), device
     )
     if expected < _BRIEF_SECONDS:
@@ -71,7 +71,7 @@ def choose(
             {
                 "machine": _machine(device),
                 "asked": [program, pack, workers],
-                "kind": choices.kind(trial, facts.shape, facts.classes),
+                "kind": arrangements.speed_settings(trial, facts.shape, facts.classes),
             },
             sort_keys=True,
         )
@@ -104,7 +104,7 @@ def _measure(
     workers: int | None,
     at_most: int,
     room: int,
-) -> Choice:
+) -> Arrangement:
     trial, prepared = trained_as(members[0]), view_of(members[0]).prepared
     programs = (
         [program]
@@ -112,7 +112,7 @@ def _measure(
         else list(dict.fromkeys([_unmeasured_program(trial, facts, program), "stacked"]))
     )
     counts = [at_most] if workers is not None else list(dict.fromkeys([at_most, 1]))
-    measure = Measurement(
+    measure = SpeedMeasurement(
         trial,
         facts.shape,
         facts.classes,
@@ -126,8 +126,8 @@ def _measure(
         if pack is not None
         else [2**power for power in range(largest.bit_length())]
     )
-    chosen = choices.fastest(
-        [Choice(one, 1, count) for one in programs for count in counts], measure, sizes
+    chosen = arrangements.fastest_arrangement(
+        [Arrangement(one, 1, count) for one in programs for count in counts], measure, sizes
     )
     say(
         f"fastest here for {_in_words(trial.spec)}: {chosen.program}, packs of {chosen.pack}, {chosen.workers} at a time ({chosen.rate:,.0f} trial-steps/s)\n",
@@ -155,15 +155,15 @@ def _path(runs: Path) -> Path:
     return runs / "packs" / "choices.json"
 
 
-def _read(runs: Path) -> dict[str, Choice]:
+def _read(runs: Path) -> dict[str, Arrangement]:
     """What was measured before; nothing where the file is missing or damaged."""
     try:
-        return {key: Choice(**value) for key, value in json.loads(_path(runs).read_text()).items()}
+        return {key: Arrangement(**value) for key, value in json.loads(_path(runs).read_text()).items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
 
 
-def _keep(runs: Path, key: str, choice: Choice) -> None:
+def _keep(runs: Path, key: str, choice: Arrangement) -> None:
     known = _read(runs)
     if key not in known:
         path = _path(runs)

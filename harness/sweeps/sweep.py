@@ -34,7 +34,7 @@ from harness.sweeps.choices import choose
 from harness.sweeps.progress import Progress, say
 from harness.sweeps.runner import run_pack, trained_as, view_of
 from harness.training import devices
-from harness.training.fastest import Choice
+from harness.training.arrangements import Arrangement
 from harness.training.packs import activation_key, neighbour_key
 from harness.training.schedules import Plan, plan
 from harness.training.workers import Workers
@@ -153,7 +153,7 @@ class _PackOfJobs:
     kind: str
 
 
-def _of_one_program(group: list[Job], choice: Choice) -> list[list[Job]]:
+def _of_one_program(group: list[Job], choice: Arrangement) -> list[list[Job]]:
     """A group in the order in which its packs are cut, so that neighbours have most in common; apart where a program runs one activation only."""
     group = sorted(group, key=lambda job: neighbour_key(trained_as(job.member)))
     if choice.program != "stacked":
@@ -164,7 +164,7 @@ def _of_one_program(group: list[Job], choice: Choice) -> list[list[Job]]:
     ]
 
 
-def _even_parts(group: list[Job], choice: Choice) -> list[list[Job]]:
+def _even_parts(group: list[Job], choice: Arrangement) -> list[list[Job]]:
     """Even packs: 65 trials with room for 64 make 33 and 32; and enough of them to keep all workers busy."""
     count = -(-len(group) // choice.pack)
     count = min(len(group), -(-count // choice.workers) * choice.workers)

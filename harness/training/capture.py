@@ -1,102 +1,129 @@
-"""A step that a GPU replays: recorded once as a CUDA graph, so that the host's part of a step is one launch."""
+"""Captured steps: on a GPU a training step is recorded once as a CUDA graph and then replayed.
+
+A step of a small network is a few hundred kernels of a few microseconds. Launching them one by one
+from Python takes longer than running them, so that the GPU would wait for the host. A CUDA graph
+holds all of them and is launched as one. It holds addresses, not values: a step can be captured
+only if it reads and writes the same tensors every time, counters and learning rates included, and
+never asks the device for a number.
+
+A captured step goes through three phases: a few ordinary calls on a side stream, in which cuBLAS
+and the allocator settle and the optimizer makes its state; one recording; replays. A step that
+cannot be recorded goes on with ordinary calls, after one warning.
+"""
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 from collections.abc import Callable
 
 import torch
 
-# Calls made one by one before the recording: cuBLAS and the allocator settle, optimizers make their state.
-_WARM_UP = 3
+# Ordinary calls before the recording.
+WARM_UP_CALLS = 3
 # torch records one graph at a time in a process.
-_RECORDING = threading.Lock()
-# What torch says in its debug mode when the host waits for the device.
-_WAITED = "called a synchronizing CUDA operation"
-# One side stream for a device and a thread: cuBLAS keeps memory for every stream that it ever saw.
-_streams: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
+_recording_lock = threading.Lock()
+# The beginning of torch's warning, in its debug mode, that the host waits for the device.
+_WAIT_WARNING = "called a synchronizing CUDA operation"
+# One side stream per device and thread: cuBLAS keeps memory for every stream that it ever saw.
+_side_streams: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
 
 
 class CapturedStep:
-    """Calls `step`, which takes and returns nothing and works on fixed tensors alone.
+    """Calls `step`, on a GPU by replaying a CUDA graph of it.
 
-    On a GPU it is recorded after a few calls and replayed from then on; where it cannot be recorded (it waits for the
-    device, say) it goes on as it is, with one warning. On a CPU it is just called.
+    On a CPU every call is an ordinary one.
+
+    Args:
+        step: the step. It takes and returns nothing and works on fixed tensors alone.
+        device: the device on which it works.
+        enabled: whether it is recorded on a GPU.
     """
 
     def __init__(
         self, step: Callable[[], None], device: torch.device, enabled: bool = True
     ) -> None:
-        self.step, self.device = step, device
+        self.step = step
+        self.device = device
         self.recording = enabled and device.type == "cuda"
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self) -> None:
-        if self.graph is None and self.recording and self.calls == _WARM_UP:
+        """Makes the next call: an ordinary one, or a replay once the step is recorded."""
+        if self.graph is None and self.recording and self.calls == WARM_UP_CALLS:
             self._record()
         self.calls += 1
         if self.graph is not None:
             self.graph.replay()
         elif not self.recording:
             self.step()
-        elif self.calls < _WARM_UP:
-            self._call_aside()
+        elif self.calls < WARM_UP_CALLS:
+            self._call_on_side_stream()
         else:
-            self._call_watched()
+            self._call_and_watch_for_waits()
 
-    def _call_aside(self) -> None:
-        """On another stream, as a recording will be, so that no tensor of the graph is tied to the default stream."""
-        here, aside = torch.cuda.current_stream(self.device), _side_stream(self.device)
-        aside.wait_stream(here)
-        with torch.cuda.stream(aside):
+    def _call_on_side_stream(self) -> None:
+        """Makes an ordinary call on another stream than the current one, as a recording will.
+
+        No tensor that the graph uses is then tied to the default stream.
+        """
+        current = torch.cuda.current_stream(self.device)
+        side = _side_stream(self.device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side):
             self.step()
-        here.wait_stream(aside)
+        current.wait_stream(side)
 
-    def _call_watched(self) -> None:
-        """A step that waits for the device is not even tried: after a recording that broke off the allocator of torch 2.11 takes it to be going on for ever, and fails when its cache is emptied."""
-        before = torch.cuda.get_sync_debug_mode()
+    def _call_and_watch_for_waits(self) -> None:
+        """Makes an ordinary call and gives up recording if the host waited for the device.
+
+        Such a step must not even be tried: after a recording that broke off, the allocator of
+        torch 2.11 believes that the recording goes on, and fails when its cache is emptied.
+        """
+        mode = torch.cuda.get_sync_debug_mode()
         torch.cuda.set_sync_debug_mode("warn")
         try:
-            with warnings.catch_warnings(record=True) as said:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                self._call_aside()
+                self._call_on_side_stream()
         finally:
-            torch.cuda.set_sync_debug_mode(before)
-        if any(_WAITED in str(one.message) for one in said):
+            torch.cuda.set_sync_debug_mode(mode)
+        if any(_WAIT_WARNING in str(warning.message) for warning in caught):
             self._give_up("it waits for the device")
 
     def _record(self) -> None:
-        graph, aside = torch.cuda.CUDAGraph(), _side_stream(self.device)
+        """Records the graph; recording runs nothing, so that a failure has changed nothing."""
+        graph = torch.cuda.CUDAGraph()
+        side = _side_stream(self.device)
         try:
-            # Recording runs nothing, so a step that cannot be recorded has changed nothing. `thread_local`: another thread may allocate meanwhile.
-            # The stream is set here as well, because some versions of torch leave it set when a recording fails.
+            # The stream is set here as well, because some versions of torch leave it set when a
+            # recording fails. `thread_local`: another thread may allocate meanwhile.
             with (
-                _RECORDING,
-                torch.cuda.stream(aside),
-                torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"),
+                _recording_lock,
+                torch.cuda.stream(side),
+                torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"),
             ):
                 self.step()
-        except (
-            Exception
-        ) as error:  # whatever the step or a user's activation does that a graph cannot hold
+        except Exception as error:  # a user's activation may do anything that a graph cannot hold
             torch.cuda.synchronize(self.device)
-            self._give_up((str(error).splitlines() or [type(error).__name__])[0])
+            lines = str(error).splitlines()
+            self._give_up(lines[0] if lines else type(error).__name__)
         else:
             self.graph = graph
 
     def _give_up(self, reason: str) -> None:
         self.recording = False
-        print(
-            f"warning: the training step cannot be recorded as a CUDA graph ({reason}); it runs launch by launch",
-            file=sys.stderr,
+        warnings.warn(
+            f"the training step cannot be recorded as a CUDA graph ({reason}); "
+            "its operations are launched one by one, which is slower",
+            RuntimeWarning,
+            stacklevel=2,
         )
 
 
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     key = device, threading.get_ident()
-    if key not in _streams:
-        _streams[key] = torch.cuda.Stream(device)
-    return _streams[key]
+    if key not in _side_streams:
+        _side_streams[key] = torch.cuda.Stream(device)
+    return _side_streams[key]

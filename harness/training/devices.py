@@ -1,4 +1,4 @@
-"""Which device a trial runs on, and what has to be set there once."""
+"""Devices: the one that a trial runs on, and the switches that must be set there."""
 
 from __future__ import annotations
 
@@ -10,45 +10,66 @@ import torch
 from harness.data.gpu_memory import free_gpu_memory
 from harness.errors import RequestError
 
-_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+# Wordings of errors about memory that torch does not raise as its own type: the host's allocator,
+# the CUDA driver, and libraries such as cuBLAS that allocate by themselves.
+_OUT_OF_MEMORY_WORDS = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "_STATUS_ALLOC_FAILED",
+)
 
 
 def resolve(device: str, precision: str = "float32") -> torch.device:
-    """The device that `device=auto|cpu|cuda|cuda:N` names; auto is the first GPU where there is one.
+    """Returns the device that a request names, after checking that it is there.
+
+    Args:
+        device: `auto` (the first GPU where there is one, else the CPU), `cpu`, `cuda` or `cuda:N`.
+        precision: `float32`, `tf32` or `bfloat16`; the last two need a GPU.
 
     Raises:
-        RequestError: a device that is not there, or a precision that it does not offer.
+        RequestError: the device is not there, or does not offer the precision.
     """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        chosen = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-        )
+        resolved = torch.device(device)
     except RuntimeError:
         raise RequestError(f"device={device}: expected auto, cpu, cuda or cuda:N") from None
-    if chosen.type == "cuda":
-        there = torch.cuda.device_count()
-        if (chosen.index or 0) >= there:
+    if resolved.type == "cuda":
+        count = torch.cuda.device_count()
+        if (resolved.index or 0) >= count:
             raise RequestError(
-                f"device={device} is not there: this machine has {there} CUDA device(s); use device=auto or device=cpu"
+                f"device={device} is not there: this machine has {count} CUDA device(s); "
+                "use device=auto or device=cpu"
             )
     elif precision != "float32":
         raise RequestError(
-            f"precision={precision} needs a CUDA device, and this runs on {chosen}; use precision=float32"
+            f"precision={precision} needs a CUDA device, and this runs on {resolved}; "
+            "use precision=float32"
         )
-    return chosen
+    return resolved
 
 
 def prepare(device: torch.device, precision: str) -> None:
-    """Set the process-wide switches for numbers: no denormals on a CPU, where they cost a hundredfold, and tf32 only by choice."""
+    """Sets the process-wide switches of torch's arithmetic.
+
+    Denormal numbers are flushed to zero, because they slow a CPU down a hundredfold. On a GPU
+    products of float32 matrices use TF32 only with `precision="tf32"`.
+    """
     torch.set_flush_denormal(True)
     if device.type == "cuda":
-        torch.backends.cuda.matmul.fp32_precision = "tf32" if precision == "tf32" else "ieee"
-        torch.backends.cudnn.conv.fp32_precision = "tf32" if precision == "tf32" else "ieee"
+        products = "tf32" if precision == "tf32" else "ieee"
+        torch.backends.cuda.matmul.fp32_precision = products
+        torch.backends.cudnn.conv.fp32_precision = products
 
 
 @contextlib.contextmanager
 def exact_products(device: torch.device, precision: str) -> Iterator[None]:
-    """Within the context float32 products are float32 whatever `precision` the training uses: for what is measured."""
+    """Computes float32 products in float32 within the context, whatever training uses.
+
+    Probes and evaluations run in it, so that lower precision in training does not blur what is
+    measured. `precision` is the training's, which is set again at the end.
+    """
     prepare(device, "float32")
     try:
         yield
@@ -57,27 +78,28 @@ def exact_products(device: torch.device, precision: str) -> Iterator[None]:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a pack may hope for: free memory of a GPU, or available memory of the host."""
+    """Returns the bytes that a pack may hope for on a GPU, or in the host's memory."""
     if device.type == "cuda":
         return free_gpu_memory(device)
     with open("/proc/meminfo") as lines:
         fields = dict(line.split(":", 1) for line in lines)
-    return int(fields["MemAvailable"].split()[0]) * 1024
+    kibibytes = int(fields["MemAvailable"].split()[0])
+    return kibibytes * 1024
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory did not suffice: torch's allocators say it, and so do the driver and libraries with memory of their own."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        words in str(error) for words in _NO_MEMORY
-    )
+    """Returns whether an error says that memory did not suffice, on the host or on a GPU."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return any(words in str(error) for words in _OUT_OF_MEMORY_WORDS)
 
 
 def describe(device: torch.device) -> str:
-    """A device in words, for results."""
+    """Returns a device's name for results: the GPU's model, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done what it was given; a CPU always has."""
+    """Waits until a GPU has done what it was given; a CPU always has."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,4 +1,8 @@
-"""What a pack reports while it trains, and the samples it trains and is measured on."""
+"""Samples that a pack is trained and measured on, and the events that it reports meanwhile.
+
+`harness.training.loop.train` yields the events in the order of the steps. Tensors of an event lie
+on the pack's device and have one entry per trial, in the order of `Pack.trials`.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +18,16 @@ from harness.data.batches import Source
 
 @dataclass(frozen=True)
 class Samples:
-    """One split for a pack: `images` of every variant (samples, channels, height, width), `labels` (samples,).
+    """One split of a data set as the trials of a pack see it.
 
-    A variant is one preprocessing of one data dose; trial t of the pack sees variant `variant_of_trial[t]`. Variants of the
-    training split may differ in the number of samples: `labels` are those of the longest, the others' its first ones.
+    A variant is one preprocessing of one number of training samples; several trials may share it.
+
+    Attributes:
+        images: for every variant a tensor (samples, channels, height, width). Variants of the
+            training split may differ in the number of samples.
+        labels: (samples,), those of the variant with the most samples; a shorter variant has the
+            first of them.
+        variant_of_trial: for every trial of the pack the index of its variant.
     """
 
     images: Sequence[Tensor]
@@ -27,34 +37,38 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def count(self, trial: int) -> int:
-        """How many samples a trial has."""
+    def sample_count(self, trial: int) -> int:
+        """Returns the number of samples of one trial."""
         return len(self.images[self.variant_of_trial[trial]])
 
-    def of(self, start: int, stop: int) -> Tensor:
-        """The images of trials `start:stop`, which have equally many: (trials, samples, channels, height, width)."""
-        seen = self.variant_of_trial[start:stop]
-        if len(set(seen)) == 1:
-            return self.images[seen[0]].expand(len(seen), *(-1,) * 4)
-        return torch.stack([self.images[variant] for variant in seen])
+    def images_of(self, start: int, stop: int) -> Tensor:
+        """Returns the images of trials `start:stop`, which must have equally many.
 
-    def alike(self, start: int, stop: int) -> list[tuple[int, int]]:
-        """Trials `start:stop` cut where the number of samples changes, as (start, stop)."""
-        cuts = [
-            start,
-            *(
-                trial
-                for trial in range(start + 1, stop)
-                if self.count(trial) != self.count(trial - 1)
-            ),
-            stop,
+        Shape (trials, samples, channels, height, width). Trials that share a variant get one
+        tensor expanded over them, without a copy.
+        """
+        variants = self.variant_of_trial[start:stop]
+        if len(set(variants)) == 1:
+            return self.images[variants[0]].expand(len(variants), *(-1,) * 4)
+        return torch.stack([self.images[variant] for variant in variants])
+
+    def ranges_of_equal_count(self, start: int, stop: int) -> list[tuple[int, int]]:
+        """Cuts trials `start:stop` where the number of samples changes, as (start, stop)."""
+        changes = [
+            trial
+            for trial in range(start + 1, stop)
+            if self.sample_count(trial) != self.sample_count(trial - 1)
         ]
-        return list(pairwise(cuts))
+        return list(pairwise([start, *changes, stop]))
 
 
 @dataclass(frozen=True)
 class PackData:
-    """The training source and the splits that are looked at: `training` is the part on which training accuracy is read."""
+    """The data of one pack: the source of its batches, and the splits that are read.
+
+    `training` is the part of the training split on which training accuracy is read, `probe` the
+    fixed validation images on which layers are measured.
+    """
 
     source: Source
     training: Samples
@@ -65,14 +79,17 @@ class PackData:
 
 @dataclass(frozen=True)
 class Stepped:
-    """`step` updates are done."""
+    """Progress: `step` updates are done."""
 
     step: int
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """All tensors (trials,). `train_loss` is the mean over the batches since the last evaluation, NaN at step 0."""
+    """Losses and accuracy after `step` updates, each (trials,).
+
+    `train_loss` is the mean over the batches since the last evaluation, NaN at step 0.
+    """
 
     step: int
     train_loss: Tensor
@@ -82,7 +99,7 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Probed:
-    """One probe: for every activated layer in order its name, kind, units, fan-in and columns (trials,)."""
+    """One probe after `step` updates: every activated layer, in the order of the network."""
 
     step: int
     layers: list[ProbedLayer]
@@ -90,7 +107,16 @@ class Probed:
 
 @dataclass(frozen=True)
 class ProbedLayer:
-    """One layer of a probe; a column is (trials,). `absent` says why columns are missing or NaN for this kind of layer."""
+    """One layer of a probe.
+
+    Attributes:
+        name: the layer's module name.
+        kind: `linear` or `conv2d`.
+        units: the number of units; of a convolution, of its channels.
+        fan_in: the number of weights of one unit.
+        columns: what was measured, by column name; each (trials,), NaN where it has no number.
+        absent: the reason why columns of such a layer are NaN, or an empty string.
+    """
 
     name: str
     kind: str
@@ -102,7 +128,13 @@ class ProbedLayer:
 
 @dataclass(frozen=True)
 class Finished:
-    """The end: tensors (trials,); `diverged_step` is the first step with a loss that is no number, or -1."""
+    """The end of a pack after `step` updates.
+
+    Attributes:
+        step: the updates that were made; fewer than planned when every trial diverged.
+        diverged_step: (trials,), the first step whose loss was not finite, or -1.
+        scores: final losses and accuracies by name, each (trials,).
+    """
 
     step: int
     diverged_step: Tensor

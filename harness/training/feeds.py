@@ -1,4 +1,8 @@
-"""The batches of a pack's steps, laid where the step expects them."""
+"""Feeds: the batches of a pack's steps, put where the step expects them.
+
+The order in which a trial sees its samples is a pure function of its seed, the epoch and the
+number of samples (`harness.data.batches.permutation`), so that it is the same in every pack.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +19,59 @@ from harness.training.schedules import Plan
 
 
 class Feed(Protocol):
-    """Hands out one batch a step: `prepare` on the host before each step, `take` as part of the step itself."""
+    """Hands out one batch per step.
+
+    The two methods are apart because only the second is part of the step that a GPU replays.
+    """
 
     def prepare(self, done: int) -> None:
-        """Make ready for the step after `done` steps."""
+        """Gets ready, on the host, for the step that follows `done` steps."""
 
     def take(self) -> tuple[Tensor, Tensor]:
-        """Images (trials, batch, channels, height, width) and labels (trials, batch)."""
+        """Returns the images and labels of the next step.
+
+        Images are (trials, batch, channels, height, width), labels (trials, batch).
+        """
 
 
 def feed(source: Source, seeds: Sequence[int], plan: Plan) -> Feed:
-    """The feed for a source: resident images are gathered inside the step, streamed ones arrive from the host."""
+    """Returns the feed that fits a source.
+
+    Resident images are gathered on the device within the step; streamed ones come from the host.
+
+    Args:
+        source: the training images of a pack.
+        seeds: the seed of every trial.
+        plan: the pack's plan, which gives the batch size.
+    """
     orders = Orders(seeds, source.samples, plan, source.index_device)
-    return (
-        ResidentFeed(source, orders)
-        if isinstance(source, Resident)
-        else StreamedFeed(source, orders)
-    )
+    if isinstance(source, Resident):
+        return ResidentFeed(source, orders)
+    return StreamedFeed(source, orders)
 
 
 @dataclass(frozen=True)
 class _Dose:
-    """The trials of a pack with one number of samples: their places, their distinct seeds, and each trial's row among these."""
+    """The trials of a pack that have one number of samples.
+
+    Attributes:
+        samples: that number.
+        trials: (trials of the dose,), their positions in the pack.
+        seeds: (distinct seeds,), the seeds that occur among them, ascending.
+        seed_of_trial: (trials of the dose,), each trial's index into `seeds`.
+    """
 
     samples: int
     trials: Tensor
     seeds: Tensor
-    row: Tensor
+    seed_of_trial: Tensor
 
 
 class Orders:
-    """Which samples each trial takes in its next batch: its own way through its epoch, with nothing that comes from the host.
+    """Indices of the samples in each trial's next batch, kept on one device.
 
-    Trials may have different numbers of samples, and then begin their epochs at different steps.
+    Trials may have different numbers of samples; they then begin their epochs at different steps.
+    Taking a batch needs nothing from the host.
     """
 
     def __init__(
@@ -55,6 +79,7 @@ class Orders:
     ) -> None:
         self.plan = plan
         self.doses = [_dose(count, seeds, samples, device) for count in sorted(set(samples))]
+        # The current epoch of every trial: (steps of the longest epoch, trials, batch).
         self.order = torch.zeros(
             plan.steps_per_epoch(max(samples)),
             len(seeds),
@@ -62,76 +87,87 @@ class Orders:
             dtype=torch.int64,
             device=device,
         )
-        # Where each trial's next batch stands among the rows of `order`.
+        # For every trial the row of its next batch in `order` flattened over steps and trials.
         self.position = torch.arange(len(seeds), device=device)
 
     def prepare(self, done: int) -> None:
-        """Shuffle for the trials that begin an epoch after `done` steps."""
+        """Shuffles for the trials that begin an epoch after `done` steps."""
         for dose in self.doses:
-            steps = self.plan.steps_per_epoch(dose.samples)
-            epoch, step = divmod(done, steps)
+            epoch, step = divmod(done, self.plan.steps_per_epoch(dose.samples))
             if step == 0:
-                order = permutation(dose.seeds, epoch, dose.samples)[
-                    :, : steps * self.plan.batch_size
-                ]
-                self.order[:steps].index_copy_(
-                    1,
-                    dose.trials,
-                    order.unflatten(1, (steps, self.plan.batch_size)).transpose(0, 1)[:, dose.row],
-                )
-                self.position.index_copy_(0, dose.trials, dose.trials)
+                self._begin_epoch(dose, epoch)
 
     def take(self) -> Tensor:
-        """The samples (trials, batch) of the next step."""
+        """Returns the samples of the next step, int64 (trials, batch), and moves on."""
         indices = self.order.flatten(0, 1).index_select(0, self.position)
         self.position.add_(self.order.shape[1])
         return indices
 
+    def _begin_epoch(self, dose: _Dose, epoch: int) -> None:
+        steps = self.plan.steps_per_epoch(dose.samples)
+        order = permutation(dose.seeds, epoch, dose.samples)
+        whole_batches = order[:, : steps * self.plan.batch_size]
+        by_step = whole_batches.unflatten(1, (steps, self.plan.batch_size)).transpose(0, 1)
+        self.order[:steps].index_copy_(1, dose.trials, by_step[:, dose.seed_of_trial])
+        self.position.index_copy_(0, dose.trials, dose.trials)
+
 
 def _dose(count: int, seeds: Sequence[int], samples: Sequence[int], device: torch.device) -> _Dose:
-    trials = [trial for trial, own in enumerate(samples) if own == count]
+    trials = [trial for trial, own_count in enumerate(samples) if own_count == count]
     distinct = sorted({seeds[trial] for trial in trials})
+    seed_of_trial = [distinct.index(seeds[trial]) for trial in trials]
     return _Dose(
         count,
-        *(
-            torch.tensor(values, device=device)
-            for values in (trials, distinct, [distinct.index(seeds[trial]) for trial in trials])
-        ),
+        torch.tensor(trials, device=device),
+        torch.tensor(distinct, device=device),
+        torch.tensor(seed_of_trial, device=device),
     )
 
 
 class ResidentFeed:
-    """The images lie on the device, and so do the orders: the step counts its own way through them."""
+    """Feed of images that lie on the device, where the step gathers each batch by itself."""
 
     def __init__(self, source: Resident, orders: Orders) -> None:
-        self.source, self.orders = source, orders
-        self.prepare = orders.prepare
+        self.source = source
+        self.orders = orders
+
+    def prepare(self, done: int) -> None:
+        """Shuffles for the trials that begin an epoch after `done` steps."""
+        self.orders.prepare(done)
 
     def take(self) -> tuple[Tensor, Tensor]:
+        """Returns images (trials, batch, channels, height, width), labels (trials, batch)."""
         return self.source.gather(self.orders.take())
 
 
 class StreamedFeed:
-    """Batches are read ahead on the host and copied to one place on the device."""
+    """Feed of images in host memory: batches are read ahead and copied to one fixed place.
+
+    The place stays the same for all steps, because a replayed step reads from where it was
+    recorded.
+    """
 
     def __init__(self, source: Source, orders: Orders) -> None:
-        self.batches = source.batches(_taken(orders))
+        self.batches = source.batches(_indices_of_steps(orders))
         self.images: Tensor | None = None
         self.labels: Tensor | None = None
 
     def prepare(self, done: int) -> None:
+        """Copies the next batch to its place on the device; steps are taken in order."""
         images, labels = next(self.batches)
         if self.images is None:
-            self.images, self.labels = torch.empty_like(images), torch.empty_like(labels)
+            self.images = torch.empty_like(images)
+            self.labels = torch.empty_like(labels)
         self.images.copy_(images)
         self.labels.copy_(labels)
 
     def take(self) -> tuple[Tensor, Tensor]:
+        """Returns images (trials, batch, channels, height, width), labels (trials, batch)."""
         return self.images, self.labels
 
 
-def _taken(orders: Orders) -> Iterator[Tensor]:
-    """Each step's samples (trials, batch), step after step."""
+def _indices_of_steps(orders: Orders) -> Iterator[Tensor]:
+    """Yields the samples of each step, (trials, batch), without end."""
     for done in itertools.count():
         orders.prepare(done)
         yield orders.take()

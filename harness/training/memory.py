@@ -1,40 +1,56 @@
-"""How many trials of one shape fit side by side: a model of a pack's memory, from the layer sizes alone."""
+"""Memory: how many trials of one shape fit side by side, from the sizes of the layers alone.
+
+A test holds the model to what packs take: it may count up to twice too much, and hardly ever too
+little.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.networks.layout import layer_sizes
+from harness.training.optimizers import optimizers
 
-# Numbers kept for every parameter: the parameter, its gradient, a copy for the update ratio, and the optimizer's moments.
-_COPIES = {"sgd": 3, "momentum": 4, "adam": 6, "adamw": 6}
-# Tensors of one layer's shape that a training step keeps or passes through.
-_TAPS = 3
-_TAPS_OF_NORMALIZATION = 3
-_TAPS_OF_DROPOUT = 3
-# Tensors of the weights' shape that weight standardization keeps, instead of any of a layer's.
-_COPIES_OF_STANDARDIZED = 3
+# Tensors of a layer's output shape that a training step keeps or passes through.
+_LAYER_TENSORS = 3
+_NORMALIZATION_TENSORS = 3
+_DROPOUT_TENSORS = 3
+# Tensors of the weights' shape that weight standardization keeps; it keeps none of a layer's
+# output shape.
+_STANDARDIZED_COPIES = 3
 _SHARE_OF_FREE_MEMORY = 0.5
-_NUMBER = 4
+_FLOAT_BYTES = 4
 
 
-def bytes_per_trial(spec: dict, shape: tuple[int, int, int], classes: int) -> int:
-    """Bytes that one more trial adds to a pack: state, and one step's activations and batch."""
+def bytes_per_trial(spec: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
+    """Returns the bytes that one more trial adds to a pack.
+
+    They hold the parameters with the optimizer's state, and one step's batch and activations.
+
+    Args:
+        spec: the trial's specification.
+        shape: channels, height and width of the images.
+        classes: the number of classes.
+    """
     sizes = layer_sizes(spec, shape, classes)
-    parameters = sum((size.fan_in + 1) * size.units for size in sizes)
     normalization = spec["normalization"]["name"]
-    copies = _COPIES[spec["optimizer"]["name"]] + _COPIES_OF_STANDARDIZED * (
-        normalization == "weight_standardization"
-    )
-    taps = (
-        _TAPS
-        + _TAPS_OF_NORMALIZATION * (normalization not in ("none", "weight_standardization"))
-        + _TAPS_OF_DROPOUT * (spec["dropout"]["name"] != "none")
-    )
-    activations = sum(size.units * size.height * size.width for size in sizes) * taps
-    inputs = shape[0] * shape[1] * shape[2]
-    batch = spec["budget"]["batch_size"] * (activations + inputs)
-    return _NUMBER * (parameters * copies + batch)
+    parameters = sum((size.fan_in + 1) * size.units for size in sizes)
+    copies = optimizers[spec["optimizer"]["name"]].copies
+    tensors = _LAYER_TENSORS
+    if normalization == "weight_standardization":
+        copies += _STANDARDIZED_COPIES
+    elif normalization != "none":
+        tensors += _NORMALIZATION_TENSORS
+    if spec["dropout"]["name"] != "none":
+        tensors += _DROPOUT_TENSORS
+    outputs = sum(size.units * size.height * size.width for size in sizes)
+    channels, height, width = shape
+    numbers_per_sample = outputs * tensors + channels * height * width
+    numbers = parameters * copies + spec["budget"]["batch_size"] * numbers_per_sample
+    return _FLOAT_BYTES * numbers
 
 
-def largest_pack(spec: dict, shape: tuple[int, int, int], classes: int, free: int) -> int:
-    """Trials that fit into half of `free` bytes, at least one."""
-    return max(1, int(free * _SHARE_OF_FREE_MEMORY) // bytes_per_trial(spec, shape, classes))
+def largest_pack(spec: dict[str, Any], shape: tuple[int, int, int], classes: int, free: int) -> int:
+    """Returns the number of trials that fit into half of `free` bytes, at least one."""
+    usable = int(free * _SHARE_OF_FREE_MEMORY)
+    return max(1, usable // bytes_per_trial(spec, shape, classes))

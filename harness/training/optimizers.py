@@ -1,6 +1,7 @@
-"""torch's own fused optimizers on a pack's parameters, with a schedule and options for every trial.
+"""Optimizers: torch's own fused ones, with options and a schedule for every trial of a pack.
 
-All are elementwise, so that a parameter of a run of trials with equal settings is one tensor to them.
+An optimizer is one registered `OptimizerSpec`; its options are those of `conf/optimizer`. All are
+elementwise, so that one parameter of a run of trials with equal settings is one tensor to them.
 """
 
 from __future__ import annotations
@@ -15,35 +16,62 @@ from torch import Tensor
 
 from harness.configuration.trial import Trial
 from harness.registry import Registry
-from harness.training.packs import Pack, update_settings
+from harness.training.packs import Pack, update_key
 from harness.training.schedules import multiplier
 
 optimizers: Registry = Registry("optimizer")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """An optimizer of torch's: from its parameter groups, and a trial's options of it in torch's words."""
+class OptimizerSpec:
+    """One of torch's optimizers.
+
+    Attributes:
+        build: makes the optimizer from its parameter groups.
+        options: translates a trial's options into those of torch, without learning rate and
+            weight decay, which all optimizers share.
+        copies: tensors of the parameters' shape that training keeps at most, the parameters
+            among them: `harness.training.memory` counts with them.
+        counts_steps: whether the optimizer counts its steps. The count must be a tensor on a GPU,
+            where the whole step is replayed (`capturable`).
+    """
 
     build: Callable[..., torch.optim.Optimizer]
     options: Callable[[dict[str, Any]], dict[str, Any]]
-    # On a GPU the whole step may be replayed as a graph, which these counters must be told.
-    counts: bool = False
+    copies: int
+    counts_steps: bool = False
+
+
+def _no_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return {}
+
+
+def _momentum_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"momentum": spec["momentum"]}
 
 
 def _adam_options(spec: dict[str, Any]) -> dict[str, Any]:
     return {"betas": (spec["beta1"], spec["beta2"]), "eps": spec["epsilon"]}
 
 
-optimizers.register("sgd")(Kind(torch.optim.SGD, lambda spec: {}))
-optimizers.register("momentum")(Kind(torch.optim.SGD, lambda spec: {"momentum": spec["momentum"]}))
-optimizers.register("adam")(Kind(torch.optim.Adam, _adam_options, counts=True))
-optimizers.register("adamw")(Kind(torch.optim.AdamW, _adam_options, counts=True))
+# Copies: the parameter, its gradient, the parameter before an update that is probed, and what the
+# optimizer keeps and passes through.
+optimizers.register("sgd")(OptimizerSpec(torch.optim.SGD, _no_options, copies=3))
+optimizers.register("momentum")(OptimizerSpec(torch.optim.SGD, _momentum_options, copies=4))
+optimizers.register("adam")(
+    OptimizerSpec(torch.optim.Adam, _adam_options, copies=6, counts_steps=True)
+)
+optimizers.register("adamw")(
+    OptimizerSpec(torch.optim.AdamW, _adam_options, copies=6, counts_steps=True)
+)
 
 
 @dataclass(frozen=True)
-class _Run:
-    """Neighbouring trials `start:stop` of a pack that are updated alike, by the settings of `trial`."""
+class UpdatedRun:
+    """Neighbouring trials `start:stop` of a pack with equal settings of optimizer and schedule.
+
+    `trial` is the first of them.
+    """
 
     start: int
     stop: int
@@ -51,67 +79,84 @@ class _Run:
 
 
 class PackOptimizer:
-    """Updates a pack's parameters; a run of neighbouring trials with equal settings is one parameter group.
+    """Updates the parameters of a pack.
 
-    Learning rates are a tensor on the device, so that a schedule can change them inside a replayed step.
+    Each run of neighbouring trials with equal settings is one parameter group. Learning rates are
+    a tensor on the device, so that a schedule can change them within a replayed step.
+
+    Attributes:
+        runs: the runs, in the pack's order.
+        rates: (runs,), the learning rates of the last update.
     """
 
     def __init__(self, pack: Pack) -> None:
-        kind: Kind = optimizers[pack.trials[0].spec["optimizer"]["name"]]
-        self.pack, self.runs = pack, _runs(pack)
+        self.pack = pack
+        self.runs = _updated_runs(pack)
         on_gpu = pack.device.type == "cuda"
         # Fused kernels take a rate from a GPU as float32 and from the host as float64.
-        dtype = torch.float32 if on_gpu else torch.float64
-        specs = [run.trial.spec["optimizer"] for run in self.runs]
         self.base_rates = torch.tensor(
-            [spec["learning_rate"] for spec in specs], dtype=dtype, device=pack.device
+            [run.trial.spec["optimizer"]["learning_rate"] for run in self.runs],
+            dtype=torch.float32 if on_gpu else torch.float64,
+            device=pack.device,
         )
         self.rates = self.base_rates.clone()
-        stored = [
-            span.stored(tensor.detach())
-            for span, tensor in zip(pack.spans.values(), pack.state.values())
-        ]
-        groups = [
-            {
-                "params": [tensor[run.start : run.stop] for tensor in stored],
-                "lr": rate,
-                "weight_decay": spec["weight_decay"],
-                **kind.options(spec),
-            }
-            for run, spec, rate in zip(self.runs, specs, self.rates)
-        ]
-        self.optimizer = kind.build(
-            groups, fused=True, **({"capturable": on_gpu} if kind.counts else {})
-        )
+        spec: OptimizerSpec = optimizers[pack.trials[0].spec["optimizer"]["name"]]
+        counter = {"capturable": on_gpu} if spec.counts_steps else {}
+        self.optimizer = spec.build(self._parameter_groups(spec), fused=True, **counter)
 
     def multipliers(self, steps: int) -> Tensor:
-        """What the learning rates are multiplied by in each of `steps` updates, (steps, runs), by each run's schedule."""
-        columns = {
-            str(spec): [multiplier(spec, step, steps) for step in range(1, steps + 1)]
-            for spec in (run.trial.spec["schedule"] for run in self.runs)
-        }
-        chosen = [columns[str(run.trial.spec["schedule"])] for run in self.runs]
-        return (
-            torch.tensor(chosen, dtype=self.rates.dtype, device=self.rates.device).t().contiguous()
-        )
+        """Returns the factors on the learning rates in each of `steps` updates, (steps, runs)."""
+        factors_of_schedule: dict[str, list[float]] = {}
+        factors = []
+        for run in self.runs:
+            schedule = run.trial.spec["schedule"]
+            key = str(schedule)
+            if key not in factors_of_schedule:
+                factors_of_schedule[key] = [
+                    multiplier(schedule, step, steps) for step in range(1, steps + 1)
+                ]
+            factors.append(factors_of_schedule[key])
+        by_run = torch.tensor(factors, dtype=self.rates.dtype, device=self.rates.device)
+        return by_run.t().contiguous()
 
     def step(self, gradients: Sequence[Tensor], multipliers: Tensor) -> None:
-        """Update the parameters from the gradients of `pack.state`'s tensors; a run's learning rate is its own times its entry of `multipliers`."""
+        """Updates the parameters once.
+
+        Args:
+            gradients: those of the tensors of `pack.state`, in order.
+            multipliers: (runs,), the factors on the learning rates.
+        """
         torch.mul(self.base_rates, multipliers, out=self.rates)
-        stored = self.pack.stored_gradients(gradients)
-        for run, group in zip(self.runs, self.optimizer.param_groups):
-            for parameter, gradient in zip(group["params"], stored):
+        gradients = self.pack.gradients_in_memory_order(gradients)
+        for run, group in zip(self.runs, self.optimizer.param_groups, strict=True):
+            for parameter, gradient in zip(group["params"], gradients, strict=True):
                 parameter.grad = gradient[run.start : run.stop]
         self.optimizer.step()
-        self.optimizer.zero_grad(
-            set_to_none=True
-        )  # or the next step would hold two sets of gradients
+        # Otherwise the next step would hold two sets of gradients.
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _parameter_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
+        tensors = [
+            span.in_memory_order(tensor.detach())
+            for span, tensor in zip(self.pack.spans.values(), self.pack.state.values(), strict=True)
+        ]
+        groups = []
+        for run, rate in zip(self.runs, self.rates, strict=True):
+            options = run.trial.spec["optimizer"]
+            group = {
+                "params": [tensor[run.start : run.stop] for tensor in tensors],
+                "lr": rate,
+                "weight_decay": options["weight_decay"],
+            }
+            groups.append(group | spec.options(options))
+        return groups
 
 
-def _runs(pack: Pack) -> list[_Run]:
-    runs, start = [], 0
-    for _, members in groupby(pack.trials, key=update_settings):
-        alike = list(members)
-        runs.append(_Run(start, start + len(alike), alike[0]))
-        start += len(alike)
+def _updated_runs(pack: Pack) -> list[UpdatedRun]:
+    runs = []
+    start = 0
+    for _, members in groupby(pack.trials, key=update_key):
+        trials = list(members)
+        runs.append(UpdatedRun(start, start + len(trials), trials[0]))
+        start += len(trials)
     return runs

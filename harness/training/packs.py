@@ -1,4 +1,13 @@
-"""A pack: trials trained side by side, with all their parameters in one vector."""
+"""Packs: trials trained side by side, with all their parameters in one vector.
+
+The trials of a pack have networks of one shape. They may differ in seed, activation, initializer,
+dropout rate, preprocessing, number of training samples, repair, and the options of optimizer and
+schedule. Trials that run as one operation stand next to each other, so a pack has an order of its
+own: `Pack.order` leads back to the order in which trials were given.
+
+A trial in a pack is the trial alone: its weights are drawn from its own seed, and the key of its
+dropout noise is set from it, whatever stands beside it.
+"""
 
 from __future__ import annotations
 
@@ -7,39 +16,70 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.configuration.trial import Trial
 from harness.errors import RequestError
 from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
-from harness.training.programs import Batched, Group, Program, Stacked, State, is_sequential
+from harness.training.batched import Batched, Group, is_sequential
+from harness.training.programs import Program, State
+from harness.training.stacked import Stacked
 
-_ALIGNMENT = 16  # floats; keeps every parameter on a cache line
+# Every parameter begins at a multiple of this many floats: 64 bytes, a cache line.
+_ALIGNMENT = 16
+# Last names of dropout's buffers.
+_DROPOUT_BUFFERS = ("key", "step", "rate")
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where one parameter of all trials lies in `Pack.parameters`; `dims` is one trial's shape.
+    """The place of one parameter of all trials in `Pack.parameters`.
 
-    A dense layer's weights lie input by input (`transposed`): the products of a step then leave their gradients in the same
-    order, and no update has to move them first.
+    A dense layer's weights lie input by input (`transposed`). The matrix products of a step leave
+    their gradients in that order, so that no gradient has to be moved before an update.
+
+    Attributes:
+        start: index of its first number.
+        stop: index after its last number.
+        shape: the parameter's shape in one trial.
+        transposed: whether the two dimensions of `shape` are exchanged in memory.
     """
 
     start: int
     stop: int
-    dims: torch.Size
+    shape: torch.Size
     transposed: bool
 
-    def stored(self, tensor: Tensor) -> Tensor:
-        """A (trials, *dims) tensor as it lies in memory."""
+    def in_memory_order(self, tensor: Tensor) -> Tensor:
+        """Returns a view of a (trials, *shape) tensor with dimensions in the order of memory."""
         return tensor.transpose(1, 2) if self.transposed else tensor
 
 
 class Pack:
-    """The state of `trials` networks of one shape.
+    """The state of several networks of one shape.
 
-    `parameters` is one vector; the tensors of `state`, (trials, ...) by parameter name, are views into it.
+    Attributes:
+        trials: the trials in the pack's order.
+        order: for each of `trials` its index among the trials that were given.
+        device: where everything lies.
+        groups: runs of trials that share an activation.
+        parameters: one vector with the parameters of all trials.
+        spans: the place of each parameter in that vector, by name.
+        state: (trials, ...) by parameter name, views into `parameters`.
+        buffers: (trials, ...) by buffer name.
+        step: (trials,), the number of the update being made, from 1; keys the dropout noise.
+        program: runs the forward pass.
+
+    Args:
+        trials: have networks of one shape.
+        shape: channels, height and width of the images.
+        classes: the number of classes.
+        device: where the pack lies.
+        program: `batched`, `stacked`, or `auto` for the first of them that can run the networks.
+
+    Raises:
+        RequestError: the program cannot run these networks.
     """
 
     def __init__(
@@ -50,7 +90,6 @@ class Pack:
         device: torch.device,
         program: str = "auto",
     ) -> None:
-        # Position of each trial of the pack among those given: what runs as one operation stands together.
         self.order = sorted(range(len(trials)), key=lambda index: neighbour_key(trials[index]))
         self.trials = [trials[index] for index in self.order]
         self.device = device
@@ -60,70 +99,89 @@ class Pack:
         self.spans, size = _spans(template, count)
         self.parameters = torch.zeros(size, device=device)
         self.state: State = {
-            name: self.of(self.parameters, name).detach().requires_grad_() for name in self.spans
+            name: self.parameter_in(self.parameters, name).detach().requires_grad_()
+            for name in self.spans
         }
         self.buffers: State = {
             name: buffer.detach().to(device).expand(count, *buffer.shape).clone()
             for name, buffer in template.named_buffers()
         }
-        # The number of the update being made, from 1; dropout's noise is keyed by it.
         self.step = torch.zeros(count, dtype=torch.int64, device=device)
-        for index, trial in enumerate(self.trials):
-            everything = self.state | self.buffers
-            initialize(
-                template,
-                trial.spec["initializer"],
-                trial.seed,
-                {name: tensor.detach()[index] for name, tensor in everything.items()},
-            )
-            self._set_rates(index, trial)
-        self.buffers |= {name: self.step for name in self.buffers if name.endswith("dropout.step")}
-        self.program = self._choose(program)
+        self._initialize(template)
+        for name in self.buffers:
+            if name.endswith("dropout.step"):
+                self.buffers[name] = self.step
+        self.program = self._build_program(program)
 
-    def of(self, vector: Tensor, name: str) -> Tensor:
-        """One parameter's (trials, ...) in `parameters` or a copy of it."""
+    def parameter_in(self, vector: Tensor, name: str) -> Tensor:
+        """Returns a view of one parameter, (trials, ...), in `parameters` or a copy of it."""
         span = self.spans[name]
+        numbers = vector[span.start : span.stop]
         if span.transposed:
-            units, inputs = span.dims
-            return (
-                vector[span.start : span.stop].view(len(self.trials), inputs, units).transpose(1, 2)
-            )
-        return vector[span.start : span.stop].view(len(self.trials), *span.dims)
+            units, inputs = span.shape
+            return numbers.view(len(self.trials), inputs, units).transpose(1, 2)
+        return numbers.view(len(self.trials), *span.shape)
 
-    def stored_gradients(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients of `state`'s tensors, in order, each laid out in memory as its parameter is."""
+    def gradients_in_memory_order(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Returns gradients laid out in memory as their parameters are.
+
+        Args:
+            gradients: those of the tensors of `state`, in order, each (trials, ...).
+        """
         return [
-            span.stored(gradient).contiguous()
-            for span, gradient in zip(self.spans.values(), gradients)
+            span.in_memory_order(gradient).contiguous()
+            for span, gradient in zip(self.spans.values(), gradients, strict=True)
         ]
 
     def part(self, start: int, stop: int) -> tuple[Program, State, State]:
-        """Program, parameters and buffers of trials `start:stop`, views without gradients."""
-        parameters = {name: tensor.detach()[start:stop] for name, tensor in self.state.items()}
-        return (
-            self.program.part(start, stop),
-            parameters,
-            {name: tensor[start:stop] for name, tensor in self.buffers.items()},
-        )
+        """Returns program, parameters and buffers of trials `start:stop`.
 
-    def parts(self, size: int) -> list[tuple[int, int]]:
-        """The pack cut into runs of at most `size` trials of one activation, as (start, stop)."""
-        return [
-            (start, min(start + size, group.stop))
-            for group in self.groups
-            for start in range(group.start, group.stop, size)
-        ]
+        The tensors are views without gradients.
+        """
+        parameters = {name: tensor.detach()[start:stop] for name, tensor in self.state.items()}
+        buffers = {name: tensor[start:stop] for name, tensor in self.buffers.items()}
+        return self.program.part(start, stop), parameters, buffers
+
+    def ranges(self, size: int) -> list[tuple[int, int]]:
+        """Cuts the pack into ranges of at most `size` trials of one activation.
+
+        Returns them as (start, stop).
+        """
+        ranges = []
+        for group in self.groups:
+            for start in range(group.start, group.stop, size):
+                ranges.append((start, min(start + size, group.stop)))
+        return ranges
 
     def parameter_count(self) -> int:
-        """Trainable numbers of one trial."""
+        """Returns the trainable numbers of one trial."""
         return sum(parameter.numel() for parameter in self.groups[0].network.parameters())
 
-    def _set_rates(self, index: int, trial: Trial) -> None:
-        for name, buffer in self.buffers.items():
-            if name.endswith("dropout.rate"):
-                buffer[index] = trial.spec["dropout"]["rate"]
+    def activations_per_sample(self, images: Tensor) -> int:
+        """Returns the most numbers that one layer puts out for one sample.
 
-    def _choose(self, program: str) -> Program:
+        A convolution is counted at the size of the images, even behind a pooling.
+
+        Args:
+            images: (samples, channels, height, width).
+        """
+        weights = [parameter for parameter in self.state.values() if parameter.dim() > 1]
+        units = max(weight.shape[1] for weight in weights)
+        convolutional = self.trials[0].spec["architecture"]["name"] == "cnn"
+        positions = images[0, 0].numel() if convolutional else 1
+        return units * positions
+
+    def _initialize(self, template: nn.Module) -> None:
+        """Draws the weights of every trial from its own seed, and sets its dropout."""
+        tensors = self.state | self.buffers
+        for index, trial in enumerate(self.trials):
+            own = {name: tensor.detach()[index] for name, tensor in tensors.items()}
+            initialize(template, trial.spec["initializer"], trial.seed, own)
+            for name, buffer in self.buffers.items():
+                if name.endswith("dropout.rate"):
+                    buffer[index] = trial.spec["dropout"]["rate"]
+
+    def _build_program(self, program: str) -> Program:
         sequential = is_sequential(self.groups[0].network)
         if program == "batched" and not sequential:
             raise RequestError(
@@ -131,43 +189,51 @@ class Pack:
             )
         if program == "stacked" and len(self.groups) > 1:
             raise RequestError("program=stacked: all trials of a pack need the same activation")
-        return (
-            Batched(self.groups)
-            if sequential and program != "stacked"
-            else Stacked(self.groups[0].network)
-        )
+        if sequential and program != "stacked":
+            return Batched(self.groups)
+        return Stacked(self.groups[0].network)
 
 
 def activation_key(trial: Trial) -> str:
-    """Equal for trials with one activation."""
+    """Returns a key that is equal for trials with one activation."""
     return str(sorted(trial.spec["activation"].items()))
 
 
-def update_settings(trial: Trial) -> tuple[str, str]:
-    """The optimizer's options and the schedule: trials that share them are updated as one."""
-    return str(sorted(trial.spec["optimizer"].items())), str(sorted(trial.spec["schedule"].items()))
+def update_key(trial: Trial) -> tuple[str, str]:
+    """Returns a key that is equal for trials that an optimizer can update as one.
+
+    They share the optimizer's options and the learning-rate schedule.
+    """
+    optimizer = str(sorted(trial.spec["optimizer"].items()))
+    schedule = str(sorted(trial.spec["schedule"].items()))
+    return optimizer, schedule
 
 
 def neighbour_key(trial: Trial) -> tuple[str | int, ...]:
-    """Sorts trials so that those with one activation, within them those that are updated alike, and then those with one data dose stand together."""
-    return (
-        activation_key(trial),
-        *update_settings(trial),
-        trial.spec["dataset"].get("training_samples", 0),
-    )
+    """Returns the key by which the trials of a pack are sorted.
+
+    Activation first, then optimizer and schedule settings, then the number of training samples:
+    trials that can run as one operation stand together.
+    """
+    training_samples = trial.spec["dataset"].get("training_samples", 0)
+    return activation_key(trial), *update_key(trial), training_samples
 
 
 def _groups(trials: list[Trial], shape: tuple[int, int, int], classes: int) -> list[Group]:
-    groups, start = [], 0
+    groups = []
+    start = 0
     for _, members in groupby(trials, key=activation_key):
-        size = len(list(members))
-        groups.append(Group(start, start + size, _template(trials[start], shape, classes)))
-        start += size
+        stop = start + len(list(members))
+        groups.append(Group(start, stop, _template(trials[start], shape, classes)))
+        start = stop
     return groups
 
 
-def _template(trial: Trial, shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
-    # On the meta device nothing is drawn: no time lost, no global random state touched.
+def _template(trial: Trial, shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """Builds a trial's network without drawing weights.
+
+    On the meta device torch draws nothing: no time is lost, no global random state is touched.
+    """
     with torch.device("meta"):
         network = build_network(trial.spec, shape, classes)
     network = network.to_empty(device="cpu")
@@ -175,21 +241,23 @@ def _template(trial: Trial, shape: tuple[int, int, int], classes: int) -> torch.
         if hasattr(module, "reset_running_stats"):
             module.reset_running_stats()
     for name, buffer in network.named_buffers():
-        if name.rpartition(".")[2] in ("key", "step", "rate"):
+        if name.rpartition(".")[2] in _DROPOUT_BUFFERS:
             buffer.zero_()
     return network
 
 
-def _spans(network: torch.nn.Module, trials: int) -> tuple[dict[str, Span], int]:
-    """Every parameter's place in a vector, and the vector's length."""
-    spans, start = {}, 0
-    dense = {
+def _spans(network: nn.Module, trials: int) -> tuple[dict[str, Span], int]:
+    """Returns every parameter's place in a vector, and the length of the vector."""
+    dense_weights = {
         f"{name}.weight"
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Linear)
+        if isinstance(module, nn.Linear)
     }
+    spans = {}
+    start = 0
     for name, parameter in network.named_parameters():
         stop = start + trials * parameter.numel()
-        spans[name] = Span(start, stop, parameter.shape, name in dense)
-        start = stop + (-stop) % _ALIGNMENT
+        spans[name] = Span(start, stop, parameter.shape, name in dense_weights)
+        padding = -stop % _ALIGNMENT
+        start = stop + padding
     return spans, start

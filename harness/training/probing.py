@@ -1,4 +1,10 @@
-"""One probe of a pack: every layer's taps on the fixed probe set, reduced to the chosen statistics."""
+"""Probes of a pack: every layer's taps on the fixed probe images, reduced to columns.
+
+A tap is a named tensor of a hidden layer: what enters its weights, what leaves them, what enters
+its activation (the pre-activation) and what leaves that. A probe runs the pack forward and
+backward once, without dropout and without an update, and hands the taps of each layer to the
+statistics of `harness.probes`.
+"""
 
 from __future__ import annotations
 
@@ -13,34 +19,49 @@ from harness.probes.measurement import Statistic, chosen, measure
 from harness.probes.readings import LayerReading, why_absent
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
-from harness.training.programs import PROBE
+from harness.training.programs import PROBE, State
 
-# Bytes that one layer's tap may take: few enough trials at once that a probe's taps stay far below the pack's own memory.
+# Bytes of one layer's tap: so few trials are probed at once that all taps of a probe stay far
+# below the memory of the pack itself.
 _TAP_BYTES = 8 * 2**20
+_FLOAT_BYTES = 4
 
 
 def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | None) -> Probed:
-    """Read all layers of all trials. `last`: training is over. `before` holds the parameters before the last update, None at initialisation."""
+    """Measures all layers of all trials.
+
+    Args:
+        pack: the pack; nothing in it changes.
+        samples: the probe images.
+        step: the number of updates done; 0 at initialisation.
+        last: whether training is over.
+        before: the parameters before the last update, laid out as `pack.parameters`; None at
+            initialisation.
+    """
     statistics = chosen(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
-    widest = max(
-        module.weight.shape[0]
-        for module in pack.groups[0].network.modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d))
-    )
-    positions = (
-        samples.images[0][0, 0].numel()
-        if pack.trials[0].spec["architecture"]["name"] == "cnn"
-        else 1
-    )
-    size = max(1, _TAP_BYTES // (4 * len(samples) * widest * positions))
-    parts = [
-        _probe_part(pack, start, stop, samples, statistics, before)
-        for start, stop in pack.parts(size)
-    ]
-    return Probed(step, [_joined(pieces) for pieces in zip(*parts)])
+    numbers_per_trial = len(samples) * pack.activations_per_sample(samples.images[0])
+    most_trials = max(1, _TAP_BYTES // (_FLOAT_BYTES * numbers_per_trial))
+    parts = []
+    for start, stop in pack.ranges(most_trials):
+        readings = read_layers(pack, start, stop, samples, before)
+        parts.append(_measured_layers(readings, statistics))
+    layers = [_joined(pieces) for pieces in zip(*parts, strict=True)]
+    return Probed(step, layers)
+
+
+def _measured_layers(
+    readings: list[LayerReading], statistics: tuple[Statistic, ...]
+) -> list[ProbedLayer]:
+    layers = []
+    for reading, columns in zip(readings, measure(readings, statistics), strict=True):
+        _, units, fan_in = reading.weight.shape
+        absent = why_absent(reading)
+        layers.append(ProbedLayer(reading.name, reading.kind, units, fan_in, columns, absent))
+    return layers
 
 
 def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
+    """Returns one layer for all trials, from its pieces for neighbouring ranges of trials."""
     if len(pieces) == 1:
         return pieces[0]
     columns = {
@@ -49,127 +70,133 @@ def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
     return dataclasses.replace(pieces[0], columns=columns)
 
 
-def _probe_part(
-    pack: Pack,
-    start: int,
-    stop: int,
-    samples: Samples,
-    statistics: tuple[Statistic, ...],
-    before: Tensor | None,
-) -> list[ProbedLayer]:
-    readings = read(pack, start, stop, samples, before)
-    return [
-        ProbedLayer(
-            reading.name,
-            reading.kind,
-            reading.weight.shape[1],
-            reading.weight.shape[2],
-            columns,
-            why_absent(reading),
-        )
-        for reading, columns in zip(readings, measure(readings, statistics))
-    ]
-
-
-def read(
+def read_layers(
     pack: Pack, start: int, stop: int, samples: Samples, before: Tensor | None
 ) -> list[LayerReading]:
-    """The readings of every activated layer of trials `start:stop`, which share one activation."""
+    """Returns the readings of every activated layer of trials `start:stop`, in order.
+
+    The trials must share one activation. Gradients with respect to pre-activations are those of
+    each sample's own loss; those with respect to weights are of the mean loss.
+
+    Args:
+        pack: the pack.
+        start: the first trial.
+        stop: the trial after the last.
+        samples: the probe images.
+        before: the parameters before the last update, or None at initialisation.
+    """
     program, parameters, buffers = pack.part(start, stop)
-    taps = _Taps()
     weights = {
         name: tensor.requires_grad_()
         for name, tensor in parameters.items()
         if name.endswith("weights.weight")
     }
+    recorder = _TapRecorder()
     with torch.enable_grad():
-        logits = program(parameters | weights, buffers, samples.of(start, stop), PROBE, taps)
+        images = samples.images_of(start, stop)
+        logits = program(parameters | weights, buffers, images, PROBE, recorder)
         labels = samples.labels.expand(stop - start, -1)
         loss = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="sum")
-        wanted = [weights[f"{tap.weights_name}.weight"] for tap in taps.layers] + [
-            tap.entry for tap in taps.layers
-        ]
-        gradients = torch.autograd.grad(loss, wanted)
+        tapped_weights = [weights[tap.weight_name] for tap in recorder.taps]
+        entries = [tap.entry for tap in recorder.taps]
+        gradients = torch.autograd.grad(loss, tapped_weights + entries)
+    weight_gradients = gradients[: len(recorder.taps)]
+    entry_gradients = gradients[len(recorder.taps) :]
     readings = []
-    for index, tap in enumerate(taps.layers):
-        name = f"{tap.weights_name}.weight"
-        weight = _effective(tap.weights, weights[name].detach()).flatten(2)
-        update = None
+    for tap, weight_gradient, entry_gradient in zip(
+        recorder.taps, weight_gradients, entry_gradients, strict=True
+    ):
+        weight_before = None
         if before is not None:
-            update = weight - _effective(tap.weights, pack.of(before, name)[start:stop]).flatten(2)
-        bias = parameters.get(f"{tap.weights_name}.bias")
-        readings.append(
-            LayerReading(
-                name=tap.weights_name.rpartition(".")[0],
-                kind="linear" if isinstance(tap.weights, nn.Linear) else "conv2d",
-                activation_module=tap.activation,
-                inputs=tap.inputs.detach(),
-                pre_activation=tap.pre_activation.detach(),
-                activation=tap.output.detach(),
-                gradient=gradients[len(taps.layers) + index],
-                weight=weight,
-                weight_gradient=gradients[index].flatten(2) / len(samples),
-                update=update,
-                bias=None if bias is None else bias.detach(),
-                weights_module=tap.weights,
-                weights_output=None
-                if _same(tap.weights_output, tap.pre_activation)
-                else tap.weights_output.detach(),
-            )
-        )
+            weight_before = pack.parameter_in(before, tap.weight_name)[start:stop]
+        mean_gradient = weight_gradient.flatten(2) / len(samples)
+        readings.append(tap.reading(parameters, weight_before, mean_gradient, entry_gradient))
     return readings
 
 
-def _same(output: Tensor, pre_activation: Tensor) -> bool:
-    """Whether nothing stands between the weights and the activation."""
-    if output is pre_activation:
-        return True
-    return output.shape == pre_activation.shape and torch.equal(
-        output.nan_to_num(), pre_activation.nan_to_num()
-    )
-
-
-def _effective(module: nn.Module, weight: Tensor) -> Tensor:
-    """The weight that acts: a standardised layer's weight is what it computes, not what it stores."""
-    return (
-        standardize(weight, inputs_from=2)
-        if isinstance(module, (StandardizedLinear, StandardizedConv2d))
-        else weight
-    )
-
-
 class _Tap:
-    """What was seen of one hidden layer: its weight module, what entered and left it, and its activation."""
+    """The tensors of one hidden layer, gathered in a forward pass."""
 
-    def __init__(
-        self, weights_name: str, weights: nn.Module, inputs: Tensor, output: Tensor
+    def __init__(self, name: str, weights: nn.Module, inputs: Tensor, output: Tensor) -> None:
+        self.weights_name = name
+        self.weights = weights
+        self.inputs = inputs
+        self.weights_output = output
+
+    @property
+    def weight_name(self) -> str:
+        """The name of the layer's weight among the parameters."""
+        return f"{self.weights_name}.weight"
+
+    def add_activation(
+        self, activation: nn.Module, pre_activation: Tensor, output: Tensor, entry: Tensor
     ) -> None:
-        self.weights_name, self.weights, self.inputs, self.weights_output = (
-            weights_name,
-            weights,
-            inputs,
-            output,
+        """Adds what the layer's activation took and gave."""
+        self.activation = activation
+        self.pre_activation = pre_activation
+        self.output = output
+        self.entry = entry
+
+    def reading(
+        self,
+        parameters: State,
+        weight_before: Tensor | None,
+        weight_gradient: Tensor,
+        entry_gradient: Tensor,
+    ) -> LayerReading:
+        """Returns the layer's reading.
+
+        Args:
+            parameters: those of the trials, by name.
+            weight_before: the weight before the last update, or None.
+            weight_gradient: (trials, units, fan_in), of the mean loss.
+            entry_gradient: of each sample's loss, in the shape of the pre-activation.
+        """
+        weight = self._effective(parameters[self.weight_name].detach())
+        update = None if weight_before is None else weight - self._effective(weight_before)
+        bias = parameters.get(f"{self.weights_name}.bias")
+        return LayerReading(
+            name=self.weights_name.rpartition(".")[0],
+            kind="linear" if isinstance(self.weights, nn.Linear) else "conv2d",
+            activation_module=self.activation,
+            inputs=self.inputs.detach(),
+            pre_activation=self.pre_activation.detach(),
+            activation=self.output.detach(),
+            gradient=entry_gradient,
+            weight=weight,
+            weight_gradient=weight_gradient,
+            update=update,
+            bias=None if bias is None else bias.detach(),
+            weights_module=self.weights,
+            weights_output=None if self._is_direct() else self.weights_output.detach(),
         )
 
-    def see_activation(
-        self, module: nn.Module, pre_activation: Tensor, output: Tensor, entry: Tensor
-    ) -> None:
-        self.activation, self.pre_activation, self.output, self.entry = (
-            module,
-            pre_activation,
-            output,
-            entry,
-        )
+    def _effective(self, weight: Tensor) -> Tensor:
+        """Returns the weight that acts, (trials, units, fan_in).
+
+        A standardized layer multiplies by what it computes from the weight that it stores.
+        """
+        if isinstance(self.weights, (StandardizedLinear, StandardizedConv2d)):
+            weight = standardize(weight, inputs_from=2)
+        return weight.flatten(2)
+
+    def _is_direct(self) -> bool:
+        """Returns whether nothing stands between the weights and the activation."""
+        if self.weights_output is self.pre_activation:
+            return True
+        if self.weights_output.shape != self.pre_activation.shape:
+            return False
+        return torch.equal(self.weights_output.nan_to_num(), self.pre_activation.nan_to_num())
 
 
-class _Taps:
-    """Collects the taps of a program's forward pass in order."""
+class _TapRecorder:
+    """Gathers the taps of a program's forward pass in order; see `programs.Record`."""
 
     def __init__(self) -> None:
-        self.layers: list[_Tap] = []
+        self.taps: list[_Tap] = []
 
     def __call__(self, name: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
         if name.endswith("weights"):
-            self.layers.append(_Tap(name, module, x, y))
+            self.taps.append(_Tap(name, module, x, y))
         else:
-            self.layers[-1].see_activation(module, x, y, entry)
+            self.taps[-1].add_activation(module, x, y, entry)

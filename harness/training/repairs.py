@@ -1,12 +1,14 @@
-"""One counterfactual fix at the same seed: what returns when a single broken assumption is mended.
+"""Repairs: one counterfactual fix per trial, at the same seed.
 
-`per_sample` and `neutral_dropout` change the specification that is trained; the others change the initial weights of the
-hidden layers.
+A repaired trial shows what comes back when a single broken assumption is mended. A repair is one
+registered `Repair`. Some change the specification that is trained (its preprocessing or its
+dropout); the others change the initial weights or biases of the hidden layers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,87 +16,158 @@ from torch import Tensor, nn
 
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
+from harness.registry import Registry
 from harness.training.events import Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE
 
+repairs: Registry = Registry("repair")
+
 _LSUV_SAMPLES = 512
-_LSUV_STEPS, _LSUV_TOLERANCE = 20, 0.002
+_LSUV_MOST_ITERATIONS = 20
+_LSUV_TOLERANCE = 0.002
+
+Spec = dict[str, Any]
 
 
-def transform_spec(spec: dict[str, Any]) -> dict[str, Any]:
-    """The specification to train for a trial's: its repair applied where that is a matter of preprocessing or dropout."""
-    repair = spec.get("repair", "none")
-    if repair == "per_sample":
-        return spec | {"preprocessing": spec["preprocessing"] | {"name": "per_sample"}}
-    if repair == "neutral_dropout":
-        return spec | {"dropout": {"name": "alpha", "rate": NEUTRAL_RATE}}
+def _unchanged(spec: Spec) -> Spec:
     return spec
 
 
+def _untouched(pack: Pack, trial: int, samples: Samples) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Repair:
+    """One fix.
+
+    Attributes:
+        transform: returns the specification to train instead of a trial's own.
+        mend: changes the initial weights of one trial of a pack in place, given the pack, the
+            trial's index, and training images.
+    """
+
+    transform: Callable[[Spec], Spec] = _unchanged
+    mend: Callable[[Pack, int, Samples], None] = _untouched
+
+
+def transform_spec(spec: Spec) -> Spec:
+    """Returns the specification to train for a trial's.
+
+    It differs from the trial's where the repair is a matter of preprocessing or dropout.
+    """
+    repair: Repair = repairs[spec.get("repair", "none")]
+    return repair.transform(spec)
+
+
 @torch.no_grad()
-def apply(pack: Pack, repairs: Sequence[str], samples: Samples) -> None:
-    """Mend the initial weights of each trial of a pack as `repairs[trial]` says; `samples` are training images for `lsuv`."""
-    for repair, mend in _ON_WEIGHTS.items():
-        for trial in (index for index, name in enumerate(repairs) if name == repair):
-            for name, tensor in pack.state.items():
-                if name.rpartition(".")[0].endswith("weights"):
-                    mend(name.rpartition(".")[2], tensor.detach()[trial])
-    for trial in (index for index, name in enumerate(repairs) if name == "lsuv"):
-        _lsuv(pack, trial, samples)
+def apply(pack: Pack, names: Sequence[str], samples: Samples) -> None:
+    """Mends the initial weights of a pack in place.
+
+    Args:
+        pack: the pack, before its first step.
+        names: for every trial, in the pack's order, its repair.
+        samples: training images, which `lsuv` runs through the network.
+
+    Raises:
+        RequestError: a repair is impossible for these weights.
+    """
+    for trial, name in enumerate(names):
+        repair: Repair = repairs[name]
+        repair.mend(pack, trial, samples)
 
 
-def _center_rows(kind: str, tensor: Tensor) -> None:
-    """Omega = 0: subtract each unit's mean weight, and keep the sum of its squares."""
-    if kind == "weight":
-        rows = tensor.flatten(1)
+repairs.register("none")(Repair())
+
+
+def _preprocess_per_sample(spec: Spec) -> Spec:
+    """Standardizes each image by itself instead of the preprocessing that the trial names."""
+    return spec | {"preprocessing": spec["preprocessing"] | {"name": "per_sample"}}
+
+
+repairs.register("per_sample")(Repair(transform=_preprocess_per_sample))
+
+
+def _drop_neutrally(spec: Spec) -> Spec:
+    """Uses alpha dropout at the rate at which gradients neither grow nor vanish."""
+    return spec | {"dropout": {"name": "alpha", "rate": NEUTRAL_RATE}}
+
+
+repairs.register("neutral_dropout")(Repair(transform=_drop_neutrally))
+
+
+def _center_rows(pack: Pack, trial: int, samples: Samples) -> None:
+    """Makes omega 0: subtracts each unit's mean weight, and keeps the sum of its squares."""
+    for rows in _hidden_rows(pack, trial):
         if rows.shape[1] == 1:
             raise RequestError(
-                "repair=center_rows: the only weight of a unit with fan-in 1 cannot sum to 0; use a greater width"
+                "repair=center_rows: the only weight of a unit with fan-in 1 cannot sum to 0; "
+                "use a greater width"
             )
         norms = rows.norm(dim=1, keepdim=True)
         rows -= rows.mean(1, keepdim=True)
-        rows *= _over(norms, rows.norm(dim=1, keepdim=True))
+        rows *= _factor(norms, rows.norm(dim=1, keepdim=True))
 
 
-def _rescale_tau(kind: str, tensor: Tensor) -> None:
-    """Tau = 1: scale each unit's weights to a sum of squares of 1."""
-    if kind == "weight":
-        rows = tensor.flatten(1)
-        rows *= _over(1.0, rows.norm(dim=1, keepdim=True))
+repairs.register("center_rows")(Repair(mend=_center_rows))
 
 
-def _over(wanted: Tensor | float, length: Tensor) -> Tensor:
-    """The factor that gives rows of a length the wanted one; a row without length keeps its zeros."""
-    return torch.where(length > 0, wanted / length, 1.0)
+def _rescale_tau(pack: Pack, trial: int, samples: Samples) -> None:
+    """Makes tau 1: scales each unit's weights to a sum of squares of 1."""
+    for rows in _hidden_rows(pack, trial):
+        rows *= _factor(1.0, rows.norm(dim=1, keepdim=True))
 
 
-def _zero_bias(kind: str, tensor: Tensor) -> None:
-    if kind == "bias":
-        tensor.zero_()
+repairs.register("rescale_tau")(Repair(mend=_rescale_tau))
 
 
-_ON_WEIGHTS: dict[str, Callable[[str, Tensor], None]] = {
-    "center_rows": _center_rows,
-    "rescale_tau": _rescale_tau,
-    "zero_bias": _zero_bias,
-}
+def _zero_bias(pack: Pack, trial: int, samples: Samples) -> None:
+    """Sets the biases of all hidden layers to 0."""
+    for name, tensor in pack.state.items():
+        if name.endswith("weights.bias"):
+            tensor.detach()[trial].zero_()
+
+
+repairs.register("zero_bias")(Repair(mend=_zero_bias))
 
 
 def _lsuv(pack: Pack, trial: int, samples: Samples) -> None:
-    """Layer-sequential unit variance (Mishkin and Matas 2016, Algorithm 1): scale each layer until what its weights put out has variance 1."""
+    """Scales each layer's weights, one layer after the other, until its outputs have variance 1.
+
+    Layer-sequential unit variance (Mishkin and Matas 2016, Algorithm 1), without its orthogonal
+    initialisation: the trial's own weights are scaled.
+    """
     program, parameters, buffers = pack.part(trial, trial + 1)
-    images = samples.of(trial, trial + 1)[:, :_LSUV_SAMPLES]
-    for name in [name for name in pack.state if name.endswith("weights.weight")]:
-        for _ in range(_LSUV_STEPS):
-            seen: dict[str, Tensor] = {}
+    images = samples.images_of(trial, trial + 1)[:, :_LSUV_SAMPLES]
+    outputs: dict[str, Tensor] = {}
 
-            def record(tap: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
-                seen[tap] = y
+    def record(name: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
+        outputs[name] = y
 
+    for name in pack.state:
+        if not name.endswith("weights.weight"):
+            continue
+        for _ in range(_LSUV_MOST_ITERATIONS):
             program(parameters, buffers, images, PROBE, record)
-            deviation = seen[name.removesuffix(".weight")].std()
-            # Without biases the first step is exact; with them the weights' own part is a share of the deviation.
+            deviation = outputs[name.removesuffix(".weight")].std()
+            # Without biases the first iteration is exact. With them it is not, because the
+            # weights' own part is a share of the deviation.
             if not 0 < deviation < torch.inf or abs(deviation - 1) < _LSUV_TOLERANCE:
                 break
             parameters[name] /= deviation
+
+
+repairs.register("lsuv")(Repair(mend=_lsuv))
+
+
+def _hidden_rows(pack: Pack, trial: int) -> Iterator[Tensor]:
+    """Yields the weights of each hidden layer of a trial, (units, fan_in), to change in place."""
+    for name, tensor in pack.state.items():
+        if name.endswith("weights.weight"):
+            yield tensor.detach()[trial].flatten(1)
+
+
+def _factor(length: Tensor | float, current: Tensor) -> Tensor:
+    """Returns the factors that give rows a length; a row without length keeps its zeros."""
+    return torch.where(current > 0, length / current, 1.0)

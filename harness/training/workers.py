@@ -1,7 +1,8 @@
-"""Packs trained at the same time: each worker is a thread with its own share of the cores.
+"""Workers: packs trained at the same time, each by a thread with its own share of the cores.
 
-Threads are enough, and start at once: torch holds Python's lock only between operations, and an operation of a pack is
-long. On a CPU one core a worker beats all cores on one pack, because no operation waits for its slowest core.
+Threads suffice and start at once: torch holds Python's lock only between operations, and one
+operation of a pack is long. On a CPU one core per worker beats all cores on one pack, because no
+operation then waits for its slowest core.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import torch
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
 
-# A thread that is busy in Python (the store, the tracker) hands its lock on after so long: the default, 5 ms, is fifty operations.
+# A thread that is busy in Python (the store, the tracker) passes Python's lock on after this time.
+# The default of 5 ms is as long as fifty operations of a worker.
 _SWITCH_SECONDS = 5e-5
 
 
@@ -28,42 +30,60 @@ class Stopped(BaseException):
 
 
 def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Returns the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def most_workers(device: torch.device) -> int:
-    """Packs that may train at the same time: one on a GPU, one a core otherwise, or fewer where OMP_NUM_THREADS says so."""
-    return 1 if device.type == "cuda" else max(1, min(cores(), torch.get_num_threads()))
+    """Returns the most packs that may train at the same time.
+
+    One on a GPU, one per core on a CPU, or fewer where OMP_NUM_THREADS says so.
+    """
+    if device.type == "cuda":
+        return 1
+    return max(1, min(cores(), torch.get_num_threads()))
 
 
 class Workers:
-    """`count` threads that take tasks in order. `stop` is looked at by the tasks, through `check`."""
+    """Threads that take tasks in order.
+
+    A task that runs long calls `check` now and then, so that an interruption reaches it.
+
+    Args:
+        count: the number of threads.
+        threads: the threads of torch's operations in each of them.
+    """
 
     def __init__(self, count: int, threads: int) -> None:
-        self.count, self.threads = count, threads
+        self.count = count
+        self.threads = threads
         self._stop = threading.Event()
 
     def check(self) -> None:
-        """Raise `Stopped` once the sweep is being interrupted."""
+        """Raises `Stopped` once the sweep is being interrupted."""
         if self._stop.is_set():
             raise Stopped
 
     def map(self, function: Callable[[Task], Outcome], tasks: Sequence[Task]) -> Iterator[Outcome]:
-        """Outcomes as they come. An error of a task, or one thrown in here (Ctrl-C), stops the others and is raised.
+        """Yields the outcomes of all tasks as they come.
 
-        A single worker is this very thread: nothing is started for it.
+        An error of a task, or one thrown into this generator (Ctrl-C), stops the other tasks and
+        is raised. A single worker is the calling thread: nothing is started for it.
         """
-        if self.count == 1:
-            with _threads_per_worker(self.threads):
+        with _operation_threads(self.threads):
+            if self.count == 1:
                 yield from map(function, tasks)
-            return
-        with (
-            _threads_per_worker(self.threads),
-            ThreadPoolExecutor(
-                self.count, "worker", torch.set_num_threads, (self.threads,)
-            ) as pool,
-        ):
+            else:
+                yield from self._map_in_threads(function, tasks)
+
+    def _map_in_threads(
+        self, function: Callable[[Task], Outcome], tasks: Sequence[Task]
+    ) -> Iterator[Outcome]:
+        with ThreadPoolExecutor(
+            self.count, "worker", torch.set_num_threads, (self.threads,)
+        ) as pool:
             waiting: set[Future[Outcome]] = {
                 pool.submit(self._guarded, function, task) for task in tasks
             }
@@ -71,9 +91,8 @@ class Workers:
                 while waiting:
                     done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                     for future in done:
-                        if not isinstance(
-                            future.exception(), Stopped
-                        ):  # what stopped it is among the others
+                        # A stopped task is passed over: the error that stopped it is another's.
+                        if not isinstance(future.exception(), Stopped):
                             yield future.result()
             except BaseException:
                 self._stop.set()
@@ -82,6 +101,7 @@ class Workers:
                 raise
 
     def _guarded(self, function: Callable[[Task], Outcome], task: Task) -> Outcome:
+        """Runs a task, and tells the others to stop when it fails."""
         self.check()
         try:
             return function(task)
@@ -91,12 +111,14 @@ class Workers:
 
 
 @contextlib.contextmanager
-def _threads_per_worker(threads: int) -> Iterator[None]:
-    before, interval = torch.get_num_threads(), sys.getswitchinterval()
+def _operation_threads(threads: int) -> Iterator[None]:
+    """Sets the threads of torch's operations, and Python's switch interval, for the context."""
+    threads_before = torch.get_num_threads()
+    interval_before = sys.getswitchinterval()
     torch.set_num_threads(threads)
     sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
-        sys.setswitchinterval(interval)
+        torch.set_num_threads(threads_before)
+        sys.setswitchinterval(interval_before)

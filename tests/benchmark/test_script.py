@@ -1,16 +1,26 @@
-"""`scripts/benchmark.py` as a user starts it."""
+"""`scripts/benchmark.py` as a user starts it, and the page that it writes."""
 
 from __future__ import annotations
 
 import json
-import math
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from harness.benchmark import growth
+from harness.benchmark.growth import Growth
+from harness.benchmark.jobs import Job
+from harness.benchmark.summary import Results, as_dict, markdown
+from harness.benchmark.throughput import (
+    PLAIN,
+    PLAIN_EACH_DICT,
+    PLAIN_EACH_VALUE,
+    PLAIN_UNTRACKED,
+    Reading,
+    Throughput,
+)
+from harness.benchmark.throughput_figure import plot
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,70 +42,101 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--out", str(Path(__file__) / "inside")], "cannot be written"),
     ],
 )
-def test_a_wrong_request_is_one_line(arguments, message):
+def test_wrong_request_is_answered_by_one_line(arguments, message):
     answer = benchmark("--quick", *arguments)
-    assert (answer.returncode, answer.stdout) == (2, "")
+    assert answer.returncode == 2
+    assert answer.stdout == ""
     assert answer.stderr.startswith("error: ")
     assert answer.stderr.count("\n") == 1
     assert message in answer.stderr
 
 
-def test_growth_is_of_real_trials(tmp_path, monkeypatch):
-    monkeypatch.setattr(growth, "_BASIC_JOBS", 4)
-    told = []
-    grown = growth.measure(10, tmp_path, told.append)
-    assert (grown.trials, grown.jobs) == (12, 4)
-    assert grown.store_bytes > 10_000
-    assert set(grown.seconds) == {
-        "checking the cells",
-        "storing",
-        "skipping all of them",
-        "composing, checking, skipping by Hydra",
-        "collecting",
-        "writing the tables",
-        "reporting",
-    }
-    # The sweep by Hydra is the sweep that was stored: it trained nothing and left nothing new but its own log.
-    assert len(list((tmp_path / "runs-10" / "trials").iterdir())) == 12
-    assert len(told) == 7
-    assert 0 < grown.in_run_job < grown.seconds["composing, checking, skipping by Hydra"]
-    assert grown.basic_job > 0
-    assert len(list((tmp_path / "runs-basic" / "trials").iterdir())) == 12
-    assert not (tmp_path / "runs-basic" / "packs").exists()
+@pytest.fixture
+def results() -> Results:
+    """Made-up results whose medians and ratios are round numbers."""
+    shares = {"training steps": 0.5, "Hydra": 0.25}
+    readings = [
+        Reading(PLAIN_EACH_VALUE, 1, 1, PLAIN, 1, [30.0, 60.0, 90.0], [100.0], [0]),
+        Reading(PLAIN_EACH_DICT, 1, 1, PLAIN, 1, [45.0], [100.0], [0]),
+        Reading(PLAIN_UNTRACKED, 1, 1, PLAIN, 1, [20.0], [200.0], [0]),
+        Reading("(d) packs of 4", 4, 2, "batched", 8, [24.0], [800.0], [2**21], [shares]),
+        Reading(
+            "harness, as it chooses", 16, 2, "stacked", 32, [32.0], [1000.0], [2**22], [shares]
+        ),
+    ]
+    throughput = Throughput("a case", 480, 2_000_000, readings, [1e9, 4e9, 8e9], 2e9)
+    multirun = "composing, checking, skipping by Hydra"
+    return Results(
+        {"processor": "made up", "cores": 2},
+        [Job("a job", 12.5, 2**20, {"Hydra": 0.125})],
+        [throughput],
+        [
+            Growth(12, 4, {multirun: 1.0}, 0.2, 0.05, 2**20),
+            Growth(102, 34, {multirun: 2.5}, 0.5, 0.05, 2**23),
+        ],
+    )
 
 
-def test_a_large_sweep_has_as_many_axes_as_cells_allow():
-    for cells, made in ((4, 4), (34, 48), (334, 432), (3334, 3456)):
-        axes = growth._axes(cells)
-        assert math.prod(axis.count(",") + 1 for axis in axes) == made
-        assert axes[-1].startswith("optimizer.learning_rate=")
+def test_page_shows_medians_and_ratios_to_the_yardsticks(results):
+    page = markdown(results, repeats=3)
+    assert "processor made up; cores 2. Medians of 3 repeats" in page
+    assert "| a job | 12.50 | 1 | Hydra 12.5 % |" in page
+    # (a) takes 60 s, so 1 trial a minute; the packs make 20, 20 and 6.7 times as many.
+    assert "| (d) packs of 4 | 8 | 20 | 20.0 | 6.7 | 800 | 4.0 | 40 % | 2 |" in page
+    assert "packs of 16, 2 at a time. What is logged costs (a) 25% of its time" in page
+    assert "50 ms for every further job" in page
+    assert "10 ms are Hydra's own" in page
+
+
+def test_page_leaves_out_parts_that_were_not_measured(results):
+    page = markdown(Results(results.machine, growth=results.growth), repeats=1)
+    assert "## Growth with the number of trials" in page
+    assert page.count("##") == 1
+
+
+def test_numbers_hold_every_reading_with_its_ratios(results):
+    numbers = as_dict(results)
+    assert numbers["machine"]["cores"] == 2
+    assert numbers["jobs"][0]["seconds"] == 12.5
+    assert [row["trials"] for row in numbers["growth"]] == [12, 102]
+    (case,) = numbers["cases"]
+    assert case["product_flops_per_second"] == 4e9
+    chosen = case["readings"][-1]
+    assert chosen["program"] == "stacked"
+    assert chosen["times_a"] == pytest.approx(60.0)
+    assert chosen["steps_times_b"] == pytest.approx(5.0)
+    assert chosen["share_of_product_rate"] == pytest.approx(0.5)
+
+
+def test_figure_is_written(results, tmp_path):
+    plot(results.throughput, tmp_path / "throughput.png")
+    assert (tmp_path / "throughput.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
-def test_what_a_user_waits_for(tmp_path):
+def test_jobs_are_measured_and_written(tmp_path):
     answer = benchmark("--part", "jobs", "--json", "--device", "cpu", "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
-    main, probe, diagnosis = json.loads(answer.stdout)["jobs"]
-    assert "144 trials" in main["name"]
-    assert 0.1 < main["shares"]["training steps"] < 1
-    assert 0 < main["shares"]["tracking"] < 1
+    main_job, probe, diagnosis = json.loads(answer.stdout)["jobs"]
+    assert "144 trials" in main_job["name"]
+    assert 0.1 < main_job["shares"]["training steps"] < 1
+    assert 0 < main_job["shares"]["tracking"] < 1
     assert probe["seconds"] > 0
     assert diagnosis["peak_bytes"] > 2**28
     assert "| diagnose vgg11_bn" in (tmp_path / "benchmark.md").read_text()
 
 
 @pytest.mark.slow
-def test_the_quick_benchmark(tmp_path):
+def test_quick_benchmark_measures_both_cases_and_growth(tmp_path):
     answer = benchmark("--quick", "--json", "--device", "cpu", "--out", str(tmp_path))
     assert answer.returncode == 0, answer.stderr
     numbers = json.loads(answer.stdout)
     assert [case["case"].split(",")[0] for case in numbers["cases"]] == ["digits", "MNIST-shaped"]
     for case in numbers["cases"]:
-        assert all(
-            reading["trials_per_minute"] > 0 and reading["steps_per_second"] > 0
-            for reading in case["readings"]
-        )
-    assert [grown["trials"] for grown in numbers["growth"]] == [12, 102]
+        for reading in case["readings"]:
+            assert reading["trials_per_minute"] > 0
+            assert reading["steps_per_second"] > 0
+    assert [growth["trials"] for growth in numbers["growth"]] == [12, 102]
     page = (tmp_path / "benchmark.md").read_text()
     assert "| (b) tensors on the device, no tracking |" in page
     assert (tmp_path / "throughput.png").stat().st_size > 10_000

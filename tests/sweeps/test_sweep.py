@@ -77,7 +77,7 @@ def test_packs_are_even_and_keep_all_workers_busy(make_config):
     def sizes(count: int, pack: int, workers: int) -> list[int]:
         return [
             len(part)
-            for part in sweep._even_parts(jobs[:count], sweep.Choice("batched", pack, workers))
+            for part in sweep._even_parts(jobs[:count], sweep.Arrangement("batched", pack, workers))
         ]
 
     assert sorted(sizes(65, 64, 1)) == [32, 33]

@@ -1,4 +1,4 @@
-"""Probes within training: what is measured changes no number of a trial, and every layer says what it lacks."""
+"""Probes within training change no number of a trial, and every layer says what it lacks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from harness.training.packs import Pack
 from harness.training.schedules import plan
 
 CPU = torch.device("cpu")
+SHAPE, CLASSES = (1, 8, 8), 10
+SAMPLES, TRAINING_SAMPLES = 120, 60
 BUDGET = {
     "budget.epochs": None,
     "budget.steps": 6,
@@ -25,26 +27,27 @@ BUDGET = {
 
 
 def run(trials):
+    """Trains trials on random images; returns the events and the results."""
     generator = torch.Generator().manual_seed(0)
-    pixels, labels = (
-        torch.randn(120, 1, 8, 8, generator=generator),
-        torch.randint(10, (120,), generator=generator),
-    )
-    samples = Samples([pixels[60:]], labels[60:], [0] * len(trials))
-    data = PackData(
-        make_source([pixels[:60]], labels[:60], samples.variant_of_trial, CPU),
-        samples,
-        samples,
-        samples,
-        samples,
-    )
-    schedule = plan(trials[0].spec, 60)
-    events = list(train(Pack(trials, (1, 8, 8), 10, CPU), data, schedule))
-    return events, results(events, trials, schedule, data.source.samples)
+    pixels = torch.randn(SAMPLES, *SHAPE, generator=generator)
+    labels = torch.randint(CLASSES, (SAMPLES,), generator=generator)
+    variant_of_trial = [0] * len(trials)
+    training, training_labels = pixels[:TRAINING_SAMPLES], labels[:TRAINING_SAMPLES]
+    source = make_source([training], training_labels, variant_of_trial, CPU)
+    held_out = Samples([pixels[TRAINING_SAMPLES:]], labels[TRAINING_SAMPLES:], variant_of_trial)
+    data = PackData(source, held_out, held_out, held_out, held_out)
+    trial_plan = plan(trials[0].spec, TRAINING_SAMPLES)
+    events = list(train(Pack(trials, SHAPE, CLASSES, CPU), data, trial_plan))
+    return events, results(events, trials, trial_plan, source.samples)
+
+
+def numbers_of_training(events) -> list[dict]:
+    """Everything that is not measured by a probe."""
+    return [vars(event) for event in events if isinstance(event, (Evaluated, Finished))]
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "settings",
     [
         {},
         {"normalization": "batch", "dropout": "alpha", "dropout.rate": 0.1},
@@ -52,75 +55,79 @@ def run(trials):
     ],
     ids=str,
 )
-def test_what_is_measured_changes_no_number_of_the_training(make_trial, changes):
-    outcomes = [
-        run([make_trial(seed=seed, **(BUDGET | changes | probe)) for seed in (0, 1)])[0]
-        for probe in ({}, {"probe.statistics": "full"}, {"budget.probes": 0})
-    ]
-    scores = [
-        [
-            [vars(event) for event in events if isinstance(event, kind)]
-            for kind in (Evaluated, Finished)
-        ]
-        for events in outcomes
-    ]
-    for other in scores[1:]:
-        torch.testing.assert_close(scores[0], other, rtol=0.0, atol=0.0, equal_nan=True)
+def test_probes_change_no_number_of_the_training_to_the_bit(make_trial, settings):
+    numbers = []
+    for probe in ({}, {"probe.statistics": "full"}, {"budget.probes": 0}):
+        trials = [make_trial(seed=seed, **BUDGET | settings | probe) for seed in (0, 1)]
+        events, _ = run(trials)
+        numbers.append(numbers_of_training(events))
+    for others in numbers[1:]:
+        torch.testing.assert_close(numbers[0], others, rtol=0.0, atol=0.0, equal_nan=True)
 
 
-def test_standard_measures_everything_at_the_ends(make_trial):
-    events, outcome = run([make_trial(**BUDGET)])
-    probes = [event for event in events if isinstance(event, Probed)]
-    known = {
-        event.step: {name for layer in event.layers for name in layer.columns} for event in probes
-    }
-    assert known[0] == known[6] > known[1]
-    assert "unit_wasserstein_q90" in known[6] - known[1]
-    full, _ = run([make_trial(**BUDGET, **{"probe.statistics": "full"})])
-    more = [
-        {name for layer in event.layers for name in layer.columns}
-        for event in full
-        if isinstance(event, Probed)
-    ]
-    assert all(names > known[0] for names in more)
-    assert {name.rpartition("_")[2] for names in more for name in names - known[0]} == {
-        "low",
-        "high",
-    }
-    assert (
-        len(outcome[0].layers["unit_wasserstein_q90"])
-        == len(outcome[0].layers["step"])
-        == 3 * len(probes)
-    )
+def columns_by_step(events) -> dict[int, set[str]]:
+    """The names of the columns of each probe."""
+    columns: dict[int, set[str]] = {}
+    for event in events:
+        if isinstance(event, Probed):
+            columns[event.step] = set()
+            for layer in event.layers:
+                columns[event.step].update(layer.columns)
+    return columns
 
 
-@pytest.mark.parametrize(
-    "changes, direct",
-    [
-        ({}, True),
-        ({"normalization": "batch"}, False),
-        ({"normalization": "layer"}, False),
-        ({"normalization": "batch", "normalization.position": "after"}, True),
-        ({"normalization": "weight_standardization"}, True),
-        ({"architecture": "cnn"}, True),
-        ({"architecture": "cnn", "normalization": "rms"}, False),
-    ],
-    ids=str,
-)
-def test_the_ladder_knows_what_stands_before_the_activation(make_trial, changes, direct):
-    layers = run([make_trial(**BUDGET, **changes)])[1][0].layers
+def test_standard_probes_measure_everything_at_the_first_and_the_last_step(make_trial):
+    events, (result,) = run([make_trial(**BUDGET)])
+    standard = columns_by_step(events)
+    assert standard[0] == standard[6]
+    assert standard[1] < standard[6]
+    assert "unit_wasserstein_q90" in standard[6] - standard[1]
+    rows = 3 * len(standard)
+    assert len(result.layers["step"]) == rows
+    assert len(result.layers["unit_wasserstein_q90"]) == rows
+
+
+def test_full_probes_add_intervals_at_every_step(make_trial):
+    events, _ = run([make_trial(**BUDGET)])
+    standard = columns_by_step(events)[0]
+    full_events, _ = run([make_trial(**BUDGET, **{"probe.statistics": "full"})])
+    for columns in columns_by_step(full_events).values():
+        assert columns > standard
+        assert {name.rpartition("_")[2] for name in columns - standard} == {"low", "high"}
+
+
+# Settings of a network, and whether nothing stands between its weights and its activation.
+NETWORKS = [
+    ({}, True),
+    ({"normalization": "batch"}, False),
+    ({"normalization": "layer"}, False),
+    ({"normalization": "batch", "normalization.position": "after"}, True),
+    ({"normalization": "weight_standardization"}, True),
+    ({"architecture": "cnn"}, True),
+    ({"architecture": "cnn", "normalization": "rms"}, False),
+]
+
+
+@pytest.mark.parametrize("settings, direct", NETWORKS, ids=str)
+def test_ladder_has_numbers_where_the_weights_feed_the_activation(make_trial, settings, direct):
+    _, (result,) = run([make_trial(**BUDGET, **settings)])
+    layers = result.layers
     ends = torch.tensor([phase != "training" for phase in layers["phase"]])
-    for name, there in (
-        ("ladder_map", direct),
-        ("ladder_weights", direct),
-        ("residual_pooled", direct),
-        ("ladder_moments", True),
-        ("unit_variance_cv", True),
-        ("predicted_unit_variance_cv", True),
-    ):
-        assert bool(torch.isfinite(torch.from_numpy(layers[name]))[ends].all()) == there, name
+    for name, has_numbers in {
+        "ladder_map": direct,
+        "ladder_weights": direct,
+        "residual_pooled": direct,
+        "ladder_moments": True,
+        "unit_variance_cv": True,
+        "predicted_unit_variance_cv": True,
+    }.items():
+        finite = torch.isfinite(torch.from_numpy(layers[name]))
+        assert bool(finite[ends].all()) == has_numbers, name
     assert torch.from_numpy(layers["ladder_empirical"])[ends].max() < 1e-6
     assert all(("normalization" in reason) != direct for reason in layers["absent"])
-    if changes.get("normalization") == "weight_standardization":
-        assert abs(layers["omega_mean"]).max() < 1e-6
-        assert abs(layers["tau_mean"] - 1).max() < 1e-5
+
+
+def test_probes_read_the_standardized_weights(make_trial):
+    _, (result,) = run([make_trial(**BUDGET, normalization="weight_standardization")])
+    assert abs(result.layers["omega_mean"]).max() < 1e-6
+    assert abs(result.layers["tau_mean"] - 1).max() < 1e-5

@@ -1,11 +1,12 @@
-"""Each repair does what it says, to the hidden layers of its own trial and to nothing else, with and without convolutions."""
+"""A repair does what it says to the hidden layers of its own trial, and nothing else."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
-from harness.configuration.schema import validate
+from harness.configuration.schema import REPAIRS, validate
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
 from harness.sweeps.cells import Member
@@ -24,118 +25,108 @@ ARCHITECTURES = {
     "pooled cnn": {"architecture": "cnn", "depth": 3, "width": 6, "architecture.pool": "average"},
     "normalised mlp": {"architecture": "mlp", "depth": 3, "width": 12, "normalization": "batch"},
 }
+# Weights and biases on which every repair has something to do.
+GAUSSIAN = {
+    "initializer": "gaussian",
+    "initializer.sigma_w2": 1.7,
+    "initializer.sigma_b2": 0.1,
+}
 
 
 @pytest.fixture(scope="module")
 def samples() -> Samples:
     generator = torch.Generator().manual_seed(0)
-    return Samples(
-        [torch.randn(300, *SHAPE, generator=generator) * 2 + 0.5],
-        torch.randint(CLASSES, (300,), generator=generator),
-        [0] * 3,
-    )
+    pixels = torch.randn(300, *SHAPE, generator=generator) * 2 + 0.5
+    labels = torch.randint(CLASSES, (300,), generator=generator)
+    return Samples([pixels], labels, [0] * 3)
 
 
-def repaired(
-    make_trial, samples: Samples, repair: str, **choices
-) -> tuple[Pack, dict[str, torch.Tensor]]:
-    """A pack of three trials, the middle one repaired, and the parameters before."""
-    pack = Pack(
-        [
-            make_trial(
-                seed,
-                initializer="gaussian",
-                **{"initializer.sigma_w2": 1.7, "initializer.sigma_b2": 0.1} | choices,
-            )
-            for seed in range(3)
-        ],
-        SHAPE,
-        CLASSES,
-        CPU,
-    )
-    before = {name: tensor.detach().clone() for name, tensor in pack.state.items()}
-    repairs.apply(pack, ["none", repair, "none"], samples)
-    return pack, before
+@pytest.fixture
+def make_repaired(make_trial, samples):
+    """Packs of three trials whose middle one is repaired: `make_repaired("lsuv", depth=2)`.
+
+    Returns the pack, and the parameters before the repair.
+    """
+
+    def make(repair: str, **settings) -> tuple[Pack, dict[str, torch.Tensor]]:
+        trials = [make_trial(seed, **GAUSSIAN | settings) for seed in range(3)]
+        pack = Pack(trials, SHAPE, CLASSES, CPU)
+        before = {name: tensor.detach().clone() for name, tensor in pack.state.items()}
+        repairs.apply(pack, ["none", repair, "none"], samples)
+        return pack, before
+
+    return make
 
 
-def hidden(pack: Pack, kind: str) -> dict[str, torch.Tensor]:
+def hidden_rows(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The middle trial's weights of every hidden layer, (units, fan_in)."""
     return {
-        name: tensor.detach()
-        for name, tensor in pack.state.items()
-        if name.endswith(f"weights.{kind}")
+        name: tensor.detach()[1].flatten(1)
+        for name, tensor in tensors.items()
+        if name.endswith("weights.weight")
     }
 
 
-def rows(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.reshape(tensor.shape[0], -1)
+def test_every_repair_of_the_configuration_is_registered():
+    assert sorted(REPAIRS) == repairs.repairs.names()
 
 
 @pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "zero_bias", "lsuv"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_repair_touches_its_own_trial_and_its_hidden_layers_only(
-    make_trial, samples, architecture, repair
+def test_repair_changes_only_its_own_trial_and_its_hidden_layers(
+    make_repaired, architecture, repair
 ):
-    pack, before = repaired(make_trial, samples, repair, **ARCHITECTURES[architecture])
-    changed = {
-        name
-        for name, tensor in pack.state.items()
-        if not torch.equal(tensor.detach()[1], before[name][1])
-    }
-    assert changed == {
-        name
-        for name in before
-        if name.endswith("weights.bias" if repair == "zero_bias" else "weights.weight")
-    }
-    assert all(
-        torch.equal(tensor.detach()[other], before[name][other])
-        for name, tensor in pack.state.items()
-        for other in (0, 2)
-    )
+    pack, before = make_repaired(repair, **ARCHITECTURES[architecture])
+    ending = "weights.bias" if repair == "zero_bias" else "weights.weight"
+    for name, tensor in pack.state.items():
+        first, middle, last = tensor.detach()
+        first_before, middle_before, last_before = before[name]
+        assert torch.equal(first, first_before), name
+        assert torch.equal(last, last_before), name
+        assert torch.equal(middle, middle_before) != name.endswith(ending), name
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_center_rows(make_trial, samples, architecture):
-    pack, before = repaired(make_trial, samples, "center_rows", **ARCHITECTURES[architecture])
-    for name, tensor in hidden(pack, "weight").items():
-        mended, old = rows(tensor[1]), rows(before[name][1])
-        assert mended.sum(1).abs().max() < 1e-5
+def test_center_rows_makes_omega_zero_and_keeps_tau(make_repaired, architecture):
+    pack, before = make_repaired("center_rows", **ARCHITECTURES[architecture])
+    rows_before = hidden_rows(before)
+    for name, rows in hidden_rows(pack.state).items():
+        old = rows_before[name]
+        assert rows.sum(1).abs().max() < 1e-5
         assert old.sum(1).abs().max() > 0.1
-        assert torch.allclose(mended.square().sum(1), old.square().sum(1), rtol=1e-5)
+        assert torch.allclose(rows.square().sum(1), old.square().sum(1), rtol=1e-5)
         # Each row keeps the direction that it had among rows of sum 0.
         centred = old - old.mean(1, keepdim=True)
-        assert torch.allclose(
-            torch.nn.functional.cosine_similarity(mended, centred), torch.ones(len(old)), atol=1e-5
-        )
+        cosine = functional.cosine_similarity(rows, centred)
+        assert torch.allclose(cosine, torch.ones_like(cosine), atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_rescale_tau(make_trial, samples, architecture):
-    pack, before = repaired(make_trial, samples, "rescale_tau", **ARCHITECTURES[architecture])
-    for name, tensor in hidden(pack, "weight").items():
-        assert torch.allclose(
-            rows(tensor[1]).square().sum(1), torch.ones(tensor.shape[1]), rtol=1e-5
-        )
-        assert torch.allclose(
-            torch.nn.functional.cosine_similarity(rows(tensor[1]), rows(before[name][1])),
-            torch.ones(tensor.shape[1]),
-            atol=1e-5,
-        )
+def test_rescale_tau_makes_tau_one_and_keeps_directions(make_repaired, architecture):
+    pack, before = make_repaired("rescale_tau", **ARCHITECTURES[architecture])
+    rows_before = hidden_rows(before)
+    for name, rows in hidden_rows(pack.state).items():
+        tau = rows.square().sum(1)
+        assert torch.allclose(tau, torch.ones_like(tau), rtol=1e-5)
+        cosine = functional.cosine_similarity(rows, rows_before[name])
+        assert torch.allclose(cosine, torch.ones_like(cosine), atol=1e-5)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_zero_bias(make_trial, samples, architecture):
-    pack, before = repaired(make_trial, samples, "zero_bias", **ARCHITECTURES[architecture])
-    for name, tensor in hidden(pack, "bias").items():
-        assert not tensor[1].any()
+def test_zero_bias_sets_hidden_biases_to_zero(make_repaired, architecture):
+    pack, before = make_repaired("zero_bias", **ARCHITECTURES[architecture])
+    names = [name for name in pack.state if name.endswith("weights.bias")]
+    assert len(names) == ARCHITECTURES[architecture]["depth"]
+    for name in names:
+        assert not pack.state[name].detach()[1].any()
         assert before[name][1].any()
 
 
 @pytest.mark.parametrize("bias", [0.0, 0.2])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_lsuv_gives_every_layer_unit_variance(make_trial, samples, architecture, bias):
-    pack, before = repaired(
-        make_trial, samples, "lsuv", **ARCHITECTURES[architecture] | {"initializer.sigma_b2": bias}
-    )
+def test_lsuv_gives_every_layer_unit_variance(make_repaired, samples, architecture, bias):
+    settings = ARCHITECTURES[architecture] | {"initializer.sigma_b2": bias}
+    pack, before = make_repaired("lsuv", **settings)
     program, parameters, buffers = pack.part(1, 2)
     deviations = []
 
@@ -144,68 +135,63 @@ def test_lsuv_gives_every_layer_unit_variance(make_trial, samples, architecture,
             deviations.append(float(y.std()))
 
     with torch.no_grad():
-        program(parameters, buffers, samples.of(1, 2), PROBE, record)
-    assert deviations == pytest.approx([1.0] * len(deviations), abs=0.01)
-    for name, tensor in hidden(pack, "weight").items():  # by one factor a layer
-        ratio = tensor[1] / before[name][1]
-        assert torch.allclose(ratio, ratio.flatten()[0].expand_as(ratio), rtol=1e-3)
+        program(parameters, buffers, samples.images_of(1, 2), PROBE, record)
+    assert deviations == pytest.approx([1.0] * settings["depth"], abs=0.01)
+    # All weights of a layer are scaled by one factor.
+    rows_before = hidden_rows(before)
+    for name, rows in hidden_rows(pack.state).items():
+        factors = rows / rows_before[name]
+        assert torch.allclose(factors, factors[0, 0].expand_as(factors), rtol=1e-3)
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
-def test_repairs_of_the_specification(make_config, make_trial, architecture):
-    choices = ARCHITECTURES[architecture]
-    config = make_config(**choices)
-    mended = trained_as(Member(make_trial(5, repair="per_sample", **choices), config))
-    assert mended.spec["preprocessing"]["name"] == "per_sample"
-    assert mended.seed == 5
-    assert {key: value for key, value in mended.spec["preprocessing"].items() if key != "name"} == {
-        key: value
-        for key, value in make_trial(5, **choices).spec["preprocessing"].items()
-        if key != "name"
-    }
-    mended = trained_as(
-        Member(make_trial(5, repair="neutral_dropout", dropout="standard", **choices), config)
-    )
-    assert mended.spec["dropout"] == {"name": "alpha", "rate": NEUTRAL_RATE}
-    # Klambauer's alpha dropout at the rate at which 1 + alpha'^2 p = chi_1.
+def test_per_sample_changes_the_name_of_the_preprocessing_only(
+    make_config, make_trial, architecture
+):
+    settings = ARCHITECTURES[architecture]
+    config = make_config(**settings)
+    plain = make_trial(5, **settings)
+    repaired = trained_as(Member(make_trial(5, repair="per_sample", **settings), config))
+    expected = plain.spec["preprocessing"] | {"name": "per_sample"}
+    assert repaired.spec["preprocessing"] == expected
+    assert repaired.seed == 5
+    assert trained_as(Member(plain, config)).spec == plain.spec
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+def test_neutral_dropout_is_alpha_dropout_at_the_neutral_rate(
+    make_config, make_trial, architecture
+):
+    settings = ARCHITECTURES[architecture]
+    trial = make_trial(5, repair="neutral_dropout", dropout="standard", **settings)
+    repaired = trained_as(Member(trial, make_config(**settings)))
+    assert repaired.spec["dropout"] == {"name": "alpha", "rate": NEUTRAL_RATE}
+    # The rate at which 1 + alpha'^2 p = chi_1 (Klambauer et al. 2017, alpha dropout).
     assert pytest.approx(0.0231565837302467, abs=1e-15) == NEUTRAL_RATE
-    assert (
-        trained_as(Member(make_trial(5, **choices), config)).spec == make_trial(5, **choices).spec
-    )
 
 
-def test_repaired_and_not_are_two_trials_of_one_seed(make_trial):
-    plain, mended = make_trial(3), make_trial(3, repair="center_rows")
-    assert plain.trial_id != mended.trial_id
-    assert plain.seed == mended.seed
-    packs = [Pack([trial], (1, 8, 8), CLASSES, CPU) for trial in (plain, mended)]
-    assert all(
-        torch.equal(packs[0].state[name].detach(), tensor.detach())
-        for name, tensor in packs[1].state.items()
-    )
+def test_repaired_and_unrepaired_are_two_trials_with_the_same_draws(make_trial):
+    plain, repaired = make_trial(3), make_trial(3, repair="center_rows")
+    assert plain.trial_id != repaired.trial_id
+    assert plain.seed == repaired.seed
+    plain_pack = Pack([plain], (1, 8, 8), CLASSES, CPU)
+    repaired_pack = Pack([repaired], (1, 8, 8), CLASSES, CPU)
+    for name, tensor in repaired_pack.state.items():
+        assert torch.equal(tensor, plain_pack.state[name]), name
 
 
 @pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "lsuv"])
-def test_a_repair_that_standardised_weights_undo_is_refused(make_config, repair):
-    with pytest.raises(
-        RequestError, match=f"repair={repair}: normalization=weight_standardization"
-    ):
+def test_repair_that_standardized_weights_undo_is_refused(make_config, repair):
+    message = f"repair={repair}: normalization=weight_standardization"
+    with pytest.raises(RequestError, match=message):
         validate(make_config(repair=repair, normalization="weight_standardization"))
 
 
-def test_weights_without_length_stay_as_they_are(make_trial, samples):
-    for repair in ("center_rows", "rescale_tau", "lsuv"):
-        pack = Pack(
-            [
-                make_trial(0, initializer="gaussian", **{"initializer.sigma_w2": 0.0})
-                for _ in range(3)
-            ],
-            SHAPE,
-            CLASSES,
-            CPU,
-        )
-        repairs.apply(pack, ["none", repair, "none"], samples)
-        assert all(torch.isfinite(tensor).all() for tensor in pack.state.values())
+@pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "lsuv"])
+def test_weights_without_length_stay_finite(make_repaired, repair):
+    pack, _ = make_repaired(repair, **{"initializer.sigma_w2": 0.0})
+    for name, tensor in pack.state.items():
+        assert torch.isfinite(tensor).all(), name
 
 
 def test_rows_of_one_weight_cannot_be_centred(make_trial, samples):

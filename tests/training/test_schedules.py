@@ -1,4 +1,4 @@
-"""When the learning rate is what, and when a trial is looked at."""
+"""Learning-rate schedules have their shapes, and plans look at the first and the last step."""
 
 from __future__ import annotations
 
@@ -9,52 +9,69 @@ import pytest
 from harness.training.schedules import evaluation_steps, multiplier, plan, probe_steps
 
 
-def test_shapes():
+def multipliers(spec: dict, steps: int) -> list[float]:
+    return [multiplier(spec, step, steps) for step in range(1, steps + 1)]
+
+
+def test_constant_schedule_is_one():
     assert multiplier({"name": "constant"}, 3, 10) == 1.0
-    cosine = [
-        multiplier({"name": "cosine", "final_share": 0.1}, step, 100) for step in range(1, 101)
-    ]
+
+
+def test_cosine_schedule_falls_from_one_to_its_final_share():
+    cosine = multipliers({"name": "cosine", "final_share": 0.1}, 100)
     assert cosine[0] == pytest.approx(1.0, abs=1e-3)
     assert cosine[-1] == pytest.approx(0.1, abs=1e-3)
     assert cosine == sorted(cosine, reverse=True)
+    # SGDR, equation 5, at the middle of step 50.
     assert cosine[49] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 0.495)))
-    warm = {"name": "warmup_cosine", "warmup_share": 0.2, "final_share": 0.0}
-    rates = [multiplier(warm, step, 100) for step in range(1, 101)]
+
+
+def test_warmup_rises_linearly_and_a_cosine_follows():
+    spec = {"name": "warmup_cosine", "warmup_share": 0.2, "final_share": 0.0}
+    rates = multipliers(spec, 100)
     assert rates[:20] == pytest.approx([(step - 0.5) / 20 for step in range(1, 21)])
     assert max(rates) == pytest.approx(1.0, abs=0.03)
     assert rates[20:] == sorted(rates[20:], reverse=True)
 
 
-def test_a_warmup_share_of_zero_is_a_cosine():
-    assert multiplier(
-        {"name": "warmup_cosine", "warmup_share": 0.0, "final_share": 0.0}, 7, 20
-    ) == multiplier({"name": "cosine", "final_share": 0.0}, 7, 20)
+def test_warmup_share_of_zero_is_a_cosine():
+    without_warmup = {"name": "warmup_cosine", "warmup_share": 0.0, "final_share": 0.0}
+    cosine = {"name": "cosine", "final_share": 0.0}
+    assert multiplier(without_warmup, 7, 20) == multiplier(cosine, 7, 20)
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 7, 480, 12345])
 @pytest.mark.parametrize("count", [1, 2, 5, 12])
-def test_first_and_last_steps_are_looked_at(steps, count):
+def test_first_and_last_steps_are_evaluated_and_probed(steps, count):
     assert {0, steps} <= set(evaluation_steps(steps, count))
-    looked = probe_steps(steps, count)
-    assert looked[0] == 0
-    assert len(looked) <= max(count, 1)
-    assert looked == sorted(set(looked))
+    probes = probe_steps(steps, count)
+    assert probes[0] == 0
+    assert len(probes) <= max(count, 1)
+    assert probes == sorted(set(probes))
     if count > 1:
-        assert looked[-1] == steps
+        assert probes[-1] == steps
 
 
-def test_probes_are_log_spaced():
+def test_probes_are_logarithmically_spaced():
     assert probe_steps(1000, 5) == [0, 1, 10, 100, 1000]
     assert probe_steps(1000, 0) == []
 
 
 def test_plan_leaves_out_partial_batches():
     budget = {"epochs": 1.5, "batch_size": 64, "evaluations": 2, "probes": 2}
-    made = plan({"budget": budget}, 1078)
-    assert (made.steps_per_epoch(1078), made.steps, made.batch_size) == (16, 24, 64)
-    small = plan({"budget": budget | {"batch_size": 5000}}, 1078)
-    assert (small.steps_per_epoch(1078), small.batch_size) == (1, 1078)
-    assert (
-        plan({"budget": {"steps": 7, "batch_size": 64, "evaluations": 2, "probes": 2}}, 1078).steps
-        == 7
-    )
+    trial_plan = plan({"budget": budget}, 1078)
+    assert trial_plan.steps_per_epoch(1078) == 16
+    assert trial_plan.steps == 24
+    assert trial_plan.batch_size == 64
+
+
+def test_batches_are_no_larger_than_the_training_split():
+    budget = {"epochs": 1.5, "batch_size": 5000, "evaluations": 2, "probes": 2}
+    trial_plan = plan({"budget": budget}, 1078)
+    assert trial_plan.steps_per_epoch(1078) == 1
+    assert trial_plan.batch_size == 1078
+
+
+def test_budget_in_steps_is_taken_as_it_is():
+    budget = {"steps": 7, "batch_size": 64, "evaluations": 2, "probes": 2}
+    assert plan({"budget": budget}, 1078).steps == 7

@@ -1,0 +1,71 @@
+"""The parts of the benchmark, measured in turn and written to a folder."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.benchmark import growth, jobs, machine, summary, throughput
+from harness.benchmark.cases import cases_for
+from harness.benchmark.summary import Results
+from harness.benchmark.throughput_figure import plot
+
+# Numbers of trials for which growth is measured.
+_SIZES = (10, 100, 1_000, 10_000)
+_QUICK_SIZES = (10, 100)
+_REPEATS = 3
+_QUICK_REPEATS = 1
+
+
+def measure_and_write(
+    folder: Path,
+    device: torch.device,
+    part: str,
+    quick: bool,
+    repeats: int | None,
+    say: Callable[[str], None],
+) -> tuple[str, dict[str, Any]]:
+    """Measures parts of the benchmark, and writes the page, the numbers and the figure.
+
+    Args:
+        folder: receives `benchmark.md`, `benchmark.json` and `throughput.png`.
+        device: the device that is measured.
+        part: `jobs`, `throughput`, `growth`, or `all`.
+        quick: measures short trials, few pack sizes and few trials: the shape of the answer. The
+            jobs are then left out of `all`.
+        repeats: how often everything is measured; None for the usual number.
+        say: is told every result as it comes.
+
+    Returns:
+        The page and the numbers.
+    """
+    if repeats is None:
+        repeats = _QUICK_REPEATS if quick else _REPEATS
+    results = Results(machine.describe(device))
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        scratch = Path(name)
+        if part == "jobs" or (part == "all" and not quick):
+            results.jobs = jobs.measure(device, scratch, say)
+        if part in ("all", "throughput"):
+            for number, case in enumerate(cases_for(device.type, quick)):
+                case_folder = scratch / str(number)
+                case_folder.mkdir()
+                results.throughput.append(
+                    throughput.measure(case, device, repeats, case_folder, say)
+                )
+        if part in ("all", "growth"):
+            sizes = _QUICK_SIZES if quick else _SIZES
+            results.growth = [growth.measure(size, scratch, say) for size in sizes]
+    page = summary.markdown(results, repeats)
+    numbers = summary.as_dict(results)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "benchmark.md").write_text(page)
+    (folder / "benchmark.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    if results.throughput:
+        plot(results.throughput, folder / "throughput.png")
+    return page, numbers
