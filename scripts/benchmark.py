@@ -14,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.configuration.schema import PROJECT_ROOT, writable_folder
+from harness.configuration.result_folder import writable_folder
+from harness.configuration.schema import PROJECT_ROOT
 from harness.errors import RequestError
 
 _SIZES = (10, 100, 1_000, 10_000)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.configuration.schema import validate
+from harness.configuration.validation import validate
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
 from harness.sweeps.cells import Member
