@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RequestError
-from harness.networks.described import describe
+from harness.networks.layout import describe
 from harness.registry import load_callable
 from harness.theory.activations.functions import ActivationFunction, from_callable
 from harness.theory.networks import predictions
