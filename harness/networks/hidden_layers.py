@@ -26,9 +26,11 @@ dropouts: Registry = Registry("dropout")
 class Normalization:
     """A normalization of a hidden layer.
 
-    `module(units, spatial)` makes the module for activations (samples, units), or (samples, units,
-    height, width) where `spatial`; `described` is the same for theory. Both are None where nothing
-    acts on activations. `standardizes_weights`: each unit's weights keep sum 0 and sum of squares 1.
+    Attributes:
+        module: `module(units, spatial)` makes the module for activations (samples, units), or
+            (samples, units, height, width) where `spatial`; None where nothing acts on activations.
+        described: the same for theory.
+        standardizes_weights: each unit's weights keep sum 0 and sum of squares 1 in training.
     """
 
     module: Callable[[int, bool], nn.Module] | None = None
@@ -38,9 +40,11 @@ class Normalization:
 
 @dataclass(frozen=True)
 class Dropout:
-    """A dropout after a hidden layer's activation; None where nothing is dropped.
+    """A dropout after a hidden layer's activation.
 
-    `module(rate)` makes the module, `described(rate)` is the same for theory.
+    Attributes:
+        module: `module(rate)` makes the module; None where nothing is dropped.
+        described: `described(rate)` is the same for theory.
     """
 
     module: Callable[[float], nn.Module] | None = None

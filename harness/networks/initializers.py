@@ -32,7 +32,10 @@ initializers: Registry = Registry("initializer")
 
 @dataclass(frozen=True)
 class Fans:
-    """Inputs of a unit, and units that an input feeds; for a convolution times the kernel's area."""
+    """Inputs of a unit, and units that an input feeds.
+
+    For a convolution, channels count once for every tap of the kernel.
+    """
 
     fan_in: int
     fan_out: int
@@ -42,9 +45,12 @@ class Fans:
 class Distribution:
     """A family of weight distributions with mean 0, fixed up to the variance gain / fan.
 
-    `draw(weight, gain, fan, generator)` fills a weight (units, inputs, ...) in place. `kurtosis` is
-    E w^4 / (E w^2)^2. `centred`: each unit's weights sum to 0. `exact(units, fan_in)`: the sum of
-    squares of each unit's weights is `sigma_w2` in every draw, not on average only.
+    Attributes:
+        draw: `draw(weight, gain, fan, generator)` fills a weight (units, inputs, ...) in place.
+        kurtosis: E w^4 / (E w^2)^2.
+        centred: each unit's weights sum to 0.
+        exact: `exact(units, fan_in)` is True where the sum of squares of each unit's weights is
+            `sigma_w2` in every draw, not on average only.
     """
 
     draw: Callable[[Tensor, float, float, Generator], None]
@@ -57,8 +63,9 @@ class Distribution:
 class BiasLaw:
     """The distribution of a layer's biases, as a function of an initializer's options.
 
-    `variance(options, fan_in)` is that of one bias; `draw(bias, options, fan_in, generator)` fills
-    the biases of a layer in place.
+    Attributes:
+        variance: `variance(options, fan_in)` is that of one bias.
+        draw: `draw(bias, options, fan_in, generator)` fills the biases of a layer in place.
     """
 
     variance: Callable[[Options, int], float]
@@ -69,8 +76,14 @@ class BiasLaw:
 class Initializer:
     """The law of a layer's initial weights and biases.
 
-    The variance of a weight is `gain(options) / fan(fans)`. `check` raises RequestError for options
-    that are out of range.
+    The variance of a weight is `gain(options) / fan(fans)`.
+
+    Attributes:
+        distribution: family of the weights' distribution.
+        gain: numerator of the variance, from the initializer's options.
+        fan: denominator of the variance, from the fans of the layer.
+        bias: distribution of the biases.
+        check: `check(options)` raises RequestError for options that are out of range.
     """
 
     distribution: Distribution

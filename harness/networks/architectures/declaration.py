@@ -40,6 +40,7 @@ class Architecture(ABC):
     Only `build` may import torch.
     """
 
+    @abstractmethod
     def check(self, spec: dict[str, Any]) -> None:
         """Refuses options that are out of range.
 

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class MLP(Architecture):
     """A multi-layer perceptron; `width=input` makes it as wide as its input."""
 
+    def check(self, spec: dict[str, Any]) -> None:
+        """Accepts every specification, as there are no options."""
+
     def layer_sizes(self, spec: dict[str, Any], shape: Shape, classes: int) -> list[LayerSize]:
         """Returns the size of every weight layer in order, the readout last."""
         inputs = prod(shape)
