@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
@@ -72,7 +72,8 @@ def to_config(composed: DictConfig) -> Config:
         if OmegaConf.get_type(composed) is Config:
             return _from_checked(composed)
         request = OmegaConf.create({key: composed[key] for key in composed if key != "hydra"})
-        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), request))
+        checked = OmegaConf.merge(OmegaConf.structured(Config), request)
+        return cast(Config, OmegaConf.to_object(checked))
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from None
 
@@ -89,6 +90,6 @@ def _plain(value: Any) -> Any:
     """Returns a section as its dataclass, a list as a list, and any other value as it is."""
     if not OmegaConf.is_config(value):
         return value
-    content = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+    content: Any = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     section = OmegaConf.get_type(value)
     return section(**content) if is_dataclass(section) else content

@@ -15,7 +15,10 @@ from typing import Any
 import yaml
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CONF_DIR = PROJECT_ROOT / "conf"
+# An installed harness has its configuration files inside the package, a checkout beside it.
+_PACKAGED_CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+INSTALLED = _PACKAGED_CONF_DIR.is_dir()
+CONF_DIR = _PACKAGED_CONF_DIR if INSTALLED else PROJECT_ROOT / "conf"
 
 # The parser written in C, where PyYAML was built with it, is about ten times as fast.
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

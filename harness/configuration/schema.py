@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, make_dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import MISSING
 
 from harness.configuration.options import CONF_DIR as CONF_DIR
+from harness.configuration.options import INSTALLED as INSTALLED
 from harness.configuration.options import PROJECT_ROOT, all_defaults
 from harness.configuration.options import known_names as known_names
 from harness.configuration.options import options as options
@@ -45,7 +46,7 @@ def section(group: str) -> Callable[[S], S]:
         # Pickled configurations refer to a section by the name that this module gives it.
         extended.__module__ = declared.__module__
         extended.__qualname__ = declared.__qualname__
-        return extended
+        return cast(S, extended)
 
     return extend
 
@@ -59,7 +60,8 @@ def _optional_type(group: str, option: str, defaults: list[Any]) -> Any:
             f"declare it by hand in its section in {__name__}"
         )
     if all(isinstance(value, list) for value in values):
-        return list[type(values[0][0])] | None
+        element: Any = type(values[0][0])
+        return list[element] | None
     types = {type(value) for value in values}
     if types == {int, float}:
         return float | None
@@ -84,7 +86,7 @@ class DatasetConfig(Section):
     """The data set, where it lies, and how it is split."""
 
     name: str = MISSING
-    root: str | None = described(None, "folder of the files; null: data/ beside the package")
+    root: str | None = described(None, "folder of the files; null: the default data folder")
     download: bool = described(True, "download what is missing")
     image_size: int | None = described(None, "pixels a side; null: as the files are")
     split_seed: int = described(0, "seed of the random split, at least 0")
