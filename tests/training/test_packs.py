@@ -12,8 +12,8 @@ from harness.configuration.schema import known_names
 from harness.configuration.trial import Trial
 from harness.data.batches import make_source
 from harness.networks.architectures import build_network
+from harness.networks.hidden_layers import normalizations
 from harness.networks.initialization import initialize
-from harness.networks.normalizations import normalizations
 from harness.training.events import Evaluated, Finished, PackData, Probed, Samples
 from harness.training.feeds import feed
 from harness.training.loop import train
