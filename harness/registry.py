@@ -1,4 +1,4 @@
-"""Names instead of dotted paths: flat, listable registries, and the one plug point for a user's own callable."""
+"""Registries, which map names to declarations, and the loading of a user's own callable."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ from harness.errors import RequestError
 
 
 class Registry:
-    """Maps the names of one kind of thing to what they stand for."""
+    """A map from the names of one kind of thing to their declarations."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._entries: dict[str, Any] = {}
 
     def register(self, name: str) -> Callable[[Any], Any]:
-        """Decorator that files its target under `name`; a name can be taken once only."""
+        """Returns a decorator that files its target under `name`.
+
+        Raises:
+            ValueError: the name is taken.
+        """
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is registered twice")
 
@@ -28,6 +32,11 @@ class Registry:
         return file
 
     def __getitem__(self, name: str) -> Any:
+        """Returns the declaration of a name.
+
+        Raises:
+            RequestError: unknown name; the message lists the names.
+        """
         try:
             return self._entries[name]
         except KeyError:
@@ -40,17 +49,21 @@ class Registry:
         return iter(self.names())
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """Returns all names, sorted."""
         return sorted(self._entries)
 
 
 def unknown(kind: str, name: object, known: list[str]) -> RequestError:
-    """The error for a name that is not in a list of names, with the list."""
+    """Returns the error for a name that is not in a list of names, with the list."""
     return RequestError(f"unknown {kind} {str(name)!r}; known: {', '.join(known)}")
 
 
 def load_callable(path: str, kind: str) -> Callable[..., Any]:
-    """The callable that a user named as `package.module:function`.
+    """Returns the callable that a user named as `package.module:function`.
+
+    Args:
+        path: where the callable is.
+        kind: what it is, for messages.
 
     Raises:
         RequestError: the module cannot be imported, lacks the name, or the name is not callable.
@@ -62,13 +75,14 @@ def load_callable(path: str, kind: str) -> Callable[..., Any]:
             target = getattr(target, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise RequestError(
-            f"{kind} {path!r} cannot be loaded: {error}; expected module:function on the Python path"
+            f"{kind} {path!r} cannot be loaded: {error}; "
+            "expected module:function on the Python path"
         ) from error
-    except (
-        Exception
-    ) as error:  # a user's module may raise anything while it is imported; the message names it
+    except Exception as error:
+        # A user's module may raise anything while it is imported; the message names it.
         raise RequestError(
-            f"{kind} {path!r} cannot be loaded: importing {module_name} raised {type(error).__name__}: {error}"
+            f"{kind} {path!r} cannot be loaded: importing {module_name} raised "
+            f"{type(error).__name__}: {error}"
         ) from error
     if not callable(target):
         raise RequestError(f"{kind} {path!r} is not callable")

@@ -6,6 +6,9 @@ import hashlib
 
 
 def purpose_seed(seed: int, purpose: str) -> int:
-    """A 63-bit seed that depends on (seed, purpose) alone, so that arms with one seed share batches and not weights' noise."""
+    """Returns a 63-bit seed that depends on (seed, purpose) alone.
+
+    Arms with one seed so share their batches, and every layer has a stream of its own.
+    """
     digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

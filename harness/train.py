@@ -11,7 +11,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from harness.configuration.composing import register_schema, to_config
-from harness.configuration.schema import CONF_DIR, validate
+from harness.configuration.schema import CONF_DIR
+from harness.configuration.validation import validate
 from harness.errors import NotStored, RequestError
 from harness.sweeps.command_line import prefetch, refuse, run
 

@@ -17,7 +17,8 @@ import json
 import sys
 from pathlib import Path
 
-from harness.configuration.schema import PROJECT_ROOT, writable_folder
+from harness.configuration.result_folder import writable_folder
+from harness.configuration.schema import PROJECT_ROOT
 from harness.errors import RequestError
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.configuration.composing import explain
+from harness.configuration.messages import explain
 from harness.configuration.schema import CONF_DIR, DatasetConfig, PreprocessingConfig
 from harness.errors import RequestError
 from harness.sweeps.progress import answer

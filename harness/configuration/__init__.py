@@ -1,1 +1,1 @@
-"""Requests: the schema, the checks that need no data, composing, and a trial with its id. Imports no torch."""
+"""Requests: their schema and options, checks without data, composing, and trial ids; no torch."""

@@ -1,147 +1,227 @@
-"""What can be asked for: one dataclass per configuration group, and the checks that need no data.
+"""The request for one cell as dataclasses: one section per configuration group.
 
-Nothing here imports torch, so that `--help` and a misspelled option answer at once. The names a group
-knows are the files in `conf/<group>`; a test holds them against the registries that implement them.
+A section declares by hand what every name of its group shares, and options whose default is null;
+the options that only some names take are read from the files in `conf/GROUP`. Nothing here imports
+torch, so that `--help` and a misspelled option answer at once.
 """
 
 from __future__ import annotations
 
-import functools
-import math
-import os
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from omegaconf import MISSING
 
-from harness.errors import RequestError
-from harness.registry import unknown
+from harness.configuration.options import CONF_DIR as CONF_DIR
+from harness.configuration.options import INSTALLED as INSTALLED
+from harness.configuration.options import PROJECT_ROOT, all_defaults
+from harness.configuration.options import known_names as known_names
+from harness.configuration.options import options as options
 
-PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CONF_DIR = PROJECT_ROOT / "conf"
-
-PROBE_STATISTICS = ("standard", "full")
-PRECISIONS = ("float32", "tf32", "bfloat16")
-REPAIRS = (
-    "none",
-    "center_rows",
-    "rescale_tau",
-    "lsuv",
-    "zero_bias",
-    "per_sample",
-    "neutral_dropout",
-)
+S = TypeVar("S", bound=type)
 
 
+def described(default: Any, comment: str) -> Any:
+    """Returns a dataclass field with a default and the comment that documents it."""
+    return field(default=default, metadata={"comment": comment})
+
+
+def section(group: str) -> Callable[[S], S]:
+    """Returns a decorator that adds the options of a group's files to its section.
+
+    An added option is None unless the chosen name takes it; its type is that of its defaults.
+    """
+
+    def extend(declared: S) -> S:
+        by_hand = {entry.name for entry in fields(declared)}
+        added = [
+            (option, _optional_type(group, option, defaults), field(default=None))
+            for option, defaults in all_defaults(group).items()
+            if option not in by_hand
+        ]
+        extended = make_dataclass(
+            declared.__name__, added, bases=(declared,), namespace={"__doc__": declared.__doc__}
+        )
+        # Pickled configurations refer to a section by the name that this module gives it.
+        extended.__module__ = declared.__module__
+        extended.__qualname__ = declared.__qualname__
+        return cast(S, extended)
+
+    return extend
+
+
+def _optional_type(group: str, option: str, defaults: list[Any]) -> Any:
+    """Returns the type of an option, None included, from its default values."""
+    values = [default for default in defaults if default is not None]
+    if not values:
+        raise TypeError(
+            f"conf/{group}: option {option!r} is null in every file, so its type is unknown; "
+            f"declare it by hand in its section in {__name__}"
+        )
+    if all(isinstance(value, list) for value in values):
+        element: Any = type(values[0][0])
+        return list[element] | None
+    types = {type(value) for value in values}
+    if types == {int, float}:
+        return float | None
+    if len(types) > 1:
+        names = ", ".join(sorted(kind.__name__ for kind in types))
+        raise TypeError(f"conf/{group}: the defaults of option {option!r} differ in type: {names}")
+    return types.pop() | None
+
+
+class Section:
+    """Base of the sections: a group's options as attributes."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Options that `section` adds, which a type checker cannot see."""
+
+
+@section("dataset")
 @dataclass
-class DatasetConfig:
+class DatasetConfig(Section):
+    """The data set, where it lies, and how it is split."""
+
     name: str = MISSING
-    root: str | None = None
-    download: bool = True
-    image_size: int | None = None
-    split_seed: int = 0
-    validation_share: float = 0.2
-    test_share: float = 0.2
-    training_samples: int | None = None
-    residency: str = "auto"
-    samples: int | None = None
-    shape: list[int] | None = None
-    classes: int | None = None
-    participation_ratio: float | None = None
+    root: str | None = described(None, "folder of the files; null: the default data folder")
+    download: bool = described(True, "download what is missing")
+    image_size: int | None = described(None, "pixels a side; null: as the files are")
+    split_seed: int = described(0, "seed of the random split, at least 0")
+    validation_share: float = described(
+        0.2, "share of the samples outside an official test split, in (0, 1)"
+    )
+    test_share: float = described(
+        0.2, "share of all samples, in (0, 1); unused where there is an official test split"
+    )
+    training_samples: int | None = described(
+        None, "number of training samples to keep; null: all of them"
+    )
+    residency: str = described(
+        "auto", "auto, resident (all samples in device memory) or streamed (batch by batch)"
+    )
+    participation_ratio: float | None = described(
+        None, "effective number of input directions; null: independent pixels"
+    )
 
 
+@section("preprocessing")
 @dataclass
-class PreprocessingConfig:
+class PreprocessingConfig(Section):
+    """The preprocessing of pixels; its moments come from the training split."""
+
     name: str = MISSING
-    shift: float = 0.0
-    scale: float = 1.0
-    epsilon: float | None = None
+    shift: float = described(0.0, "added last, after `scale`")
+    scale: float = described(1.0, "multiplied after the preprocessing, above 0")
 
 
+@section("architecture")
 @dataclass
-class ArchitectureConfig:
+class ArchitectureConfig(Section):
+    """The kind of network; `depth` and `width` are axes of their own."""
+
     name: str = MISSING
-    kernel_size: int | None = None
-    padding: str | None = None
-    pool: str | None = None
-    pool_every: int | None = None
-    head: str | None = None
 
 
+@section("activation")
 @dataclass
-class ActivationConfig:
+class ActivationConfig(Section):
+    """The activation of every hidden layer, or a user's own `module:function`."""
+
     name: str = MISSING
-    alpha: float | None = None
-    negative_slope: float | None = None
 
 
+@section("initializer")
 @dataclass
-class InitializerConfig:
+class InitializerConfig(Section):
+    """The distribution of the initial weights and biases."""
+
     name: str = MISSING
-    sigma_w2: float | None = None
-    sigma_b2: float | None = None
-    bias: str | None = None
 
 
+@section("normalization")
 @dataclass
-class NormalizationConfig:
+class NormalizationConfig(Section):
+    """The normalization of every hidden layer."""
+
     name: str = MISSING
-    position: str = "before"
+    position: str = described("before", "before or after the activation")
 
 
+@section("dropout")
 @dataclass
-class DropoutConfig:
+class DropoutConfig(Section):
+    """The dropout after every hidden layer."""
+
     name: str = MISSING
-    rate: float | None = None
 
 
+@section("optimizer")
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(Section):
+    """The optimizer and its constants."""
+
     name: str = MISSING
-    learning_rate: float = MISSING
-    momentum: float | None = None
-    beta1: float | None = None
-    beta2: float | None = None
-    epsilon: float | None = None
-    weight_decay: float = 0.0
+    learning_rate: float = described(MISSING, "peak learning rate, above 0")
+    weight_decay: float = described(0.0, "at least 0")
 
 
+@section("schedule")
 @dataclass
-class ScheduleConfig:
+class ScheduleConfig(Section):
+    """The course of the learning rate over the steps."""
+
     name: str = MISSING
-    warmup_share: float | None = None
-    final_share: float | None = None
 
 
 @dataclass
 class BudgetConfig:
-    epochs: float | None = None
-    steps: int | None = None
-    batch_size: int = 64
-    evaluations: int = 10
-    probes: int = 5
+    """The length of a training, and how often it is evaluated and probed."""
+
+    epochs: float | None = described(
+        None, "passes over the training split, above 0; null where `steps` is given"
+    )
+    steps: int | None = described(
+        None, "optimizer steps, at least 0 (0: initialisation only); null where `epochs` is given"
+    )
+    batch_size: int = described(64, "samples in a batch, at least 1")
+    evaluations: int = described(
+        10, "evaluations on the validation split, at least 1 (the last step is always evaluated)"
+    )
+    probes: int = described(
+        5, "probes, at least 0 (1: initialisation; 2: and the end; more: log-spaced between)"
+    )
 
 
 @dataclass
 class ProbeConfig:
+    """The samples that a probe measures, and how much it measures."""
+
     name: str = MISSING
-    samples: int = 512
-    statistics: str = "standard"
+    samples: int = described(512, "validation samples that a probe measures, at least 2")
+    statistics: str = described("standard", "standard or full")
 
 
 @dataclass
 class TrackingConfig:
-    enabled: bool = True
-    uri: str | None = None
-    artifacts: str | None = None
-    experiment: str = "selu"
-    figures: bool = True
+    """The MLflow server that receives finished trials."""
+
+    enabled: bool = described(True, "send finished trials to MLflow")
+    uri: str | None = described(
+        None, "address of the tracking server or store; null: mlflow.db in `runs`"
+    )
+    artifacts: str | None = described(
+        None, "folder or address of artifacts; null: mlartifacts in `runs`"
+    )
+    experiment: str = described("selu", "name of the MLflow experiment")
+    figures: bool = described(True, "send a figure of the layers' profile with each trial")
 
 
 @dataclass
 class Config:
-    """A whole request for one cell: what one job of a sweep trains."""
+    """A whole request for one cell: one job of a sweep trains it."""
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
@@ -164,257 +244,13 @@ class Config:
     runs: str = str(PROJECT_ROOT / "runs")
 
 
-def known_names(group: str) -> list[str]:
-    """The names a configuration group offers, sorted."""
-    return list(_files(group))
+def shared_defaults(group: str) -> dict[str, Any]:
+    """Returns the options that every name of a group shares, with the section's defaults.
 
-
-@functools.cache  # thousands of cells ask for the same few folders
-def _files(group: str) -> tuple[str, ...]:
-    return tuple(sorted(path.stem for path in (CONF_DIR / group).glob("*.yaml")))
-
-
-def seed_list(seeds: Any) -> list[int]:
-    """The seeds that `seeds=5` (0..4) or `seeds=[3,7]` stands for."""
-    if isinstance(seeds, int) and not isinstance(seeds, bool):
-        _require(
-            seeds >= 1, f"seeds={seeds}: at least one seed is needed, or a list such as seeds=[3,7]"
-        )
-        return list(range(seeds))
-    try:
-        values = list(seeds)
-        good = bool(values) and all(
-            isinstance(v, int) and not isinstance(v, bool) and 0 <= v < 2**31 for v in values
-        )
-    except TypeError:
-        good = False
-    _require(
-        good and not isinstance(seeds, str),
-        f"seeds={seeds}: expected a count or a list of integers in [0, 2^31), such as seeds=5 or seeds=[3,7]",
-    )
-    _require(len(set(values)) == len(values), f"seeds={values}: a seed is listed twice")
-    return values
-
-
-# Which options each name takes; an option that a name would ignore is a mistake, not a default.
-_OPTIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "activation": {"elu": ("alpha",), "leaky_relu": ("negative_slope",)},
-    "initializer": {"gaussian": ("sigma_w2", "sigma_b2"), "pytorch_default": ("bias",)},
-    "dropout": {"standard": ("rate",), "alpha": ("rate",)},
-    "optimizer": {
-        "momentum": ("momentum",),
-        "adam": ("beta1", "beta2", "epsilon"),
-        "adamw": ("beta1", "beta2", "epsilon"),
-    },
-    "schedule": {"cosine": ("final_share",), "warmup_cosine": ("warmup_share", "final_share")},
-    "architecture": {"cnn": ("kernel_size", "padding", "pool", "pool_every", "head")},
-    "preprocessing": {"zca": ("epsilon",)},
-}
-_COMMON_OPTIONS = {
-    "optimizer": ("learning_rate", "weight_decay"),
-    "preprocessing": ("shift", "scale"),
-    "normalization": ("position",),
-}
-
-
-def options(group: str, name: str) -> tuple[str, ...]:
-    """The options that `name` of a configuration group takes, besides its name."""
-    return _COMMON_OPTIONS.get(group, ()) + _OPTIONS.get(group, {}).get(name, ())
-
-
-def validate(config: Config) -> None:
-    """Check everything that can be checked without reading data.
-
-    Raises:
-        RequestError: one line that says what is wrong, where, and what is allowed.
+    An option whose default is None belongs to the names whose files list it.
     """
-    for group in (
-        "dataset",
-        "preprocessing",
-        "architecture",
-        "activation",
-        "initializer",
-        "normalization",
-        "dropout",
-        "optimizer",
-        "schedule",
-        "probe",
-    ):
-        _validate_group(group, getattr(config, group))
-    seed_list(config.seeds)
-    _require(
-        _whole(config.depth) and config.depth >= 1,
-        f"depth={config.depth}: expected an integer of at least 1 (hidden layers)",
-    )
-    _require(
-        config.width == "input" or (_whole(config.width) and config.width >= 1),
-        f"width={config.width}: expected an integer of at least 1, or 'input' (as wide as the input)",
-    )
-    _require(
-        not (config.architecture.name == "cnn" and config.width == "input"),
-        "width=input: only for architecture=mlp; give a number of channels for cnn",
-    )
-    _choice("precision", config.precision, PRECISIONS)
-    _choice("repair", config.repair, REPAIRS)
-    _choice("normalization.position", config.normalization.position, ("before", "after"))
-    if config.initializer.bias is not None:
-        _choice("initializer.bias", config.initializer.bias, ("zeros", "uniform"))
-    _choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
-    _choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
-    _validate_architecture(config.architecture)
-    _validate_numbers(config)
-    _validate_budget(config)
-    _require(
-        config.device == "auto" or config.device == "cpu" or config.device.split(":")[0] == "cuda",
-        f"device={config.device}: expected auto, cpu, cuda or cuda:N",
-    )
-    batch_norm_alone = config.normalization.name == "batch" and config.budget.batch_size == 1
-    _require(
-        not batch_norm_alone,
-        "normalization=batch with budget.batch_size=1: a batch of one has no variance; use at least 2, or normalization=layer",
-    )
-    if config.repair in ("center_rows", "rescale_tau", "lsuv"):
-        _require(
-            config.normalization.name != "weight_standardization",
-            f"repair={config.repair}: normalization=weight_standardization gives every unit's weights sum 0 and length 1 whatever they are; nothing would change",
-        )
-    if config.repair == "neutral_dropout":
-        _require(
-            config.dropout.name != "none",
-            "repair=neutral_dropout: there is no dropout to repair; give dropout=alpha or dropout=standard",
-        )
-
-
-def _validate_group(group: str, section: Any) -> None:
-    name = section.name
-    if not (group == "activation" and ":" in name) and name not in known_names(group):
-        raise unknown(group, name, known_names(group))
-    if group not in _OPTIONS:
-        return
-    allowed = options(group, name)
-    for option in (
-        key
-        for key in section.__dataclass_fields__
-        if key != "name" and key not in _COMMON_OPTIONS.get(group, ())
-    ):
-        value = getattr(section, option)
-        takers = [other for other in known_names(group) if option in options(group, other)]
-        _require(
-            value is None or option in allowed,
-            f"{group}.{option}={value}: {group}={name} takes no such option; it belongs to {', '.join(takers)}",
-        )
-        _require(
-            value is not None or option not in allowed,
-            f"{group}.{option} is missing: {group}={name} needs it",
-        )
-
-
-def _validate_architecture(section: ArchitectureConfig) -> None:
-    if section.name != "cnn":
-        return
-    _require(
-        section.kernel_size >= 1 and section.kernel_size % 2 == 1,
-        f"architecture.kernel_size={section.kernel_size}: expected an odd integer of at least 1",
-    )
-    _choice("architecture.padding", section.padding, ("zeros", "circular"))
-    _choice("architecture.pool", section.pool, ("none", "max", "average"))
-    _choice("architecture.head", section.head, ("flatten", "average"))
-    _require(
-        section.pool_every >= 1,
-        f"architecture.pool_every={section.pool_every}: expected an integer of at least 1",
-    )
-
-
-def _validate_numbers(config: Config) -> None:
-    positive = {
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-        "preprocessing.scale": config.preprocessing.scale,
+    return {
+        entry.name: entry.default
+        for entry in fields(type(getattr(Config(), group)))
+        if entry.name != "name" and entry.default is not None
     }
-    for key, value in positive.items():
-        _require(0 < value < math.inf, f"{key}={value}: expected a number above 0")
-    shares = {
-        "optimizer.momentum": config.optimizer.momentum,
-        "optimizer.beta1": config.optimizer.beta1,
-        "optimizer.beta2": config.optimizer.beta2,
-        "dropout.rate": config.dropout.rate,
-        "schedule.warmup_share": config.schedule.warmup_share,
-    }
-    for key, value in shares.items():
-        _require(value is None or 0 <= value < 1, f"{key}={value}: expected a number in [0, 1)")
-    at_least_zero = {
-        "optimizer.weight_decay": config.optimizer.weight_decay,
-        "initializer.sigma_w2": config.initializer.sigma_w2,
-        "initializer.sigma_b2": config.initializer.sigma_b2,
-        "schedule.final_share": config.schedule.final_share,
-    }
-    for key, value in at_least_zero.items():
-        _require(
-            value is None or 0 <= value < math.inf,
-            f"{key}={value}: expected a number of at least 0",
-        )
-    for key in ("validation_share", "test_share"):
-        value = getattr(config.dataset, key)
-        _require(0 < value < 1, f"dataset.{key}={value}: expected a number between 0 and 1")
-    _require(
-        config.probe.samples >= 2,
-        f"probe.samples={config.probe.samples}: at least 2 samples are needed for a variance",
-    )
-
-
-def _validate_budget(config: Config) -> None:
-    budget = config.budget
-    _require(
-        (budget.steps is None) != (budget.epochs is None),
-        f"budget: give either budget.steps or budget.epochs (set the other to null), not steps={budget.steps} and epochs={budget.epochs}",
-    )
-    _require(
-        budget.steps is None or budget.steps >= 0,
-        f"budget.steps={budget.steps}: expected an integer of at least 0 (0 probes at initialisation only)",
-    )
-    _require(
-        budget.epochs is None or 0 < budget.epochs < math.inf,
-        f"budget.epochs={budget.epochs}: expected a number above 0",
-    )
-    _require(
-        budget.batch_size >= 1,
-        f"budget.batch_size={budget.batch_size}: expected an integer of at least 1",
-    )
-    _require(
-        budget.evaluations >= 1,
-        f"budget.evaluations={budget.evaluations}: expected an integer of at least 1 (the last step is always evaluated)",
-    )
-    _require(
-        budget.probes >= 0,
-        f"budget.probes={budget.probes}: expected an integer of at least 0 (1: initialisation; 2: and the end; more: log-spaced between)",
-    )
-
-
-def writable_folder(path: str | os.PathLike[str]) -> Path:
-    """The absolute folder for results, made sure to be writable without leaving anything behind.
-
-    Raises:
-        RequestError: the folder, or the nearest existing parent, cannot be written.
-    """
-    _require(str(path).strip() != "", "runs is empty; give the folder for results with runs=FOLDER")
-    folder = Path(path).expanduser().resolve()
-    nearest = folder
-    while not nearest.exists():
-        nearest = nearest.parent
-    _require(
-        nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK),
-        f"runs={folder}: {nearest} cannot be written; choose another folder with runs=FOLDER",
-    )
-    return folder
-
-
-def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{key}={value}: expected one of {', '.join(allowed)}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise RequestError(message)

@@ -1,7 +1,7 @@
-"""A trial: one training with one seed and one set of settings, and the id that stands for its numbers.
+"""A trial: one training with one seed and one set of settings, and the id that stands for it.
 
-The id is a hash of what can change a number and of nothing else: no path, device, tracking, pack size or
-folder. Bump `RULES_VERSION` when the code changes a number for an unchanged specification.
+The id is a hash of what can change a number and of nothing else: no path, device, tracking, pack
+size or folder. Bump `RULES_VERSION` when the code changes a number for an unchanged specification.
 """
 
 from __future__ import annotations
@@ -13,19 +13,54 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from harness.configuration.schema import Config, options, seed_list
+from harness.configuration.options import defaults, options
+from harness.configuration.schema import Config, shared_defaults
+from harness.configuration.validation import seed_list
 from harness.registry import load_callable
 
 RULES_VERSION = 1
 
 _ID_LENGTH = 16
-# What says where the data are or how they are moved, not what they are.
+# Options that say where the data are or how they are moved, not what they are.
 _PLACES = ("root", "download", "residency")
+# Groups of which a specification keeps the name and every option that the name takes.
+_GROUPS = (
+    "preprocessing",
+    "architecture",
+    "activation",
+    "initializer",
+    "normalization",
+    "dropout",
+    "optimizer",
+    "schedule",
+)
+# Groups of which the axes list the options that differ from their defaults.
+_GROUPS_WITH_AXES = (
+    "dataset",
+    "preprocessing",
+    "architecture",
+    "activation",
+    "initializer",
+    "optimizer",
+    "schedule",
+    "budget",
+)
+# Keys that other axes show already, or that only identify content.
+_NO_AXES = ("name", "position", "rate", "learning_rate", "source", "fingerprint")
+# Options that are axes even at their defaults, because the name alone does not say what it is.
+_ALWAYS_AXES = {
+    ("dataset", "samples"),
+    ("dataset", "shape"),
+    ("dataset", "classes"),
+    ("initializer", "sigma_w2"),
+    ("initializer", "sigma_b2"),
+    ("budget", "batch_size"),
+}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One seed of one cell. `text` is the canonical specification of the cell as JSON, `seed` the seed."""
+    """One seed of one cell. `text` is the canonical specification of the cell as JSON."""
 
     text: str
     seed: int
@@ -46,23 +81,28 @@ class Trial:
         return _hash(f"{self.text} seed={self.seed}")
 
     def with_spec(self, spec: dict[str, Any]) -> Trial:
-        """The same seed under another specification."""
-        return Trial(_text(spec), self.seed)
+        """Returns the same seed under another specification."""
+        return Trial(_canonical_json(spec), self.seed)
 
     @functools.cached_property
     def axes(self) -> dict[str, Any]:
-        """The headline axes as a flat dict, then every option that differs from its default, dotted."""
-        return _axes(self.spec)
+        """The headline axes, then every option that differs from its default, as `group.option`."""
+        return _headline_axes(self.spec) | _option_axes(self.spec)
 
 
 def trials(config: Config, fingerprint: str | None = None) -> list[Trial]:
-    """The trials of a validated cell, one per seed. `fingerprint` identifies the content of a user's own data."""
-    text = _text(canonical(config, fingerprint))
+    """Returns the trials of a validated cell, one per seed.
+
+    Args:
+        config: a request that passed `validate`.
+        fingerprint: a digest of the content of a user's own data.
+    """
+    text = _canonical_json(canonical(config, fingerprint))
     return [Trial(text, seed) for seed in seed_list(config.seeds)]
 
 
 def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
-    """The specification of a cell: every number that matters, and no default that a name would ignore."""
+    """Returns the specification of a cell: every setting that can change a number, and no other."""
     dataset = {
         key: value
         for key, value in asdict(config.dataset).items()
@@ -71,22 +111,11 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
     if fingerprint is not None:
         dataset["fingerprint"] = fingerprint
     spec: dict[str, Any] = {"rules_version": RULES_VERSION, "dataset": dataset}
-    for group in (
-        "preprocessing",
-        "architecture",
-        "activation",
-        "initializer",
-        "normalization",
-        "dropout",
-        "optimizer",
-        "schedule",
-    ):
+    for group in _GROUPS:
         section = getattr(config, group)
-        spec[group] = {"name": section.name} | {
-            option: getattr(section, option) for option in options(group, section.name)
-        }
-    if config.normalization.name in ("none", "weight_standardization"):
-        del spec["normalization"]["position"]  # nothing stands before or after
+        spec[group] = {"name": section.name}
+        for option in options(group, section.name):
+            spec[group][option] = getattr(section, option)
     if ":" in config.activation.name:
         spec["activation"]["source"] = source_digest(config.activation.name)
     spec["budget"] = {
@@ -100,17 +129,24 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
 
 
 def source_digest(path: str) -> str | None:
-    """A digest of the source of a user's callable, so that an edited function is a new trial; None where there is no source."""
+    """Returns a digest of the source of a user's callable, so that an edit makes a new trial.
+
+    None where Python has no source, as for a built-in function.
+    """
     try:
         return _hash(inspect.getsource(load_callable(path, "activation")))
     except (OSError, TypeError):
         return None
 
 
-def _axes(spec: dict[str, Any]) -> dict[str, Any]:
-    normalization, dropout = spec["normalization"], spec["dropout"]
-    after = "_after" if normalization.get("position") == "after" else ""
-    axes = {
+def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:
+    normalization = spec["normalization"]["name"]
+    if spec["normalization"].get("position") == "after":
+        normalization += "_after"
+    dropout = spec["dropout"]["name"]
+    if dropout != "none":
+        dropout += f"_{spec['dropout']['rate']:g}"
+    return {
         "dataset": spec["dataset"]["name"],
         "preprocessing": spec["preprocessing"]["name"],
         "architecture": spec["architecture"]["name"],
@@ -118,62 +154,39 @@ def _axes(spec: dict[str, Any]) -> dict[str, Any]:
         "width": spec["width"],
         "activation": spec["activation"]["name"],
         "initializer": spec["initializer"]["name"],
-        "normalization": normalization["name"] + after,
-        "dropout": dropout["name"]
-        if dropout["name"] == "none"
-        else f"{dropout['name']}_{dropout['rate']:g}",
+        "normalization": normalization,
+        "dropout": dropout,
         "optimizer": spec["optimizer"]["name"],
         "learning_rate": spec["optimizer"]["learning_rate"],
         "schedule": spec["schedule"]["name"],
         "precision": spec["precision"],
         "repair": spec.get("repair", "none"),
     }
-    told = {"name", "position", "rate", "learning_rate", "source", "fingerprint"}
-    for group in (
-        "dataset",
-        "preprocessing",
-        "architecture",
-        "activation",
-        "initializer",
-        "optimizer",
-        "schedule",
-        "budget",
-    ):
-        for key, value in spec[group].items():
-            if key not in told and value != _DEFAULTS.get((group, key)):
-                axes[f"{group}.{key}"] = value
+
+
+def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
+    axes = {}
+    for group in _GROUPS_WITH_AXES:
+        usual = _usual_values(group, spec[group].get("name", ""))
+        for option, value in spec[group].items():
+            if option in _NO_AXES:
+                continue
+            if (group, option) in _ALWAYS_AXES or value != usual.get(option):
+                axes[f"{group}.{option}"] = value
     return axes
 
 
-# Values so usual that naming them in every table would hide what differs.
-_DEFAULTS: dict[tuple[str, str], Any] = {
-    ("dataset", "split_seed"): 0,
-    ("dataset", "validation_share"): 0.2,
-    ("dataset", "test_share"): 0.2,
-    ("preprocessing", "shift"): 0.0,
-    ("preprocessing", "scale"): 1.0,
-    ("preprocessing", "epsilon"): 0.01,
-    ("architecture", "kernel_size"): 3,
-    ("architecture", "padding"): "zeros",
-    ("architecture", "pool"): "none",
-    ("architecture", "pool_every"): 2,
-    ("architecture", "head"): "flatten",
-    ("initializer", "bias"): "zeros",
-    ("activation", "alpha"): 1.0,
-    ("activation", "negative_slope"): 0.01,
-    ("optimizer", "momentum"): 0.9,
-    ("optimizer", "beta1"): 0.9,
-    ("optimizer", "beta2"): 0.999,
-    ("optimizer", "epsilon"): 1e-8,
-    ("optimizer", "weight_decay"): 0.0,
-    ("schedule", "warmup_share"): 0.1,
-    ("schedule", "final_share"): 0.0,
-    ("budget", "evaluations"): 10,
-    ("budget", "probes"): 5,
-}
+@functools.cache
+def _usual_values(group: str, name: str) -> dict[str, Any]:
+    """Returns the values that axes leave out.
+
+    What a whole group shares counts against the group's default, so that axes of different names
+    compare: AdamW's own weight decay is an axis, because the other optimizers have none.
+    """
+    return dict(defaults(group, name)) | shared_defaults(group)
 
 
-def _text(spec: dict[str, Any]) -> str:
+def _canonical_json(spec: dict[str, Any]) -> str:
     return json.dumps(spec, sort_keys=True, separators=(",", ":"))
 
 

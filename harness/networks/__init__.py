@@ -1,1 +1,1 @@
-"""Networks as ordinary modules: activations, initializers, normalizations, dropouts and architectures."""
+"""Networks as ordinary modules: their parts by name, their sizes, and what theory says of them."""

@@ -1,7 +1,9 @@
-"""Dropouts by name, with noise that depends on (key, step, sample, unit) alone.
+"""Dropout modules whose noise depends on (key, step, sample, unit) alone.
 
-Torch's dropout draws from one global stream, so a trial's masks would depend on its companions. Here the mask is
-a hash: equal to the bit for a trial trained alone or in any pack, on any device.
+Torch's dropout draws from one global stream, so a trial's masks would depend on its companions.
+Here the mask is a hash: equal to the bit for a trial trained alone or in any pack, on any device.
+Which name on the command line stands for which module is declared in
+`harness.networks.hidden_layers`.
 """
 
 from __future__ import annotations
@@ -11,23 +13,29 @@ import math
 import torch
 from torch import Tensor, nn
 
-from harness.registry import Registry
-
-dropouts: Registry = Registry("dropout")
-
-# Value to which SELU saturates, -lambda * alpha (Klambauer et al. 2017, "New Dropout Technique").
+# The value to which SELU saturates, -lambda * alpha (Klambauer et al. 2017, "New Dropout
+# Technique").
 SELU_FLOOR = -1.7580993408473768599
+
+# The rate at which alpha dropout's backward factor undoes SELU's chi_1 = 1.07157 at mean 0 and
+# variance 1, so that gradients neither grow nor vanish.
+NEUTRAL_RATE = (
+    0.5
+    * 1.0507009873554805**2
+    * (1.0 + 1.6732632423543772**2 * math.exp(2.0) * math.erfc(math.sqrt(2.0)))
+    - 1.0
+) / SELU_FLOOR**2
 
 
 def hashed_uniform(key: Tensor, step: Tensor, entries: int) -> Tensor:
-    """Uniform numbers in [0, 1) for every entry of a sample block, a pure function of its arguments.
+    """Returns uniform numbers in [0, 1), a pure function of the arguments.
 
     The finalizer of MurmurHash3 (Appleby 2011) over a counter, keyed by two 32-bit halves.
 
     Args:
         key: int64 scalar or (trials, 1), the trial's seed for this layer.
         step: int64 scalar, the training step.
-        entries: how many numbers.
+        entries: how many numbers, one for every entry of a block of samples.
 
     Returns:
         float32 (entries,) or (trials, entries).
@@ -40,16 +48,20 @@ def hashed_uniform(key: Tensor, step: Tensor, entries: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """MurmurHash3's finalizer on int32: products wrap, and masks make torch's arithmetic shifts logical."""
+    """MurmurHash3's finalizer on int32.
+
+    Products wrap around; the masks make torch's arithmetic shifts logical ones.
+    """
     x = (x ^ ((x >> 16) & 0xFFFF)) * -2048144789  # 0x85EBCA6B
     x = (x ^ ((x >> 13) & 0x7FFFF)) * -1028477387  # 0xC2B2AE35
     return x ^ ((x >> 16) & 0xFFFF)
 
 
 class StandardDropout(nn.Module):
-    """Zero a share of the entries and scale the others by 1 / (1 - rate) (Srivastava et al. 2014).
+    """Sets a share of the entries to 0 and scales the others by 1 / (1 - rate).
 
-    The mask is `hashed_uniform(key, step) >= rate`; the training program sets the buffers `key`, `step` and `rate`.
+    Srivastava et al. 2014. The mask is `hashed_uniform(key, step) >= rate`; the training program
+    sets the buffers `key`, `step` and `rate`.
     """
 
     def __init__(self, rate: float) -> None:
@@ -59,39 +71,28 @@ class StandardDropout(nn.Module):
         self.register_buffer("rate", torch.tensor(float(rate)))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Drops entries of `x` while training, and returns it unchanged otherwise."""
         if not self.training:
             return x
         uniform = hashed_uniform(self.key, self.step, x.numel()).view(x.shape)
         return self.apply_mask(x, (uniform >= self.rate).to(x.dtype), self.rate)
 
     def apply_mask(self, x: Tensor, keep: Tensor, rate: Tensor) -> Tensor:
-        """Combine an input with a keep mask of 0 and 1."""
+        """Combines an input with a mask that is 1 where an entry is kept and 0 elsewhere."""
         return x * keep / (1.0 - rate)
 
     def extra_repr(self) -> str:
+        """Returns the rate for the module's printed form."""
         return f"rate={float(self.rate):g}"
 
 
 class AlphaDropout(StandardDropout):
-    """Set a share of the entries to SELU's floor, then restore mean 0 and variance 1 by an affine map (Klambauer et al. 2017)."""
+    """Sets a share of the entries to SELU's floor, then restores mean 0 and variance 1.
+
+    Both are restored by one affine map (Klambauer et al. 2017, "New Dropout Technique").
+    """
 
     def apply_mask(self, x: Tensor, keep: Tensor, rate: Tensor) -> Tensor:
+        """Combines an input with a mask that is 1 where an entry is kept and 0 elsewhere."""
         a = torch.rsqrt((1.0 - rate) * (1.0 + rate * SELU_FLOOR**2))
         return a * (x * keep + SELU_FLOOR * (1.0 - keep)) - a * rate * SELU_FLOOR
-
-
-@dropouts.register("none")
-def _none(rate: float = 0.0) -> None:
-    return None
-
-
-dropouts.register("standard")(StandardDropout)
-dropouts.register("alpha")(AlphaDropout)
-
-# The rate at which alpha dropout's backward factor undoes SELU's chi_1 = 1.07157: gradients neither grow nor vanish.
-NEUTRAL_RATE = (
-    0.5
-    * 1.0507009873554805**2
-    * (1.0 + 1.6732632423543772**2 * math.exp(2.0) * math.erfc(math.sqrt(2.0)))
-    - 1.0
-) / SELU_FLOOR**2

@@ -1,12 +1,12 @@
-"""Give a network the weights of one trial: every layer from a generator of its own, keyed by (seed, layer)."""
+"""The initial weights of one trial: every layer from its own generator, keyed by (seed, layer)."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from harness.networks.dropouts import StandardDropout
-from harness.networks.initializers import draw_bias, draw_weight, fans
+from harness.networks.initializers import Fans, initializer_of
 from harness.seeding import purpose_seed
 
 
@@ -14,23 +14,24 @@ from harness.seeding import purpose_seed
 def initialize(
     network: nn.Module, initializer: dict, seed: int, state: dict[str, Tensor] | None = None
 ) -> None:
-    """Draw weights and biases on the CPU and set dropout keys.
+    """Draws weights and biases on the CPU, sets dropout keys, and resets normalizations.
 
-    The draws depend on (seed, module name, shape) alone: not on depth, companions or device, and arms that differ in
-    the initializer's scale share the underlying normal numbers.
+    The draws depend on (seed, module name, shape) alone: not on depth, companions or device. Arms
+    that differ in the initializer's scale share the underlying normal numbers.
 
     Args:
         network: the module whose layers are drawn.
         initializer: a specification such as `{"name": "lecun_normal"}`.
         seed: the trial's seed.
-        state: tensors by parameter or buffer name that receive the values; the network's own by default.
+        state: tensors by parameter or buffer name that receive the values; the network's own by
+            default.
     """
     if state is None:
         state = dict(network.named_parameters()) | dict(network.named_buffers())
     for name, module in network.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            generator = torch.Generator().manual_seed(purpose_seed(seed, f"weights/{name}"))
+            generator = Generator().manual_seed(purpose_seed(seed, f"weights/{name}"))
             weight = torch.empty(module.weight.shape)
             draw_weight(weight, initializer, generator, getattr(module, "groups", 1))
             state[f"{prefix}weight"].copy_(weight)
@@ -40,9 +41,29 @@ def initialize(
                 state[f"{prefix}bias"].copy_(bias)
         elif isinstance(module, StandardDropout):
             state[f"{prefix}key"].fill_(purpose_seed(seed, f"dropout/{name}"))
-        elif hasattr(module, "weight") and isinstance(
-            module.weight, Tensor
-        ):  # a normalization's affine map
+        elif isinstance(getattr(module, "weight", None), Tensor):
+            # The affine map of a normalization.
             state[f"{prefix}weight"].fill_(1.0)
             if getattr(module, "bias", None) is not None:
                 state[f"{prefix}bias"].fill_(0.0)
+
+
+def fans(weight: Tensor, groups: int = 1) -> Fans:
+    """Returns fan-in and fan-out of a weight (units, inputs per group, kernel...)."""
+    area = weight[0, 0].numel() if weight.dim() > 2 else 1
+    return Fans(weight.shape[1] * area, weight.shape[0] * area // groups)
+
+
+@torch.no_grad()
+def draw_weight(weight: Tensor, spec: dict, generator: Generator, groups: int = 1) -> None:
+    """Fills one weight (units, inputs per group, kernel...) in place.
+
+    The draw never touches global random state.
+    """
+    initializer_of(spec).draw(weight, fans(weight, groups), spec, generator)
+
+
+@torch.no_grad()
+def draw_bias(bias: Tensor, fan_in: int, spec: dict, generator: Generator) -> None:
+    """Fills the biases (units,) of one layer in place."""
+    initializer_of(spec).bias.draw(bias, spec, fan_in, generator)

@@ -1,117 +1,260 @@
-"""Weight initializers by name, each with the variance it promises.
+"""Weight initializers: one law each, from which the draw and its moments follow.
 
-`sigma_w2` is fan_in times the variance of a weight (the sum of squares tau of a unit's weights in expectation).
-A draw fills one weight of shape (units, inputs, ...) from a generator; it never sees global random state.
+A law gives every weight of a layer the variance gain / fan. The draw, `sigma_w2` (fan-in times the
+variance of a weight, the expected sum of squares of a unit's weights) and the kurtosis that theory
+needs all come from the same declaration. Draws use methods of the tensor that they fill, so that
+the laws can be read without torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Generator, Tensor, nn
-
+from harness.errors import RequestError
 from harness.registry import Registry
+from harness.theory.networks.identities import (
+    KURTOSIS_NORMAL,
+    KURTOSIS_TRUNCATED,
+    KURTOSIS_UNIFORM,
+    TRUNCATED_VARIANCE,
+)
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+Options = Mapping[str, Any]
 
 initializers: Registry = Registry("initializer")
-
-# Variance of a standard normal truncated at two standard deviations: 1 - 4 phi(2) / (2 Phi(2) - 1).
-TRUNCATED_VARIANCE = 1.0 - 4.0 * math.exp(-2.0) / math.sqrt(2.0 * math.pi) / math.erf(
-    math.sqrt(2.0)
-)
 
 
 @dataclass(frozen=True)
 class Fans:
-    """Inputs of a unit, and units an input feeds: for a convolution both times the kernel's area."""
+    """Inputs of a unit, and units that an input feeds.
+
+    For a convolution, channels count once for every tap of the kernel.
+    """
 
     fan_in: int
     fan_out: int
 
 
-def fans(weight: Tensor, groups: int = 1) -> Fans:
-    """Fan-in and fan-out of a weight (units, inputs per group, kernel...), grouped convolutions included."""
-    area = weight[0, 0].numel() if weight.dim() > 2 else 1
-    return Fans(weight.shape[1] * area, weight.shape[0] * area // groups)
+@dataclass(frozen=True)
+class Distribution:
+    """A family of weight distributions with mean 0, fixed up to the variance gain / fan.
+
+    Attributes:
+        draw: `draw(weight, gain, fan, generator)` fills a weight (units, inputs, ...) in place.
+        kurtosis: E w^4 / (E w^2)^2.
+        centred: each unit's weights sum to 0.
+        exact: `exact(units, fan_in)` is True where the sum of squares of each unit's weights is
+            `sigma_w2` in every draw, not on average only.
+    """
+
+    draw: Callable[[Tensor, float, float, Generator], None]
+    kurtosis: float
+    centred: bool = False
+    exact: Callable[[int, int], bool] = lambda units, fan_in: False
 
 
-Draw = Callable[[Tensor, Fans, Generator, dict], None]
+@dataclass(frozen=True)
+class BiasLaw:
+    """The distribution of a layer's biases, as a function of an initializer's options.
+
+    Attributes:
+        variance: `variance(options, fan_in)` is that of one bias.
+        draw: `draw(bias, options, fan_in, generator)` fills the biases of a layer in place.
+    """
+
+    variance: Callable[[Options, int], float]
+    draw: Callable[[Tensor, Options, int, Generator], None]
 
 
-def _normal(variance: Callable[[Fans], float]) -> Draw:
-    return lambda weight, fan, generator, spec: weight.normal_(
-        0.0, math.sqrt(variance(fan)), generator=generator
-    )
+@dataclass(frozen=True)
+class Initializer:
+    """The law of a layer's initial weights and biases.
+
+    The variance of a weight is `gain(options) / fan(fans)`.
+
+    Attributes:
+        distribution: family of the weights' distribution.
+        gain: numerator of the variance, from the initializer's options.
+        fan: denominator of the variance, from the fans of the layer.
+        bias: distribution of the biases.
+        check: `check(options)` raises RequestError for options that are out of range.
+    """
+
+    distribution: Distribution
+    gain: Callable[[Options], float]
+    fan: Callable[[Fans], float]
+    bias: BiasLaw
+    check: Callable[[Options], None]
+
+    def sigma_w2(self, fans: Fans, options: Options) -> float:
+        """Returns fan_in times the variance of a weight.
+
+        The quotient comes first: it is exactly 1 where the fan is the fan-in.
+        """
+        return self.gain(options) * (fans.fan_in / self.fan(fans))
+
+    def draw(self, weight: Tensor, fans: Fans, options: Options, generator: Generator) -> None:
+        """Fills one weight (units, inputs, ...) in place."""
+        self.distribution.draw(weight, self.gain(options), self.fan(fans), generator)
 
 
-def _uniform(variance: Callable[[Fans], float]) -> Draw:
-    def draw(weight: Tensor, fan: Fans, generator: Generator, spec: dict) -> None:
-        bound = math.sqrt(3.0 * variance(fan))
-        weight.uniform_(-bound, bound, generator=generator)
+def initializer_of(spec: Mapping[str, Any]) -> Initializer:
+    """Returns the law that a specification such as `{"name": "lecun_normal"}` names.
 
-    return draw
-
-
-def _truncated(std: Callable[[Fans], float]) -> Draw:
-    def draw(weight: Tensor, fan: Fans, generator: Generator, spec: dict) -> None:
-        nn.init.trunc_normal_(
-            weight, 0.0, std(fan), -2.0 * std(fan), 2.0 * std(fan), generator=generator
-        )
-
-    return draw
+    Raises:
+        RequestError: unknown name.
+    """
+    return initializers[spec["name"]]
 
 
-initializers.register("lecun_normal")(_normal(lambda fan: 1.0 / fan.fan_in))
-initializers.register("lecun_uniform")(_uniform(lambda fan: 1.0 / fan.fan_in))
-initializers.register("lecun_truncated")(
-    _truncated(lambda fan: 1.0 / math.sqrt(fan.fan_in * TRUNCATED_VARIANCE))
-)
-initializers.register("lecun_truncated_raw")(_truncated(lambda fan: 1.0 / math.sqrt(fan.fan_in)))
-initializers.register("he_normal")(_normal(lambda fan: 2.0 / fan.fan_in))
-initializers.register("he_uniform")(_uniform(lambda fan: 2.0 / fan.fan_in))
-initializers.register("xavier_normal")(_normal(lambda fan: 2.0 / (fan.fan_in + fan.fan_out)))
-initializers.register("xavier_uniform")(_uniform(lambda fan: 2.0 / (fan.fan_in + fan.fan_out)))
-# torch's own default for Linear and Conv2d: kaiming_uniform(a=sqrt(5)), so Var w = 1 / (3 fan_in).
-initializers.register("pytorch_default")(_uniform(lambda fan: 1.0 / (3.0 * fan.fan_in)))
+# Distributions
 
 
-@initializers.register("gaussian")
-def _gaussian(weight: Tensor, fan: Fans, generator: Generator, spec: dict) -> None:
-    weight.normal_(0.0, math.sqrt(spec["sigma_w2"] / fan.fan_in), generator=generator)
+def _draw_normal(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+    weight.normal_(0.0, math.sqrt(gain / fan), generator=generator)
 
 
-@initializers.register("lecun_exact")
-def _lecun_exact(weight: Tensor, fan: Fans, generator: Generator, spec: dict) -> None:
-    """Normal weights, then every unit's centred and scaled: omega = 0 and tau = 1 exactly. Needs fan_in of at least 2."""
+def _draw_uniform(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+    bound = math.sqrt(3.0 * (gain / fan))
+    weight.uniform_(-bound, bound, generator=generator)
+
+
+def _draw_truncated(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+    """Draws normal weights again until they lie within two standard deviations.
+
+    Truncation leaves the share `TRUNCATED_VARIANCE` of the normal's variance.
+    """
+    from torch.nn.init import trunc_normal_
+
+    deviation = 1.0 / math.sqrt(fan * (TRUNCATED_VARIANCE / gain))
+    trunc_normal_(weight, 0.0, deviation, -2.0 * deviation, 2.0 * deviation, generator=generator)
+
+
+def _draw_exact(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+    """Draws normal weights, then centres each unit's and scales their sum of squares to 1."""
     weight.normal_(0.0, 1.0, generator=generator)
     rows = weight.flatten(1)
     rows -= rows.mean(1, keepdim=True)
     rows /= rows.norm(dim=1, keepdim=True)
 
 
-@initializers.register("orthogonal")
-def _orthogonal(weight: Tensor, fan: Fans, generator: Generator, spec: dict) -> None:
-    """Orthonormal rows or columns (Saxe et al. 2013), scaled so that a unit's sum of squares is 1 on average."""
-    nn.init.orthogonal_(weight, generator=generator)
+def _draw_orthogonal(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+    """Draws orthonormal rows, or columns scaled so that a unit's sum of squares averages 1."""
+    from torch.nn.init import orthogonal_
+
+    orthogonal_(weight, generator=generator)
     rows = weight.flatten(1)
-    if rows.shape[0] > rows.shape[1]:
-        rows *= math.sqrt(rows.shape[0] / rows.shape[1])
+    units, fan_in = rows.shape
+    if units > fan_in:
+        rows *= math.sqrt(units / fan_in)
 
 
-def draw_weight(weight: Tensor, spec: dict, generator: Generator, groups: int = 1) -> None:
-    """Fill one weight in place as an initializer's specification says."""
-    with torch.no_grad():
-        initializers[spec["name"]](weight, fans(weight, groups), generator, spec)
+NORMAL = Distribution(_draw_normal, KURTOSIS_NORMAL)
+UNIFORM = Distribution(_draw_uniform, KURTOSIS_UNIFORM)
+TRUNCATED = Distribution(_draw_truncated, KURTOSIS_TRUNCATED)
+# Both are drawn with sum of squares 1, so their gain is 1 and their fan the fan-in.
+EXACT = Distribution(_draw_exact, KURTOSIS_NORMAL, centred=True, exact=lambda units, fan_in: True)
+ORTHOGONAL = Distribution(
+    _draw_orthogonal, KURTOSIS_NORMAL, exact=lambda units, fan_in: units <= fan_in
+)
 
 
-def draw_bias(bias: Tensor, fan_in: int, spec: dict, generator: Generator) -> None:
-    """Fill one bias in place: zero, unless the initializer asks for a variance or for torch's own uniform bias."""
-    with torch.no_grad():
-        if spec.get("sigma_b2"):
-            bias.normal_(0.0, math.sqrt(spec["sigma_b2"]), generator=generator)
-        elif spec.get("bias") == "uniform":
-            bias.uniform_(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in), generator=generator)
-        else:
-            bias.zero_()
+# Biases
+
+
+def _draw_zero_bias(bias: Tensor, options: Options, fan_in: int, generator: Generator) -> None:
+    bias.zero_()
+
+
+def _normal_bias_variance(options: Options, fan_in: int) -> float:
+    return float(options["sigma_b2"])
+
+
+def _draw_normal_bias(bias: Tensor, options: Options, fan_in: int, generator: Generator) -> None:
+    if options["sigma_b2"] == 0:
+        bias.zero_()
+    else:
+        bias.normal_(0.0, math.sqrt(options["sigma_b2"]), generator=generator)
+
+
+def _torch_bias_variance(options: Options, fan_in: int) -> float:
+    return 1.0 / (3.0 * fan_in) if options["bias"] == "uniform" else 0.0
+
+
+def _draw_torch_bias(bias: Tensor, options: Options, fan_in: int, generator: Generator) -> None:
+    if options["bias"] == "uniform":
+        bound = 1.0 / math.sqrt(fan_in)
+        bias.uniform_(-bound, bound, generator=generator)
+    else:
+        bias.zero_()
+
+
+ZERO_BIAS = BiasLaw(lambda options, fan_in: 0.0, _draw_zero_bias)
+NORMAL_BIAS = BiasLaw(_normal_bias_variance, _draw_normal_bias)
+TORCH_BIAS = BiasLaw(_torch_bias_variance, _draw_torch_bias)
+
+
+# Initializers
+
+
+def _fan_in(fans: Fans) -> float:
+    return fans.fan_in
+
+
+def _fan_sum(fans: Fans) -> float:
+    return fans.fan_in + fans.fan_out
+
+
+def _accept(options: Options) -> None:
+    """Accepts an initializer without options."""
+
+
+def declare(
+    name: str,
+    distribution: Distribution,
+    gain: float | Callable[[Options], float] = 1.0,
+    fan: Callable[[Fans], float] = _fan_in,
+    bias: BiasLaw = ZERO_BIAS,
+    check: Callable[[Options], None] = _accept,
+) -> None:
+    """Declares one initializer; `gain` is a number or a function of the options."""
+    gain_of = gain if callable(gain) else lambda options: gain
+    initializers.register(name)(Initializer(distribution, gain_of, fan, bias, check))
+
+
+def _check_torch_bias(options: Options) -> None:
+    if options["bias"] not in ("zeros", "uniform"):
+        raise RequestError(f"initializer.bias={options['bias']}: expected one of zeros, uniform")
+
+
+# LeCun et al. 1998, section 4.6.
+declare("lecun_normal", NORMAL)
+declare("lecun_uniform", UNIFORM)
+declare("lecun_truncated", TRUNCATED)
+# The normal has variance 1 / fan_in before it is truncated, as libraries without a correction draw.
+declare("lecun_truncated_raw", TRUNCATED, gain=TRUNCATED_VARIANCE)
+declare("lecun_exact", EXACT)
+# He et al. 2015, equation 10.
+declare("he_normal", NORMAL, gain=2.0)
+declare("he_uniform", UNIFORM, gain=2.0)
+# Glorot and Bengio 2010, equation 12.
+declare("xavier_normal", NORMAL, gain=2.0, fan=_fan_sum)
+declare("xavier_uniform", UNIFORM, gain=2.0, fan=_fan_sum)
+# Saxe et al. 2013.
+declare("orthogonal", ORTHOGONAL)
+# torch's own for Linear and Conv2d: kaiming_uniform with a = sqrt(5), so Var w = 1 / (3 fan_in).
+declare(
+    "pytorch_default",
+    UNIFORM,
+    fan=lambda fans: 3.0 * fans.fan_in,
+    bias=TORCH_BIAS,
+    check=_check_torch_bias,
+)
+# The two numbers of mean-field theory (Poole et al. 2016).
+declare("gaussian", NORMAL, gain=lambda options: float(options["sigma_w2"]), bias=NORMAL_BIAS)

@@ -1,81 +1,78 @@
-"""The sizes of a network's layers from its specification alone, without torch: for checks, predictions and counting."""
+"""A network's layout from its specification alone: its sizes, its checks, its description.
+
+Imports no torch, so that thousands of cells are checked before anything is trained.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Iterator
+from typing import Any
 
 from harness.errors import RequestError
+from harness.networks.architectures import architecture
+from harness.networks.architectures.declaration import LayerSize, Shape
+from harness.networks.hidden_layers import standardizes_weights
+from harness.networks.initializers import initializer_of
+from harness.theory.networks.description import Network
 
 
-@dataclass(frozen=True)
-class LayerSize:
-    """One weight layer: `kind` is "linear" or "conv2d"; `height` and `width` are those of its output map (1 when dense)."""
+def layer_sizes(spec: dict[str, Any], shape: Shape, classes: int) -> list[LayerSize]:
+    """Returns the size of every weight layer in order, the readout last.
 
-    name: str
-    kind: str
-    fan_in: int
-    units: int
-    height: int = 1
-    width: int = 1
-    kernel_size: int = 1
-    pooled: bool = False
-
-
-def pooled_after(architecture: dict, index: int, height: int, width: int) -> bool:
-    """Whether hidden layer `index` (from 0) of a convolutional stack is followed by 2x2 pooling."""
-    wanted = architecture["pool"] != "none" and (index + 1) % architecture["pool_every"] == 0
-    return wanted and min(height, width) >= 4
-
-
-def layer_sizes(spec: dict, shape: tuple[int, int, int], classes: int) -> list[LayerSize]:
-    """Every weight layer in order, the readout last."""
-    sizes: list[LayerSize] = []
-    if spec["architecture"]["name"] == "mlp":
-        inputs = prod(shape)
-        units = inputs if spec["width"] == "input" else spec["width"]
-        for index in range(spec["depth"]):
-            sizes.append(LayerSize(f"layer_{index + 1:02d}", "linear", inputs, units))
-            inputs = units
-        return [*sizes, LayerSize("readout", "linear", inputs, classes)]
-    architecture = spec["architecture"]
-    channels, height, width = shape
-    kernel = architecture["kernel_size"]
-    for index in range(spec["depth"]):
-        pooled = pooled_after(architecture, index, height, width)
-        sizes.append(
-            LayerSize(
-                f"layer_{index + 1:02d}",
-                "conv2d",
-                channels * kernel**2,
-                spec["width"],
-                height,
-                width,
-                kernel,
-                pooled,
-            )
-        )
-        height, width = (height // 2, width // 2) if pooled else (height, width)
-        channels = spec["width"]
-    positions = 1 if architecture["head"] == "average" else height * width
-    return [*sizes, LayerSize("readout", "linear", channels * positions, classes)]
-
-
-def check_layout(spec: dict, shape: tuple[int, int, int], classes: int) -> None:
-    """Refuse what no weight draw can satisfy.
+    Args:
+        spec: `Trial.spec`.
+        shape: (channels, height, width) of an input.
+        classes: units of the readout.
 
     Raises:
-        RequestError: an initializer or normalization that centres a unit's weights on a layer with fan-in 1.
+        RequestError: unknown architecture.
     """
-    centring = [f"initializer={spec['initializer']['name']}"] * (
-        spec["initializer"]["name"] == "lecun_exact"
-    )
-    centring += ["normalization=weight_standardization"] * (
-        spec["normalization"]["name"] == "weight_standardization"
-    )
-    centring += ["repair=center_rows"] * (spec.get("repair") == "center_rows")
+    return architecture(spec["architecture"]["name"]).layer_sizes(spec, shape, classes)
+
+
+def describe(spec: dict[str, Any], shape: Shape, classes: int) -> Network:
+    """Returns the network of a specification as theory sees it at initialisation.
+
+    Repairs of weights are described too. Those of preprocessing and dropout must have been applied
+    to the specification, see `harness.training.repairs.transform_spec`.
+
+    Args:
+        spec: `Trial.spec`.
+        shape: (channels, height, width) of an input.
+        classes: units of the readout.
+
+    Raises:
+        RequestError: unknown architecture, initializer, normalization or dropout.
+    """
+    return architecture(spec["architecture"]["name"]).describe(spec, shape, classes)
+
+
+def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
+    """Refuses networks that cannot be built or drawn.
+
+    Raises:
+        RequestError: an option of the architecture or the initializer is out of range, or each
+            unit's weights must have sum 0 in a layer with fan-in 1.
+    """
+    architecture(spec["architecture"]["name"]).check(spec)
+    initializer_of(spec["initializer"]).check(spec["initializer"])
+    centring = next(_centring_settings(spec), None)
+    if centring is None:
+        return
     for size in layer_sizes(spec, shape, classes):
-        if size.fan_in < 2 and centring:
+        if size.fan_in < 2:
             raise RequestError(
-                f"{centring[0]} with fan-in {size.fan_in} ({size.name}): a single weight cannot have sum 0; use a width of at least 2 or another choice"
+                f"{centring} with fan-in {size.fan_in} ({size.name}): a single weight cannot have "
+                "sum 0; use a width of at least 2 or another choice"
             )
+
+
+def _centring_settings(spec: dict[str, Any]) -> Iterator[str]:
+    """Yields the settings of a specification that give each unit's weights the sum 0."""
+    initializer = spec["initializer"]
+    if initializer_of(initializer).distribution.centred:
+        yield f"initializer={initializer['name']}"
+    if standardizes_weights(spec):
+        yield f"normalization={spec['normalization']['name']}"
+    if spec.get("repair") == "center_rows":
+        yield "repair=center_rows"

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.configuration.schema import Config, validate, writable_folder
+from harness.configuration.result_folder import writable_folder
+from harness.configuration.schema import Config
 from harness.configuration.trial import Trial, canonical, trials
+from harness.configuration.validation import validate
 from harness.data import catalog
 from harness.errors import RequestError
 from harness.networks.layout import check_layout

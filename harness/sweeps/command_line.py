@@ -17,13 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from harness.configuration.composing import (
-    compose,
-    explain,
-    first_line,
-    register_callables,
-    to_config,
-)
+from harness.configuration.composing import compose, register_callables, to_config
+from harness.configuration.messages import explain, first_line
 from harness.configuration.schema import Config
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from omegaconf.errors import OmegaConfBaseException
 
-from harness.configuration.schema import writable_folder
+from harness.configuration.result_folder import writable_folder
 from harness.errors import RequestError
 from harness.sweeps import command_line as command
 

@@ -2,71 +2,96 @@
 
 from __future__ import annotations
 
-import sys
-import types
+import pkgutil
 
 import pytest
 import torch
 from torch import nn
 
-from harness.configuration.schema import known_names
+from harness.configuration.options import known_names
 from harness.errors import RequestError
-from harness.networks.activations import activations, build_activation
-from harness.networks.architectures import architectures, build_network
+from harness.networks import architectures
+from harness.networks.activations import activations
+from harness.networks.architectures import architecture, build_network
+from harness.networks.architectures.declaration import Architecture
+from harness.networks.hidden_layers import normalizations
 from harness.networks.initialization import initialize
 from harness.networks.layout import check_layout, layer_sizes
 from harness.networks.normalizations import (
     RMSNorm,
     StandardizedConv2d,
     StandardizedLinear,
-    normalizations,
     standardize,
 )
 
 SHAPE, CLASSES = (3, 12, 10), 7
 
 
-def test_conf_and_registries_name_the_same_things():
-    assert known_names("architecture") == architectures.names()
+def normal(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_every_architecture_in_conf_has_its_file():
+    files = {module.name for module in pkgutil.iter_modules(architectures.__path__)}
+    assert files - {"declaration"} == set(known_names("architecture"))
+    for name in known_names("architecture"):
+        assert isinstance(architecture(name), Architecture)
+
+
+def test_every_activation_and_normalization_in_conf_is_declared():
     assert known_names("activation") == activations.names()
     assert known_names("normalization") == normalizations.names()
 
 
-@pytest.mark.parametrize("architecture", ["mlp", "cnn"])
+@pytest.fixture(params=["mlp", "cnn"])
+def pooled_spec(request, make_trial):
+    """A function of a normalization and its position: the specification of a small network."""
+
+    def make(normalization: str, position: str) -> dict:
+        changes = {"normalization.position": position}
+        if request.param == "cnn":
+            changes["architecture.pool"] = "max"
+        return make_trial(
+            architecture=request.param, normalization=normalization, depth=5, width=6, **changes
+        ).spec
+
+    return make
+
+
 @pytest.mark.parametrize("normalization", normalizations.names())
 @pytest.mark.parametrize("position", ["before", "after"])
-def test_every_network_runs_and_has_the_layout_it_says(
-    make_trial, architecture, normalization, position
-):
-    changes = {"architecture.pool": "max"} if architecture == "cnn" else {}
-    spec = make_trial(
-        architecture=architecture,
-        normalization=normalization,
-        depth=5,
-        width=6,
-        **changes,
-        **{"normalization.position": position},
-    ).spec
+def test_every_network_runs_and_has_the_sizes_of_its_layout(pooled_spec, normalization, position):
+    spec = pooled_spec(normalization, position)
     network = build_network(spec, SHAPE, CLASSES)
     initialize(network, spec["initializer"], 0)
-    assert network(torch.randn(4, *SHAPE)).shape == (4, CLASSES)
-    weights = [
-        (name, module)
-        for name, module in network.named_modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d))
-    ]
+    assert network(normal(4, *SHAPE)).shape == (4, CLASSES)
+    built = []
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            units, fan_in = module.weight.flatten(1).shape
+            built.append((name.removesuffix(".weights"), units, fan_in))
     sizes = layer_sizes(spec, SHAPE, CLASSES)
-    assert [(module.weight.shape[0], module.weight[0].numel()) for _, module in weights] == [
-        (size.units, size.fan_in) for size in sizes
-    ]
-    order = list(dict(network.layer_01.named_children()))
-    has_module = normalization not in ("none", "weight_standardization")
-    assert order == [
-        "weights",
-        *["normalization"] * (has_module and position == "before"),
-        "activation",
-        *["normalization"] * (has_module and position == "after"),
-    ]
+    assert built == [(size.name, size.units, size.fan_in) for size in sizes]
+
+
+@pytest.mark.parametrize(
+    "normalization, position, parts",
+    [
+        ("none", "before", ["weights", "activation"]),
+        ("weight_standardization", "after", ["weights", "activation"]),
+        ("batch", "before", ["weights", "normalization", "activation"]),
+        ("layer", "before", ["weights", "normalization", "activation"]),
+        ("rms", "before", ["weights", "normalization", "activation"]),
+        ("batch", "after", ["weights", "activation", "normalization"]),
+        ("layer", "after", ["weights", "activation", "normalization"]),
+        ("rms", "after", ["weights", "activation", "normalization"]),
+    ],
+)
+def test_normalization_stands_before_or_after_the_activation(
+    pooled_spec, normalization, position, parts
+):
+    network = build_network(pooled_spec(normalization, position), SHAPE, CLASSES)
+    assert list(dict(network.layer_01.named_children())) == parts
 
 
 def test_pooling_stops_before_the_map_vanishes(make_trial):
@@ -86,49 +111,28 @@ def test_width_input_is_as_wide_as_the_input(make_trial):
     assert [size.units for size in sizes] == [64, 64, 64, 10]
 
 
-def test_weights_depend_on_seed_and_layer_alone(make_trial):
-    def weights(depth: int, seed: int) -> dict[str, torch.Tensor]:
-        spec = make_trial(depth=depth, width=16).spec
-        network = build_network(spec, (1, 8, 8), 10)
-        initialize(network, spec["initializer"], seed)
-        return dict(network.named_parameters())
-
-    shallow, deep, other = weights(3, 1), weights(6, 1), weights(3, 2)
-    for name in ("layer_01.weights.weight", "layer_03.weights.weight", "readout.weight"):
-        assert torch.equal(shallow[name], deep[name])
-        assert not torch.equal(shallow[name], other[name])
-    assert not torch.equal(deep["layer_02.weights.weight"], deep["layer_03.weights.weight"])
-
-
-def test_initializing_leaves_global_random_state_alone(make_trial):
-    spec = make_trial().spec
-    network = build_network(spec, (1, 8, 8), 10)
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    initialize(network, spec["initializer"], 3)
-    assert torch.equal(torch.get_rng_state(), before)
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"width": "input"}, "width=input: only for architecture=mlp"),
+        ({"architecture.kernel_size": 4}, "kernel_size=4: expected an odd integer of at least 1"),
+        ({"architecture.kernel_size": -1}, "kernel_size=-1: expected an odd integer"),
+        ({"architecture.padding": "same"}, "padding=same: expected one of zeros, circular"),
+        ({"architecture.pool": "min"}, "pool=min: expected one of none, max, average"),
+        ({"architecture.head": "mean"}, "head=mean: expected one of flatten, average"),
+        ({"architecture.pool_every": 0}, "pool_every=0: expected an integer of at least 1"),
+    ],
+)
+def test_impossible_convolutional_networks_are_refused(make_trial, changes, message):
+    with pytest.raises(RequestError, match=message):
+        check_layout(make_trial(architecture="cnn", **changes).spec, SHAPE, CLASSES)
 
 
-def test_layer_and_rms_norm_do_what_they_say():
-    x = 3 + 2 * torch.randn(5, 6, 4, 4)
-    layer = normalizations["layer"](6, True)(x)
-    torch.testing.assert_close(layer.mean((1, 2, 3)), torch.zeros(5), atol=1e-5, rtol=0)
-    rms = RMSNorm(6, True)(x)
-    torch.testing.assert_close(rms.square().mean((1, 2, 3)), torch.ones(5), atol=1e-4, rtol=0)
-    flat = torch.randn(5, 6)
-    torch.testing.assert_close(
-        RMSNorm(6, False)(flat), nn.functional.rms_norm(flat, (6,), eps=1e-5)
-    )
-
-
-@pytest.mark.parametrize("module", [StandardizedLinear(30, 20), StandardizedConv2d(5, 20, 3)])
-def test_standardized_weights_have_omega_zero_and_tau_one_and_a_gradient(module):
-    rows = standardize(module.weight).flatten(1)
-    torch.testing.assert_close(rows.sum(1), torch.zeros(20), atol=1e-5, rtol=0)
-    torch.testing.assert_close(rows.square().sum(1), torch.ones(20), atol=1e-5, rtol=0)
-    x = torch.randn(4, 30) if isinstance(module, nn.Linear) else torch.randn(4, 5, 6, 6)
-    module(x).square().sum().backward()
-    assert module.weight.grad.abs().max() > 0
+@pytest.mark.parametrize("function", [build_network, check_layout, layer_sizes])
+def test_an_unknown_architecture_is_refused(make_trial, function):
+    spec = make_trial().spec | {"architecture": {"name": "transformer"}}
+    with pytest.raises(RequestError, match="unknown architecture 'transformer'; known: cnn, mlp"):
+        function(spec, SHAPE, CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -144,45 +148,64 @@ def test_centring_a_single_weight_is_refused(make_trial, changes):
         check_layout(make_trial(width=1, **changes).spec, (1, 8, 8), 10)
 
 
-def test_a_users_activation(monkeypatch):
-    module = types.ModuleType("own_functions")
-    module.square = lambda x: x.square()
-    module.pooled = lambda x: x.mean(1)
-    module.broken = lambda x: x.no_such_method()
-    monkeypatch.setitem(sys.modules, "own_functions", module)
-    x = torch.randn(3)
-    assert torch.equal(
-        build_activation({"name": "own_functions:square", "source": "abc"})(x), x * x
-    )
-    module.overwriting = lambda x: x.relu_()
-    for name, message in (
-        ("pooled", "same shape"),
-        ("broken", "no_such_method"),
-        ("overwriting", "writes over its input"),
-        ("absent", "cannot be loaded"),
-    ):
-        with pytest.raises(RequestError, match=message):
-            build_activation({"name": f"own_functions:{name}"})
-    with pytest.raises(RequestError, match="cannot be loaded"):
-        build_activation({"name": "no_such_module:f"})
+def parameters(make_trial, depth: int, seed: int) -> dict[str, torch.Tensor]:
+    spec = make_trial(depth=depth, width=16).spec
+    network = build_network(spec, (1, 8, 8), 10)
+    initialize(network, spec["initializer"], seed)
+    return dict(network.named_parameters())
 
 
-def test_a_users_activation_may_look_at_its_values(monkeypatch, make_trial):
-    module = types.ModuleType("own_functions")
-    module.careful = lambda x: x if float(x.abs().max()) < 1e6 else x.clamp(-1e6, 1e6)
-    monkeypatch.setitem(sys.modules, "own_functions", module)
-    spec = make_trial(depth=2, width=4).spec | {"activation": {"name": "own_functions:careful"}}
-    with torch.device("meta"):  # as packs and choices lay networks out
-        assert build_network(spec, SHAPE, CLASSES).readout.weight.is_meta
+@pytest.mark.parametrize(
+    "name", ["layer_01.weights.weight", "layer_03.weights.weight", "readout.weight"]
+)
+def test_weights_depend_on_seed_and_layer_alone(make_trial, name):
+    weight = parameters(make_trial, depth=3, seed=1)[name]
+    assert torch.equal(weight, parameters(make_trial, depth=6, seed=1)[name])
+    assert not torch.equal(weight, parameters(make_trial, depth=3, seed=2)[name])
 
 
-def test_a_users_module_that_cannot_be_imported_is_named(tmp_path, monkeypatch):
-    (tmp_path / "own_unfinished.py").write_text("def f(x)\n")
-    (tmp_path / "own_undefined.py").write_text("f = g\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    for name, message in (
-        ("own_unfinished", "importing own_unfinished raised SyntaxError"),
-        ("own_undefined", "NameError: name 'g' is not defined"),
-    ):
-        with pytest.raises(RequestError, match=message):
-            build_activation({"name": f"{name}:f"})
+def test_layers_of_one_network_have_different_weights(make_trial):
+    weights = parameters(make_trial, depth=6, seed=1)
+    second, third = weights["layer_02.weights.weight"], weights["layer_03.weights.weight"]
+    assert not torch.equal(second, third)
+
+
+def test_initializing_leaves_global_random_state_alone(make_trial):
+    spec = make_trial().spec
+    network = build_network(spec, (1, 8, 8), 10)
+    before = torch.get_rng_state()
+    initialize(network, spec["initializer"], 3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_layer_norm_of_maps_centres_each_sample_over_all_units():
+    x = 3 + 2 * normal(5, 6, 4, 4)
+    y = normalizations["layer"].module(6, True)(x)
+    torch.testing.assert_close(y.mean((1, 2, 3)), torch.zeros(5), atol=1e-5, rtol=0)
+
+
+def test_rms_norm_gives_each_sample_mean_square_one():
+    x = 3 + 2 * normal(5, 6, 4, 4)
+    y = RMSNorm(6, True)(x)
+    torch.testing.assert_close(y.square().mean((1, 2, 3)), torch.ones(5), atol=1e-4, rtol=0)
+
+
+def test_rms_norm_of_vectors_is_that_of_torch():
+    x = normal(5, 6)
+    torch.testing.assert_close(RMSNorm(6, False)(x), nn.functional.rms_norm(x, (6,), eps=1e-5))
+
+
+@pytest.mark.parametrize("module", [StandardizedLinear(30, 20), StandardizedConv2d(5, 20, 3)])
+def test_standardized_weights_have_omega_zero_and_tau_one(module):
+    rows = standardize(module.weight).flatten(1)
+    torch.testing.assert_close(rows.sum(1), torch.zeros(20), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rows.square().sum(1), torch.ones(20), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "module, shape",
+    [(StandardizedLinear(30, 20), (4, 30)), (StandardizedConv2d(5, 20, 3), (4, 5, 6, 6))],
+)
+def test_gradients_pass_through_standardized_weights(module, shape):
+    module(normal(*shape)).square().sum().backward()
+    assert module.weight.grad.abs().max() > 0

@@ -1,4 +1,4 @@
-"""Every initializer's variance through real rectangular weights, and what each promises beyond it."""
+"""Every initializer draws real rectangular weights with the moments that it promises."""
 
 from __future__ import annotations
 
@@ -7,32 +7,30 @@ import torch
 from scipy import stats
 from torch import nn
 
-from harness.configuration.schema import known_names
-from harness.networks.initializers import (
-    TRUNCATED_VARIANCE,
-    draw_bias,
-    draw_weight,
-    fans,
-    initializers,
-)
+from harness.configuration.options import known_names
+from harness.errors import RequestError
+from harness.networks.initialization import draw_bias, draw_weight, fans
+from harness.networks.initializers import TRUNCATED_VARIANCE, initializers
+from harness.networks.layout import check_layout
 
-# Variance of a weight as a multiple of 1 / fan_in, or a function of the fans where it is none.
-# He: He et al. 2015, eq. 10; Xavier: Glorot and Bengio 2010, eq. 12; LeCun: LeCun et al. 1998, section 4.6.
+# The variance of a weight as a function of fan-in and fan-out.
+# He: He et al. 2015, equation 10; Xavier: Glorot and Bengio 2010, equation 12; LeCun: LeCun et al.
+# 1998, section 4.6.
 VARIANCES = {
-    "lecun_normal": lambda i, o: 1 / i,
-    "lecun_uniform": lambda i, o: 1 / i,
-    "lecun_truncated": lambda i, o: 1 / i,
-    "lecun_truncated_raw": lambda i, o: TRUNCATED_VARIANCE / i,
-    "lecun_exact": lambda i, o: 1 / i,
-    "he_normal": lambda i, o: 2 / i,
-    "he_uniform": lambda i, o: 2 / i,
-    "xavier_normal": lambda i, o: 2 / (i + o),
-    "xavier_uniform": lambda i, o: 2 / (i + o),
-    "pytorch_default": lambda i, o: 1 / (3 * i),
-    "gaussian": lambda i, o: 1.7 / i,
-    "orthogonal": lambda i, o: 1 / i,
+    "lecun_normal": lambda fan_in, fan_out: 1 / fan_in,
+    "lecun_uniform": lambda fan_in, fan_out: 1 / fan_in,
+    "lecun_truncated": lambda fan_in, fan_out: 1 / fan_in,
+    "lecun_truncated_raw": lambda fan_in, fan_out: TRUNCATED_VARIANCE / fan_in,
+    "lecun_exact": lambda fan_in, fan_out: 1 / fan_in,
+    "he_normal": lambda fan_in, fan_out: 2 / fan_in,
+    "he_uniform": lambda fan_in, fan_out: 2 / fan_in,
+    "xavier_normal": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "xavier_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "pytorch_default": lambda fan_in, fan_out: 1 / (3 * fan_in),
+    "gaussian": lambda fan_in, fan_out: 1.7 / fan_in,
+    "orthogonal": lambda fan_in, fan_out: 1 / fan_in,
 }
-SHAPES = {
+LAYERS = {
     "wide": nn.Linear(300, 700),
     "narrow": nn.Linear(700, 300),
     "convolution": nn.Conv2d(48, 96, 5),
@@ -42,97 +40,117 @@ SHAPES = {
 
 def draw(name: str, module: nn.Module, seed: int = 0) -> torch.Tensor:
     weight = torch.empty_like(module.weight)
-    draw_weight(
-        weight,
-        {"name": name, "sigma_w2": 1.7},
-        torch.Generator().manual_seed(seed),
-        getattr(module, "groups", 1),
-    )
+    generator = torch.Generator().manual_seed(seed)
+    draw_weight(weight, {"name": name, "sigma_w2": 1.7}, generator, getattr(module, "groups", 1))
     return weight
 
 
-def test_conf_and_registry_name_the_same_initializers():
-    assert known_names("initializer") == initializers.names() == sorted(VARIANCES)
+def test_every_initializer_in_conf_is_declared_and_tested():
+    assert known_names("initializer") == initializers.names()
+    assert initializers.names() == sorted(VARIANCES)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("name", VARIANCES)
-def test_variance(name, shape):
-    module = SHAPES[shape]
+def test_drawn_weights_have_the_published_variance(name, layer):
+    module = LAYERS[layer]
     weight = draw(name, module)
     fan = fans(weight, getattr(module, "groups", 1))
     expected = VARIANCES[name](fan.fan_in, fan.fan_out)
-    # The variance of a sample variance is at most 2 sigma^4 / n for these laws (normal; less for the others): six deviations.
+    # A sample variance has variance of at most 2 sigma^4 / n for these laws: six deviations.
     assert float(weight.var()) == pytest.approx(expected, rel=6 * (2 / weight.numel()) ** 0.5)
     assert abs(float(weight.mean())) < 6 * (expected / weight.numel()) ** 0.5
 
 
-def test_fans_agree_with_torch():
-    for module in (SHAPES["wide"], SHAPES["convolution"]):
-        fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(module.weight)
-        assert (fans(module.weight).fan_in, fans(module.weight).fan_out) == (fan_in, fan_out)
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("name", VARIANCES)
+def test_the_law_promises_the_variance_that_is_published(name, layer):
+    module = LAYERS[layer]
+    fan = fans(module.weight, getattr(module, "groups", 1))
+    promised = initializers[name].sigma_w2(fan, {"sigma_w2": 1.7})
+    published = fan.fan_in * VARIANCES[name](fan.fan_in, fan.fan_out)
+    assert promised == pytest.approx(published, rel=1e-14)
 
 
-def test_pytorch_default_is_torchs_own():
-    # Linear.reset_parameters draws from U(-1/sqrt(fan_in), 1/sqrt(fan_in)): same law, so a two-sample test must not tell them apart.
-    module = SHAPES["wide"]
-    assert (
-        stats.ks_2samp(
-            draw("pytorch_default", module).flatten(), module.weight.detach().flatten()
-        ).pvalue
-        > 1e-4
-    )
+@pytest.mark.parametrize("layer", ["wide", "convolution"])
+def test_fans_agree_with_torch(layer):
+    weight = LAYERS[layer].weight
+    fan_in, fan_out = nn.init._calculate_fan_in_and_fan_out(weight)
+    assert (fans(weight).fan_in, fans(weight).fan_out) == (fan_in, fan_out)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_exact_rows_have_sum_zero_and_sum_of_squares_one(shape):
-    rows = draw("lecun_exact", SHAPES[shape]).flatten(1).double()
-    torch.testing.assert_close(
-        rows.sum(1), torch.zeros(len(rows), dtype=torch.float64), atol=2e-6, rtol=0
-    )
-    torch.testing.assert_close(
-        rows.square().sum(1), torch.ones(len(rows), dtype=torch.float64), atol=2e-6, rtol=0
-    )
+def test_pytorch_default_draws_from_the_law_of_torch():
+    # A two-sample test must not tell the draw from that of `Linear.reset_parameters`.
+    module = LAYERS["wide"]
+    weight = draw("pytorch_default", module).flatten()
+    assert stats.ks_2samp(weight, module.weight.detach().flatten()).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("shape", ["wide", "narrow"])
-def test_orthogonal_is_orthonormal_up_to_scale(shape):
-    weight = draw("orthogonal", SHAPES[shape]).double()
-    product = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
-    torch.testing.assert_close(
-        product / product[0, 0], torch.eye(len(product), dtype=torch.float64), atol=1e-5, rtol=0
-    )
+@pytest.mark.parametrize("layer", LAYERS)
+def test_exact_weights_of_a_unit_have_sum_zero_and_sum_of_squares_one(layer):
+    rows = draw("lecun_exact", LAYERS[layer]).flatten(1).double()
+    zeros = torch.zeros(len(rows), dtype=torch.float64)
+    torch.testing.assert_close(rows.sum(1), zeros, atol=2e-6, rtol=0)
+    torch.testing.assert_close(rows.square().sum(1), zeros + 1, atol=2e-6, rtol=0)
 
 
-def test_truncation_is_at_two_deviations_of_the_untruncated_normal():
-    fan_in = SHAPES["wide"].in_features
-    assert float(draw("lecun_truncated_raw", SHAPES["wide"]).abs().max()) <= 2 / fan_in**0.5
-    assert (
-        float(draw("lecun_truncated", SHAPES["wide"]).abs().max())
-        <= 2 / (fan_in * TRUNCATED_VARIANCE) ** 0.5
-    )
+@pytest.mark.parametrize("layer", ["wide", "narrow"])
+def test_orthogonal_weights_are_orthonormal_up_to_scale(layer):
+    weight = draw("orthogonal", LAYERS[layer]).double()
+    units, fan_in = weight.shape
+    product = weight @ weight.T if units <= fan_in else weight.T @ weight
+    identity = torch.eye(len(product), dtype=torch.float64)
+    torch.testing.assert_close(product / product[0, 0], identity, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "name, variance", [("lecun_truncated_raw", 1.0), ("lecun_truncated", TRUNCATED_VARIANCE)]
+)
+def test_truncation_is_at_two_deviations_of_the_untruncated_normal(name, variance):
+    module = LAYERS["wide"]
+    largest = float(draw(name, module).abs().max())
+    assert largest <= 2 / (module.in_features * variance) ** 0.5
+
+
+def test_truncated_variance_is_that_of_scipy():
     assert pytest.approx(stats.truncnorm(-2, 2).var(), abs=1e-14) == TRUNCATED_VARIANCE
 
 
 def test_arms_of_one_seed_share_their_normal_numbers():
-    torch.testing.assert_close(
-        draw("he_normal", SHAPES["wide"]), 2**0.5 * draw("lecun_normal", SHAPES["wide"])
-    )
+    he, lecun = draw("he_normal", LAYERS["wide"]), draw("lecun_normal", LAYERS["wide"])
+    torch.testing.assert_close(he, 2**0.5 * lecun)
 
 
-def test_bias_is_zero_unless_asked():
+def drawn_bias(spec: dict) -> torch.Tensor:
     bias = torch.empty(20_000)
-    draw_bias(bias, 300, {"name": "lecun_normal"}, torch.Generator().manual_seed(0))
-    assert not bias.any()
-    draw_bias(
-        bias,
-        300,
-        {"name": "gaussian", "sigma_w2": 1.0, "sigma_b2": 0.25},
-        torch.Generator().manual_seed(0),
-    )
+    draw_bias(bias, 300, spec, torch.Generator().manual_seed(0))
+    return bias
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "lecun_normal"},
+        {"name": "gaussian", "sigma_w2": 1.0, "sigma_b2": 0.0},
+        {"name": "pytorch_default", "bias": "zeros"},
+    ],
+)
+def test_biases_are_zero_by_default(spec):
+    assert not drawn_bias(spec).any()
+
+
+def test_gaussian_biases_have_the_variance_that_is_asked_for():
+    bias = drawn_bias({"name": "gaussian", "sigma_w2": 1.0, "sigma_b2": 0.25})
     assert float(bias.var()) == pytest.approx(0.25, rel=0.06)
-    draw_bias(
-        bias, 300, {"name": "pytorch_default", "bias": "uniform"}, torch.Generator().manual_seed(0)
-    )
+
+
+def test_uniform_biases_are_those_of_torch():
+    bias = drawn_bias({"name": "pytorch_default", "bias": "uniform"})
     assert float(bias.abs().max()) <= 300**-0.5
     assert float(bias.var()) == pytest.approx(1 / 900, rel=0.06)
+
+
+def test_an_unknown_bias_is_refused(make_trial):
+    spec = make_trial(initializer="pytorch_default", **{"initializer.bias": "ones"}).spec
+    with pytest.raises(RequestError, match="initializer.bias=ones: expected one of zeros, uniform"):
+        check_layout(spec, (1, 8, 8), 10)

@@ -1,0 +1,244 @@
+"""The checks of a request that need no data, no torch and no network.
+
+Options that only one architecture or initializer takes are checked by its declaration in
+`harness.networks`, when the sizes of the data are known.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from harness.configuration.options import defaults, known_names, options
+from harness.configuration.schema import BudgetConfig, Config, shared_defaults
+from harness.errors import RequestError
+from harness.registry import unknown
+
+PROBE_STATISTICS = ("standard", "full")
+PRECISIONS = ("float32", "tf32", "bfloat16")
+REPAIRS = (
+    "none",
+    "center_rows",
+    "rescale_tau",
+    "lsuv",
+    "zero_bias",
+    "per_sample",
+    "neutral_dropout",
+)
+
+# Sections whose `name` is the name of a file in conf.
+_NAMED_GROUPS = (
+    "dataset",
+    "preprocessing",
+    "architecture",
+    "activation",
+    "initializer",
+    "normalization",
+    "dropout",
+    "optimizer",
+    "schedule",
+    "probe",
+)
+# Repairs of weights that weight standardization would undo at once.
+_REPAIRS_OF_ROWS = ("center_rows", "rescale_tau", "lsuv")
+_LARGEST_SEED = 2**31
+
+
+def validate(config: Config) -> None:
+    """Checks everything that can be checked without reading data.
+
+    Raises:
+        RequestError: one line that says what is wrong, where, and what is allowed.
+    """
+    for group in _NAMED_GROUPS:
+        section = getattr(config, group)
+        _check_name(group, section.name)
+        if group != "dataset":  # Its options are checked by the catalogue of data sets.
+            _check_options(group, section)
+    seed_list(config.seeds)
+    _check_size(config)
+    _check_choices(config)
+    _check_numbers(config)
+    _check_budget(config.budget)
+    _check_device(config.device)
+    _check_combinations(config)
+
+
+def seed_list(seeds: Any) -> list[int]:
+    """Returns the seeds that `seeds=5` (0 to 4) or `seeds=[3,7]` stands for.
+
+    Raises:
+        RequestError: neither a count of at least 1 nor a list of distinct integers in [0, 2^31).
+    """
+    if _is_integer(seeds):
+        _require(
+            seeds >= 1,
+            f"seeds={seeds}: at least one seed is needed, or a list such as seeds=[3,7]",
+        )
+        return list(range(seeds))
+    try:
+        values = [] if isinstance(seeds, str) else list(seeds)
+    except TypeError:
+        values = []
+    valid = all(_is_integer(value) and 0 <= value < _LARGEST_SEED for value in values)
+    _require(
+        valid and len(values) > 0,
+        f"seeds={seeds}: expected a count or a list of integers in [0, 2^31), "
+        "such as seeds=5 or seeds=[3,7]",
+    )
+    _require(len(set(values)) == len(values), f"seeds={values}: a seed is listed twice")
+    return values
+
+
+def _check_name(group: str, name: str) -> None:
+    users_own = group == "activation" and ":" in name
+    if not users_own and name not in known_names(group):
+        raise unknown(group, name, known_names(group))
+
+
+def _check_options(group: str, section: Any) -> None:
+    """Refuses an option that the chosen name would ignore, and a missing one that it needs."""
+    taken = defaults(group, section.name)
+    shared = shared_defaults(group)
+    for option, value in vars(section).items():
+        if option == "name" or option in shared:
+            continue
+        if value is not None and option not in taken:
+            takers = [name for name in known_names(group) if option in options(group, name)]
+            raise RequestError(
+                f"{group}.{option}={value}: {group}={section.name} takes no such option; "
+                f"it belongs to {', '.join(takers)}"
+            )
+        if value is None and taken.get(option) is not None:
+            raise RequestError(f"{group}.{option} is missing: {group}={section.name} needs it")
+
+
+def _check_size(config: Config) -> None:
+    _require(
+        _is_integer(config.depth) and config.depth >= 1,
+        f"depth={config.depth}: expected an integer of at least 1 (hidden layers)",
+    )
+    _require(
+        config.width == "input" or (_is_integer(config.width) and config.width >= 1),
+        f"width={config.width}: expected an integer of at least 1, "
+        "or 'input' (as wide as the input)",
+    )
+
+
+def _check_choices(config: Config) -> None:
+    _check_choice("precision", config.precision, PRECISIONS)
+    _check_choice("repair", config.repair, REPAIRS)
+    _check_choice("normalization.position", config.normalization.position, ("before", "after"))
+    _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
+    _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
+
+
+def _check_numbers(config: Config) -> None:
+    positive = {
+        "optimizer.learning_rate": config.optimizer.learning_rate,
+        "preprocessing.scale": config.preprocessing.scale,
+    }
+    for key, value in positive.items():
+        _require(0 < value < math.inf, f"{key}={value}: expected a number above 0")
+    below_one = {
+        "optimizer.momentum": config.optimizer.momentum,
+        "optimizer.beta1": config.optimizer.beta1,
+        "optimizer.beta2": config.optimizer.beta2,
+        "dropout.rate": config.dropout.rate,
+        "schedule.warmup_share": config.schedule.warmup_share,
+    }
+    for key, value in below_one.items():
+        _require(value is None or 0 <= value < 1, f"{key}={value}: expected a number in [0, 1)")
+    at_least_zero = {
+        "optimizer.weight_decay": config.optimizer.weight_decay,
+        "initializer.sigma_w2": config.initializer.sigma_w2,
+        "initializer.sigma_b2": config.initializer.sigma_b2,
+        "schedule.final_share": config.schedule.final_share,
+    }
+    for key, value in at_least_zero.items():
+        _require(
+            value is None or 0 <= value < math.inf,
+            f"{key}={value}: expected a number of at least 0",
+        )
+    shares = {
+        "dataset.validation_share": config.dataset.validation_share,
+        "dataset.test_share": config.dataset.test_share,
+    }
+    for key, value in shares.items():
+        _require(0 < value < 1, f"{key}={value}: expected a number between 0 and 1")
+    _require(
+        config.probe.samples >= 2,
+        f"probe.samples={config.probe.samples}: at least 2 samples are needed for a variance",
+    )
+
+
+def _check_budget(budget: BudgetConfig) -> None:
+    _require(
+        (budget.steps is None) != (budget.epochs is None),
+        "budget: give either budget.steps or budget.epochs (set the other to null), "
+        f"not steps={budget.steps} and epochs={budget.epochs}",
+    )
+    _require(
+        budget.steps is None or budget.steps >= 0,
+        f"budget.steps={budget.steps}: expected an integer of at least 0 "
+        "(0 probes at initialisation only)",
+    )
+    _require(
+        budget.epochs is None or 0 < budget.epochs < math.inf,
+        f"budget.epochs={budget.epochs}: expected a number above 0",
+    )
+    _require(
+        budget.batch_size >= 1,
+        f"budget.batch_size={budget.batch_size}: expected an integer of at least 1",
+    )
+    _require(
+        budget.evaluations >= 1,
+        f"budget.evaluations={budget.evaluations}: expected an integer of at least 1 "
+        "(the last step is always evaluated)",
+    )
+    _require(
+        budget.probes >= 0,
+        f"budget.probes={budget.probes}: expected an integer of at least 0 "
+        "(1: initialisation; 2: and the end; more: log-spaced between)",
+    )
+
+
+def _check_device(device: str) -> None:
+    kind = device.split(":")[0]
+    _require(
+        device in ("auto", "cpu") or kind == "cuda",
+        f"device={device}: expected auto, cpu, cuda or cuda:N",
+    )
+
+
+def _check_combinations(config: Config) -> None:
+    """Refuses settings that are possible alone and mean nothing together."""
+    normalization, repair = config.normalization.name, config.repair
+    _require(
+        normalization != "batch" or config.budget.batch_size > 1,
+        "normalization=batch with budget.batch_size=1: a batch of one has no variance; "
+        "use at least 2, or normalization=layer",
+    )
+    _require(
+        normalization != "weight_standardization" or repair not in _REPAIRS_OF_ROWS,
+        f"repair={repair}: normalization=weight_standardization gives every unit's weights "
+        "sum 0 and length 1 whatever they are; nothing would change",
+    )
+    _require(
+        repair != "neutral_dropout" or config.dropout.name != "none",
+        "repair=neutral_dropout: there is no dropout to repair; "
+        "give dropout=alpha or dropout=standard",
+    )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
+    _require(value in allowed, f"{key}={value}: expected one of {', '.join(allowed)}")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise RequestError(message)

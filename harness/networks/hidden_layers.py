@@ -1,0 +1,234 @@
+"""What follows the weights of a hidden layer: one declaration per normalization and per dropout.
+
+A declaration says how the module is made and what theory calls it. The order of the parts is
+declared once, for the modules and for the description. Torch is imported only to make modules, so
+that networks can be checked and described without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.networks.initializers import Fans, initializer_of
+from harness.registry import Registry
+from harness.theory.networks import description as theory
+
+if TYPE_CHECKING:
+    from torch import nn
+
+normalizations: Registry = Registry("normalization")
+dropouts: Registry = Registry("dropout")
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A normalization of a hidden layer.
+
+    Attributes:
+        module: `module(units, spatial)` makes the module for activations (samples, units), or
+            (samples, units, height, width) where `spatial`; None where nothing acts on activations.
+        described: the same for theory.
+        standardizes_weights: each unit's weights keep sum 0 and sum of squares 1 in training.
+    """
+
+    module: Callable[[int, bool], nn.Module] | None = None
+    described: theory.Normalization | None = None
+    standardizes_weights: bool = False
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """A dropout after a hidden layer's activation.
+
+    Attributes:
+        module: `module(rate)` makes the module; None where nothing is dropped.
+        described: `described(rate)` is the same for theory.
+    """
+
+    module: Callable[[float], nn.Module] | None = None
+    described: Callable[[float], theory.Dropout] | None = None
+
+
+# Normalizations
+
+
+def _batch_norm(units: int, spatial: bool) -> nn.Module:
+    from torch import nn
+
+    from harness.networks.normalizations import EPSILON
+
+    return nn.BatchNorm2d(units, eps=EPSILON) if spatial else nn.BatchNorm1d(units, eps=EPSILON)
+
+
+def _layer_norm(units: int, spatial: bool) -> nn.Module:
+    from torch import nn
+
+    from harness.networks.normalizations import EPSILON
+
+    return nn.GroupNorm(1, units, eps=EPSILON) if spatial else nn.LayerNorm(units, eps=EPSILON)
+
+
+def _rms_norm(units: int, spatial: bool) -> nn.Module:
+    from harness.networks.normalizations import RMSNorm
+
+    return RMSNorm(units, spatial)
+
+
+normalizations.register("none")(Normalization())
+# Ioffe and Szegedy 2015.
+normalizations.register("batch")(Normalization(_batch_norm, theory.Normalization("batch")))
+# Ba, Kiros and Hinton 2016.
+normalizations.register("layer")(Normalization(_layer_norm, theory.Normalization("layer")))
+# Zhang and Sennrich 2019.
+normalizations.register("rms")(Normalization(_rms_norm, theory.Normalization("rms")))
+# Qiao et al. 2019, scaled as by Brock et al. 2021.
+normalizations.register("weight_standardization")(Normalization(standardizes_weights=True))
+
+
+# Dropouts
+
+
+def _standard_dropout(rate: float) -> nn.Module:
+    from harness.networks.dropouts import StandardDropout
+
+    return StandardDropout(rate)
+
+
+def _alpha_dropout(rate: float) -> nn.Module:
+    from harness.networks.dropouts import AlphaDropout
+
+    return AlphaDropout(rate)
+
+
+dropouts.register("none")(Dropout())
+# Srivastava et al. 2014.
+dropouts.register("standard")(
+    Dropout(_standard_dropout, lambda rate: theory.Dropout("standard", rate))
+)
+# Klambauer et al. 2017.
+dropouts.register("alpha")(Dropout(_alpha_dropout, lambda rate: theory.Dropout("alpha", rate)))
+
+
+# Hidden layers
+
+
+def layer_name(index: int) -> str:
+    """Returns the name of hidden layer `index`, counted from 0: `layer_01`, `layer_02`, ..."""
+    return f"layer_{index + 1:02d}"
+
+
+def standardizes_weights(spec: Mapping[str, Any]) -> bool:
+    """Returns True where the normalization of a specification acts on the hidden weights."""
+    return normalizations[spec["normalization"]["name"]].standardizes_weights
+
+
+def build_hidden(
+    weights: nn.Module, units: int, spec: Mapping[str, Any], spatial: bool
+) -> nn.Sequential:
+    """Returns a hidden layer: its weights, and what follows them, as named children.
+
+    Args:
+        weights: the linear layer or convolution.
+        units: its outputs.
+        spec: `Trial.spec`.
+        spatial: the outputs are maps (units, height, width), not vectors.
+    """
+    from torch import nn
+
+    from harness.networks.activations import build_activation
+
+    normalization = normalizations[spec["normalization"]["name"]].module
+    dropout = dropouts[spec["dropout"]["name"]].module
+    layer = nn.Sequential()
+    layer.add_module("weights", weights)
+    for part in _order(spec):
+        if part == "activation":
+            layer.add_module(part, build_activation(spec["activation"]))
+        elif part == "normalization" and normalization is not None:
+            layer.add_module(part, normalization(units, spatial))
+        elif part == "dropout" and dropout is not None:
+            layer.add_module(part, dropout(spec["dropout"]["rate"]))
+    return layer
+
+
+def describe_after_weights(spec: Mapping[str, Any]) -> list[theory.Layer]:
+    """Returns for theory what follows the weights of every hidden layer.
+
+    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
+    described as that. Weight standardization would undo it.
+    """
+    normalization = normalizations[spec["normalization"]["name"]]
+    dropout = dropouts[spec["dropout"]["name"]]
+    layers: list[theory.Layer] = []
+    if spec.get("repair") == "lsuv" and not normalization.standardizes_weights:
+        layers.append(theory.Normalization("pooled", 0.0))
+    for part in _order(spec):
+        if part == "activation":
+            layers.append(_describe_activation(spec["activation"]))
+        elif part == "normalization" and normalization.described is not None:
+            layers.append(normalization.described)
+        elif part == "dropout" and dropout.described is not None:
+            layers.append(dropout.described(float(spec["dropout"]["rate"])))
+    return layers
+
+
+def _order(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the parts after the weights in the order in which they act."""
+    if spec["normalization"].get("position") == "after":
+        return ("activation", "normalization", "dropout")
+    return ("normalization", "activation", "dropout")
+
+
+def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
+    options = sorted(
+        (option, float(value))
+        for option, value in activation.items()
+        if option not in ("name", "source")
+    )
+    return theory.Activation(activation["name"], tuple(options))
+
+
+# Weights
+
+
+def describe_weights(
+    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int, hidden: bool
+) -> dict[str, Any]:
+    """Returns what a `Dense` or `Convolution` of theory says of a layer's weights and biases.
+
+    The initializer gives the law. Weight standardization and the repairs `center_rows`,
+    `rescale_tau` and `zero_bias` then change that of hidden layers; the readout keeps its own.
+
+    Args:
+        spec: `Trial.spec`.
+        fan_in: inputs of a unit.
+        fan_out: units that an input feeds.
+        units: units of the layer.
+        hidden: False for the readout.
+    """
+    initializer = initializer_of(spec["initializer"])
+    distribution = initializer.distribution
+    law = {
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "units": units,
+        "kurtosis": distribution.kurtosis,
+        "sigma_w2": initializer.sigma_w2(Fans(fan_in, fan_out), spec["initializer"]),
+        "sigma_b2": initializer.bias.variance(spec["initializer"], fan_in),
+        "centred": distribution.centred,
+        "exact": distribution.exact(units, fan_in),
+    }
+    if not hidden:
+        return law
+    repair = spec.get("repair")
+    if repair == "center_rows":
+        law["centred"] = True
+    if repair == "rescale_tau":
+        law |= {"sigma_w2": 1.0, "exact": True}
+    if repair == "zero_bias":
+        law["sigma_b2"] = 0.0
+    if standardizes_weights(spec):
+        law |= {"sigma_w2": 1.0, "exact": True, "centred": True}
+    return law
