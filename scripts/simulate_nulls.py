@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.probes.gaussianity import measures
+from harness.probes.statistics.gaussianity import measures
 
 SAMPLES = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
 LEVELS = [0.5, 0.9, 0.95, 0.99]

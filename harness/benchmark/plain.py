@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from harness.configuration.trial import Trial
 from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
-from harness.probes.measurement import chosen, measure
+from harness.probes.measurement import measure, statistics_for
 from harness.probes.readings import LayerReading
 from harness.training.schedules import Plan
 
@@ -209,7 +209,7 @@ def layer_statistics(
     ]
     named = {
         f"{name}/{key}": value
-        for name, own in zip(layers, measure(readings, chosen("standard", first_or_last)))
+        for name, own in zip(layers, measure(readings, statistics_for("standard", first_or_last)))
         for key, value in own.items()
     }
     return dict(zip(named, torch.cat([value.double() for value in named.values()]).tolist()))

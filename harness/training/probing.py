@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
-from harness.probes.measurement import Statistic, chosen, measure
+from harness.probes.measurement import Statistic, measure, statistics_for
 from harness.probes.readings import LayerReading, why_absent
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
@@ -21,7 +21,7 @@ _TAP_BYTES = 8 * 2**20
 
 def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | None) -> Probed:
     """Read all layers of all trials. `last`: training is over. `before` holds the parameters before the last update, None at initialisation."""
-    statistics = chosen(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
+    statistics = statistics_for(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
     widest = max(
         module.weight.shape[0]
         for module in pack.groups[0].network.modules()

@@ -249,9 +249,9 @@ def gpu(monkeypatch) -> Iterator[PretendedCuda]:
         "synchronize": None,
     }.items():
         monkeypatch.setattr(torch.cuda, name, lambda device=None, value=value: value)
-    bootstrap._draws.cache_clear()
+    bootstrap.draws.cache_clear()
     yield one
-    bootstrap._draws.cache_clear()  # it keeps tensors of the device
+    bootstrap.draws.cache_clear()  # it keeps tensors of the device
 
 
 SHAPE, CLASSES = (1, 8, 8), 10
