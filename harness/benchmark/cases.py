@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.configuration.composing import compose
 from harness.configuration.trial import Trial
-from harness.data.catalog import Facts
+from harness.data.catalog import DatasetInfo
 from harness.networks.layout import layer_sizes
 from harness.sweeps.cells import Member, cell
 
@@ -25,7 +25,7 @@ class Case:
         """The overrides of one cell with so many seeds."""
         return [*self.overrides, *self.extra, f"seeds={trials}", f"runs={runs}", *more]
 
-    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], Facts]:
+    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], DatasetInfo]:
         """The cell's trials, as a sweep would train them."""
         one = cell(compose(self.requests(trials, runs, *more)))
         return one.members, one.facts
@@ -83,7 +83,7 @@ def chosen(device: str, quick: bool) -> list[Case]:
     ]
 
 
-def step_flops(trial: Trial, facts: Facts) -> int:
+def step_flops(trial: Trial, facts: DatasetInfo) -> int:
     """Floating-point operations of the matrix products in one training step of one trial.
 
     Forward, gradient of the weights and gradient of the inputs each take 2 x batch x fan_in x units; nobody needs the
