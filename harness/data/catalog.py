@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
 from harness.configuration.schema import DatasetConfig
-from harness.data import digits, gaussian, image_folder, published
+from harness.data import gaussian, image_folder
 from harness.data.dataset_spec import DatasetSpec
 from harness.data.splits import split_sizes
 from harness.errors import RequestError
@@ -18,14 +17,15 @@ _LOCATION_OPTIONS = ("root", "download")
 _DECLARED = (
     DatasetSpec(
         "digits",
-        read=digits.read,
+        read="harness.data.digits:read",
         shape=(1, 8, 8),
         classes=10,
         samples=1_797,
     ),
     DatasetSpec(
         "mnist",
-        read=partial(published.read_idx_files, family="MNIST"),
+        read="harness.data.published:read_idx_files",
+        family="MNIST",
         options=("root", "download"),
         shape=(1, 28, 28),
         classes=10,
@@ -34,7 +34,8 @@ _DECLARED = (
     ),
     DatasetSpec(
         "fashion_mnist",
-        read=partial(published.read_idx_files, family="FashionMNIST"),
+        read="harness.data.published:read_idx_files",
+        family="FashionMNIST",
         options=("root", "download"),
         shape=(1, 28, 28),
         classes=10,
@@ -43,7 +44,8 @@ _DECLARED = (
     ),
     DatasetSpec(
         "kmnist",
-        read=partial(published.read_idx_files, family="KMNIST"),
+        read="harness.data.published:read_idx_files",
+        family="KMNIST",
         options=("root", "download"),
         shape=(1, 28, 28),
         classes=10,
@@ -52,7 +54,8 @@ _DECLARED = (
     ),
     DatasetSpec(
         "cifar10",
-        read=partial(published.read_cifar, family="CIFAR10"),
+        read="harness.data.published:read_cifar",
+        family="CIFAR10",
         options=("root", "download"),
         shape=(3, 32, 32),
         classes=10,
@@ -61,7 +64,8 @@ _DECLARED = (
     ),
     DatasetSpec(
         "cifar100",
-        read=partial(published.read_cifar, family="CIFAR100"),
+        read="harness.data.published:read_cifar",
+        family="CIFAR100",
         options=("root", "download"),
         shape=(3, 32, 32),
         classes=100,
@@ -70,7 +74,8 @@ _DECLARED = (
     ),
     DatasetSpec(
         "svhn",
-        read=published.read_svhn,
+        read="harness.data.published:read_svhn",
+        family="SVHN",
         options=("root", "download"),
         shape=(3, 32, 32),
         classes=10,
@@ -79,7 +84,7 @@ _DECLARED = (
     ),
     DatasetSpec(
         "image_folder",
-        read=image_folder.read,
+        read="harness.data.image_folder:read",
         options=("root", "image_size", "classes"),
         check=image_folder.check,
         compose=image_folder.compose,
@@ -87,7 +92,7 @@ _DECLARED = (
     ),
     DatasetSpec(
         "gaussian",
-        read=gaussian.read,
+        read="harness.data.gaussian:read",
         options=("samples", "shape", "classes", "participation_ratio"),
         full_scale=None,
         check=gaussian.check,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from harness.configuration.schema import DatasetConfig
 from harness.data.splits import OfficialSplits
 from harness.errors import RequestError
+from harness.registry import load_callable
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,10 @@ class DatasetSpec:
 
     Attributes:
         name: as in `dataset=NAME` and `conf/dataset/NAME.yaml`.
-        read: returns the pixels; called after `check`.
+        read: `module:function` that returns the `Content` for this declaration and a checked
+            request. Imported when pixels are read, so that it may need what facts do not.
         options: options of `conf/dataset/NAME.yaml`, besides the name.
+        family: torchvision's class, for the sets that torchvision knows.
         shape: (channels, height, width).
         classes: number of classes.
         samples: size of the official training split, or of the whole set where it has no splits.
@@ -94,8 +97,9 @@ class DatasetSpec:
     """
 
     name: str
-    read: Callable[[DatasetSpec, DatasetConfig], Content]
+    read: str
     options: tuple[str, ...] = ()
+    family: str | None = None
     shape: tuple[int, int, int] | None = None
     classes: int | None = None
     samples: int | None = None
@@ -104,6 +108,14 @@ class DatasetSpec:
     check: Callable[[DatasetConfig], None] | None = None
     compose: Callable[[DatasetConfig], Composition] | None = None
     user_files: UserFiles | None = None
+
+    def content(self, config: DatasetConfig) -> Content:
+        """Reads the pixels of a checked request.
+
+        Raises:
+            RequestError: files are missing, damaged or cannot be read.
+        """
+        return load_callable(self.read, f"reader of dataset={self.name}")(self, config)
 
     def composition(self, config: DatasetConfig) -> Composition:
         """Returns what is known of a request's data before pixels are read.

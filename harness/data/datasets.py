@@ -91,7 +91,7 @@ def _load(fields: tuple[tuple[str, object], ...], state: tuple[Any, ...]) -> Ima
     spec = catalog.datasets[config.name]
     composition = spec.composition(config)
     sizes = split_sizes(composition.splits, config, composition.place)
-    splits = _cut(spec.read(spec, config), sizes, config.split_seed)
+    splits = _cut(spec.content(config), sizes, config.split_seed)
     # A user who asks for few training samples may get some without every class.
     if spec.user_files is not None and config.training_samples is None:
         present = set(splits["training"].labels.tolist())

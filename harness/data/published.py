@@ -1,7 +1,4 @@
-"""Published data sets that torchvision knows, read from disk or downloaded on first use. No torch.
-
-torchvision is imported only to check or download files.
-"""
+"""Published data sets that torchvision knows, read from disk or downloaded on first use."""
 
 from __future__ import annotations
 
@@ -32,41 +29,35 @@ _DOWNLOAD_ERRORS = (
 )
 
 
-def read_idx_files(spec: DatasetSpec, config: DatasetConfig, family: str) -> Content:
+def read_idx_files(spec: DatasetSpec, config: DatasetConfig) -> Content:
     """Reads a set of the MNIST family, in the official splits.
 
-    Args:
-        spec: the data set's declaration.
-        config: the request.
-        family: torchvision's class, which is also the name of the folder.
+    The name of torchvision's class is also that of the folder.
 
     Raises:
         RequestError: a file is missing or damaged, or cannot be downloaded; the message names it
             and says how to mend it.
     """
     root = _existing_root(config)
-    folders = [root / family / "raw", root / family, root]
+    folders = [root / spec.family / "raw", root / spec.family, root]
     files = idx.find(folders)
     if files is None:
         most_complete = min(folders, key=lambda folder: len(idx.missing(folder)))
         lacking = [f"{name} or {name}.gz" for name in idx.missing(most_complete)]
-        _download(config, family, most_complete, lacking)
+        _download(spec, config, most_complete, lacking)
         files = idx.find(folders)
     training = _read_idx_split(spec, files["training"], spec.samples)
     test = _read_idx_split(spec, files["test"], spec.test_samples)
     return Content(training, test=test)
 
 
-def read_cifar(spec: DatasetSpec, config: DatasetConfig, family: str) -> Content:
-    """Reads CIFAR-10 or CIFAR-100, in the official splits.
-
-    `family` is torchvision's class. RequestError as `read_idx_files`.
-    """
+def read_cifar(spec: DatasetSpec, config: DatasetConfig) -> Content:
+    """Reads CIFAR-10 or CIFAR-100, in the official splits; RequestError as `read_idx_files`."""
     root = _existing_root(config)
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
-    dataset = getattr(datasets, family)
+    dataset = getattr(datasets, spec.family)
     folder = root / dataset.base_folder
     meta = (dataset.meta["filename"], dataset.meta["md5"])
     # Unpickling runs the code that a file contains, so nothing is read whose checksum is not the
@@ -77,7 +68,7 @@ def read_cifar(spec: DatasetSpec, config: DatasetConfig, family: str) -> Content
         if not check_integrity(str(folder / name), md5)
     ]
     if damaged:
-        _download(config, family, folder, damaged)
+        _download(spec, config, folder, damaged)
 
     def read_split(train: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         split = dataset(str(root), train=train, download=False)
@@ -98,7 +89,7 @@ def read_svhn(spec: DatasetSpec, config: DatasetConfig) -> Content:
         name for name in _SVHN_FILES if not check_integrity(str(folder / name), checksums[name])
     ]
     if damaged:
-        _download(config, "SVHN", folder, damaged)
+        _download(spec, config, folder, damaged)
 
     def read_split(train: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         split = SVHN(str(folder), split="train" if train else "test", download=False)
@@ -162,20 +153,20 @@ def _from_torchvision(
     return Content(splits[0], test=splits[1])
 
 
-def _download(config: DatasetConfig, family: str, folder: Path, lacking: list[str]) -> None:
+def _download(spec: DatasetSpec, config: DatasetConfig, folder: Path, lacking: list[str]) -> None:
     """Lets torchvision download what is lacking in `folder`, where the request allows it."""
     from torchvision import datasets
 
-    problem = f"dataset={config.name}: missing or damaged in {folder}: {', '.join(lacking)}"
+    problem = f"dataset={spec.name}: missing or damaged in {folder}: {', '.join(lacking)}"
     mend = "put the files there, or name the folder that has them with dataset.root"
     if not config.download:
         raise RequestError(f"{problem}; {mend}, or allow the download with dataset.download=true")
     try:
-        if family == "SVHN":
+        if spec.family == "SVHN":
             for split in ("train", "test"):
                 datasets.SVHN(str(folder), split=split, download=True)
         else:
-            getattr(datasets, family)(str(data_root(config)), download=True)
+            getattr(datasets, spec.family)(str(data_root(config)), download=True)
     except _DOWNLOAD_ERRORS as error:
         raise RequestError(
             f"{problem}; the download failed ({_first_line(error)}); {mend}"

@@ -16,11 +16,11 @@ from harness.registry import Registry
 
 Statistic = Callable[[LayerReading], Columns]
 
-# The costs that a statistic can have, and the probes that measure it for that cost.
+# The costs that a statistic can have, and the probes that measure it.
 COSTS: dict[str, str] = {
-    "quick": "at every probe",
-    "slow": "at the first and the last probe; with `probe=full` at every probe",
-    "intervals": "with `probe=full` at every probe; otherwise never",
+    "quick": "Measured at every probe",
+    "slow": "Measured at the first and the last probe, with `probe=full` at every probe",
+    "intervals": "Measured with `probe=full` only, at every probe",
 }
 
 

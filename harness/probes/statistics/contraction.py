@@ -39,14 +39,18 @@ _SLOPE_ROWS = 64
             "Root mean square over units of the distance between a unit's activation (mean, "
             "variance) and SELU's map g with omega = 0 and the layer's mean tau."
         ),
-        "ladder_weights": "The same with each unit's own omega, tau and bias in g.",
-        "ladder_moments": (
-            "The same for a Gaussian z with the unit's measured mean and variance, that is with "
-            "the inputs' measured means and covariance."
+        "ladder_weights": (
+            "Error as in `ladder_map`, with each unit's own omega, tau and bias in g."
         ),
-        "ladder_empirical": "The same with the unit's measured z itself: 0 but for rounding.",
+        "ladder_moments": (
+            "Error as in `ladder_map`, for a Gaussian z with the unit's measured mean and "
+            "variance, that is with the inputs' measured means and covariance."
+        ),
+        "ladder_empirical": (
+            "Error as in `ladder_map`, with the unit's measured z itself: 0 but for rounding."
+        ),
         "ladder_{mean,variance}_{map,weights,moments,empirical}": (
-            "The part of that error in the mean, and in the variance."
+            "The part of the ladder's error that lies in the mean, and in the variance."
         ),
         "residual_pooled": (
             "Distance of the pooled activation (mean, variance) from the mean-field map: "
@@ -102,9 +106,9 @@ def contraction(reading: LayerReading) -> Columns:
     cost="slow",
     columns={
         "empirical_slope": (
-            "d log(pooled variance of y) / d log(variance of x): below 1 the layer contracts. At a "
-            "fixed point with mean 0 it is J22 of g and chi_q of mean-field theory: 0.7826 for "
-            "SELU, 1 for ReLU without bias."
+            "d log(pooled variance of y) / d log(variance of x), by scaling the inputs of at most "
+            f"{_SLOPE_ROWS} samples: below 1 the layer contracts. At a fixed point with mean 0 it "
+            "is J22 of g and chi_q of mean-field theory: 0.7826 for SELU, 1 for ReLU without bias."
         ),
     },
 )

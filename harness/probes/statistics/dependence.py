@@ -29,10 +29,10 @@ _MOST_UNITS = 512
     columns={
         "mean_abs_correlation": (
             "Mean |rho| over pairs of units, rho the correlation of their z over samples; of at "
-            "most 512 units."
+            f"most {_MOST_UNITS} units."
         ),
         "mean_abs_correlation_null": (
-            "Its value for independent Gaussian units and n samples: "
+            "`mean_abs_correlation` for independent Gaussian units and n samples: "
             "Gamma((n - 1) / 2) / (sqrt(pi) Gamma(n / 2))."
         ),
         "participation_ratio": (
@@ -81,7 +81,7 @@ def correlations(reading: LayerReading) -> Columns:
         ),
         "weight_excess_kurtosis": "Excess kurtosis of all weights of the layer.",
         "predicted_unit_variance_cv": (
-            "Its value for independent weights: CV^2 = 2 tr S^2 / (tr S)^2 + "
+            "`unit_variance_cv` for independent weights: CV^2 = 2 tr S^2 / (tr S)^2 + "
             "kappa sum_j S_jj^2 / (tr S)^2, S the covariance of the inputs and kappa the excess "
             "kurtosis of the weights; sqrt(2 / participation ratio of S) for Gaussian weights."
         ),
@@ -90,7 +90,8 @@ def correlations(reading: LayerReading) -> Columns:
             "samples; equal to fan_in for independent inputs of one variance."
         ),
         "predicted_mean_drive": (
-            "The mean drive for independent weights: |m|^2 / tr S, m the mean of the inputs."
+            "`mean_drive` for independent weights: |m|^2 / tr S, m and S the mean and covariance "
+            "of the inputs."
         ),
     },
 )

@@ -34,7 +34,7 @@ _UNIT_LEVELS = {"q50": 0.50, "q90": 0.90}
     columns={
         "unit_{skewness,excess_kurtosis}_{q50,q90}": (
             "Median and 90 % quantile over units of the size of skewness and excess kurtosis of "
-            "single units' z over samples."
+            f"single units' z over samples; of at most {_MOST_UNITS} units."
         ),
         "unit_wasserstein_{q50,q90}": (
             "Median and 90 % quantile over units of the mean distance between the quantiles of "
@@ -45,8 +45,8 @@ _UNIT_LEVELS = {"q50": 0.50, "q90": 0.90}
             "distribution function of standardised z and the normal one."
         ),
         "unit_{skewness,excess_kurtosis,wasserstein,kolmogorov}_{q50,q90}_null": (
-            "The value of that column for independent Gaussian samples of the same number "
-            "(simulated; harness/probes/gaussian_nulls.json)."
+            "The value of the column without `_null` for as many independent Gaussian samples, "
+            "simulated with fitted mean and variance (harness/probes/gaussian_nulls.json)."
         ),
         "constant_units": "Number of units that do not vary over samples; they have no shape.",
     },
@@ -82,12 +82,14 @@ def unit_gaussianity(reading: LayerReading) -> Columns:
     cost="slow",
     columns={
         "pooled_{skewness,excess_kurtosis,wasserstein,kolmogorov}": (
-            "The four distances from Gaussian of z over samples and units together. A mixture of "
-            "sample lengths shows here although every unit is Gaussian over weights."
+            "The four distances from Gaussian of z over samples and units together (the last two "
+            f"of about {_MOST_ENTRIES:,} entries). A mixture of sample lengths shows here although "
+            "every sample is Gaussian over units."
         ),
         "normalized_{skewness,excess_kurtosis,wasserstein,kolmogorov}": (
-            "The same of z / sqrt(q(x)), with each sample's length divided out: q(x) is the mean "
-            "square of the inputs, or of z where z is not W x + b or units see different inputs."
+            "The four distances from Gaussian of z / sqrt(q(x)), with each sample's length "
+            "divided out: q(x) is the mean square of the inputs, or of z where z is not W x + b or "
+            "units see different inputs."
         ),
         "predicted_pooled_excess_kurtosis": (
             "3 CV(q)^2, the pooled excess kurtosis for Gaussian weights and these lengths q(x)."

@@ -49,21 +49,21 @@ _STEP = 1e-3
     cost="intervals",
     columns={
         "residual_{map,unit,pooled}_{low,high}": (
-            "99 % interval of that residual: bootstrap over samples (with all their positions) "
-            "and units together, with the noise of the samples taken out at the lower end."
+            "99 % interval of the residual: bootstrap over samples (with all their positions) and "
+            "units together, with the noise of the samples taken out at the lower end."
         ),
         "theorem_1_moment_share_{low,high}": (
-            "99 % interval of that share: Wilson's, with the effective number of units that the "
+            "99 % interval of the share: Wilson's, with the effective number of units that the "
             "bootstrap gives."
         ),
         "{input,activation}_{mean,variance}_{low,high}": (
-            "99 % interval of that pooled moment: bootstrap over samples and units together."
+            "99 % interval of the pooled moment: bootstrap over samples and units together."
         ),
         "empirical_slope_{low,high}": (
             "99 % interval of the empirical slope: bootstrap over samples and units together."
         ),
         "normalized_wasserstein_{low,high}": (
-            "99 % interval of that distance for all entries: bootstrap over samples and units "
+            "99 % interval of the distance, for all entries: bootstrap over samples and units "
             "together."
         ),
     },

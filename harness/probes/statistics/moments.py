@@ -113,8 +113,8 @@ def between_unit_share(reading: LayerReading) -> Columns:
             "inside the image, and at border positions, whose window reaches into zero padding."
         ),
         "{interior,border}_tau_mean": (
-            "Of a convolution: mean over units and such positions of the sum of squared weights "
-            "that fall on the image."
+            "Of a convolution: mean over units, and over interior or border positions, of the sum "
+            "of squared weights that fall on the image."
         ),
     },
 )

@@ -112,8 +112,7 @@ def theorem(reading: LayerReading) -> Columns:
             "v_i = w_i' Sigma w_i, m and Sigma the mean and covariance of the inputs."
         ),
         "common_mean_drive": (
-            "The mean drive if all inputs had one mean and variance: "
-            "mu^2 Var(omega) / (nu mean tau)."
+            "`mean_drive` if all inputs had one mean and variance: mu^2 Var(omega) / (nu mean tau)."
         ),
     },
 )
