@@ -1,8 +1,9 @@
-"""Simulate the null distributions of the measures of Gaussianity and write harness/probes/gaussian_nulls.json.
+"""Simulate the null distributions of the measures of Gaussianity.
 
     python scripts/simulate_nulls.py [--replicates 100000] [--seed 1706] [--out FILE]
 
-A few minutes on one core. The result is versioned; run this again only when the measures themselves change.
+Writes harness/probes/gaussian_nulls.json, which is versioned; a few minutes on one core. Run this
+again only when the measures themselves change.
 """
 
 from __future__ import annotations
@@ -10,23 +11,31 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from harness.probes.gaussianity import measures
+from harness.probes.statistics.gaussianity import measures
 
 SAMPLES = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
 LEVELS = [0.5, 0.9, 0.95, 0.99]
+# Numbers that are drawn at a time.
 _BLOCK_NUMBERS = 2**21
+_OUT = Path(__file__).resolve().parent.parent / "harness" / "probes" / "gaussian_nulls.json"
+
+# |measure| of every replicate, by name of the measure.
+Sizes = dict[str, NDArray[np.float64]]
 
 
-def simulate(samples: int, replicates: int, seed: int) -> dict[str, np.ndarray]:
-    """|measure| of `replicates` standard normal samples, mean and sd fitted to each."""
+def simulate(samples: int, replicates: int, seed: int) -> Sizes:
+    """Returns |measure| of `replicates` standard normal samples, mean and sd fitted to each."""
     generator = torch.Generator().manual_seed(seed * 100_003 + samples)
+    most = max(1, _BLOCK_NUMBERS // samples)
     blocks = []
-    for start in range(0, replicates, max(1, _BLOCK_NUMBERS // samples)):
-        count = min(max(1, _BLOCK_NUMBERS // samples), replicates - start)
+    for start in range(0, replicates, most):
+        count = min(most, replicates - start)
         z = torch.randn(count, samples, dtype=torch.float64, generator=generator)
         standard = (z - z.mean(1, keepdim=True)) / z.std(1, correction=0, keepdim=True)
         blocks.append(measures(standard.float()))
@@ -35,24 +44,45 @@ def simulate(samples: int, replicates: int, seed: int) -> dict[str, np.ndarray]:
     }
 
 
+def quantile_rows(by_samples: dict[int, Sizes], name: str) -> list[list[float]]:
+    """Returns quantiles times sqrt(samples): a row for each level, a column for each size."""
+    rows = []
+    for level in LEVELS:
+        quantiles = [np.quantile(by_samples[samples][name], level) for samples in SAMPLES]
+        rows.append(scaled(quantiles))
+    return rows
+
+
+def root_mean_squares(by_samples: dict[int, Sizes], name: str) -> list[float]:
+    """Returns the root mean square of a measure times sqrt(samples), for each sample size."""
+    return scaled([np.sqrt(np.mean(by_samples[samples][name] ** 2)) for samples in SAMPLES])
+
+
+def scaled(values: list[Any]) -> list[float]:
+    """Returns values, one for each sample size, times sqrt(samples), to four decimals."""
+    return [
+        round(float(value) * samples**0.5, 4)
+        for value, samples in zip(values, SAMPLES, strict=True)
+    ]
+
+
 def main() -> None:
+    """Parses the arguments, simulates, and writes the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replicates", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1706)
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path(__file__).resolve().parent.parent
-        / "harness"
-        / "probes"
-        / "gaussian_nulls.json",
-    )
+    parser.add_argument("--out", type=Path, default=_OUT)
     options = parser.parse_args()
-    found = {samples: simulate(samples, options.replicates, options.seed) for samples in SAMPLES}
-    names = list(found[SAMPLES[0]])
+    by_samples = {
+        samples: simulate(samples, options.replicates, options.seed) for samples in SAMPLES
+    }
     table = {
         "version": 1,
-        "what": "Quantiles of |measure| times sqrt(samples) for independent standard normal samples whose mean and population sd were fitted. Rows of a measure are levels, columns are samples.",
+        "what": (
+            "Quantiles of |measure| times sqrt(samples) for independent standard normal samples "
+            "whose mean and population sd were fitted. Rows of a measure are levels, columns are "
+            "samples."
+        ),
         "how": {
             "script": "scripts/simulate_nulls.py",
             "replicates": options.replicates,
@@ -62,16 +92,9 @@ def main() -> None:
         },
         "samples": SAMPLES,
         "levels": LEVELS,
-        "quantiles": {
-            name: [
-                [round(float(np.quantile(found[n][name], level)) * n**0.5, 4) for n in SAMPLES]
-                for level in LEVELS
-            ]
-            for name in names
-        },
+        "quantiles": {name: quantile_rows(by_samples, name) for name in by_samples[SAMPLES[0]]},
         "sd_of_signed_measure": {
-            name: [round(float(np.sqrt(np.mean(found[n][name] ** 2))) * n**0.5, 4) for n in SAMPLES]
-            for name in ("skewness", "excess_kurtosis")
+            name: root_mean_squares(by_samples, name) for name in ("skewness", "excess_kurtosis")
         },
     }
     options.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.configuration.composing import compose
 from harness.configuration.trial import Trial
-from harness.data.catalog import Facts
+from harness.data.catalog import DatasetInfo
 from harness.networks.layout import layer_sizes
 from harness.sweeps.cells import Member, cell
 
@@ -39,7 +39,7 @@ class Case:
         """
         return [*self.overrides, *self.extra, f"seeds={trials}", f"runs={runs}", *more]
 
-    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], Facts]:
+    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], DatasetInfo]:
         """Returns the cell's trials, as a sweep would train them, and what is known of the data."""
         request = cell(compose(self.requests(trials, runs, *more)))
         return request.members, request.facts
@@ -108,7 +108,7 @@ def cases_for(device: str, quick: bool) -> list[Case]:
     ]
 
 
-def step_flops(trial: Trial, facts: Facts) -> int:
+def step_flops(trial: Trial, facts: DatasetInfo) -> int:
     """Returns the floating-point operations of one training step of one trial.
 
     Only matrix products count. The forward pass, the gradient of the weights and the gradient of

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from harness.configuration.trial import Trial
 from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
-from harness.probes.measurement import chosen, measure
+from harness.probes.measurement import measure, statistics_for
 from harness.probes.readings import LayerReading
 from harness.training.schedules import Plan
 
@@ -210,7 +210,7 @@ def layer_statistics(
         _reading(name, layer, seen[name], weights_before.get(f"{name}.weights.weight"), len(images))
         for name, layer in layers.items()
     ]
-    columns_of_layers = measure(readings, chosen("standard", first_or_last))
+    columns_of_layers = measure(readings, statistics_for("standard", first_or_last))
     named = {}
     for name, columns in zip(layers, columns_of_layers, strict=True):
         for column, value in columns.items():

@@ -1,4 +1,4 @@
-"""Batches for many trials at once: whose order is a pure function of the seed, and where the images lie."""
+"""Batches for many trials at once: their order by seed, and where the images lie."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor
 from harness.data.gpu_memory import free_gpu_memory
 from harness.errors import RequestError
 
-# How much of a GPU's free memory `residency=auto` may fill with images; networks, gradients and taps need the rest.
+# The share of a GPU's free memory that `residency=auto` may fill with images; networks, gradients
+# and taps need the rest.
 RESIDENT_SHARE = 0.5
 
 RESIDENCIES = ("auto", "resident", "streamed")
@@ -24,8 +25,9 @@ _GAMMA = 0x9E3779B97F4A7C15
 def splitmix64(x: Tensor) -> Tensor:
     """One output of SplitMix64 for every state `x` (int64, read as 64 bits without sign).
 
-    Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), Figure 17 with Stafford's constants.
-    A bijection on 64-bit words. Integer arithmetic wraps, so the result is the same to the bit on every device.
+    Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014), Figure 17 with
+    Stafford's constants. A bijection on 64-bit words. Integer arithmetic wraps, so the result is
+    the same to the bit on every device.
     """
     z = x + _signed(_GAMMA)
     z = (z ^ _shifted(z, 30)) * _signed(0xBF58476D1CE4E5B9)
@@ -34,15 +36,16 @@ def splitmix64(x: Tensor) -> Tensor:
 
 
 def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
-    """The order in which each trial sees the samples in one epoch.
+    """Returns the order in which each trial sees the samples in one epoch.
 
-    Row t depends on (seeds[t], epoch, samples) only: neither on the other rows nor on the device, for which nothing here waits. Keys are a bijection of
-    distinct counters, so no two are equal and the order is unambiguous.
+    Row t depends on (seeds[t], epoch, samples) only: neither on the other rows nor on the device,
+    for which nothing here waits. Keys are a bijection of distinct counters, so no two are equal and
+    the order is unambiguous.
 
     Args:
         seeds: int64 (trials,).
         epoch: counted from 0.
-        samples: how many samples there are.
+        samples: number of samples.
 
     Returns:
         int64 (trials, samples); every row is a permutation of 0..samples-1.
@@ -53,23 +56,30 @@ def permutation(seeds: Tensor, epoch: int, samples: int) -> Tensor:
 
 
 class Source(Protocol):
-    """Training images and labels by index, for the trials of one pack; `samples` says of each trial how many it has."""
+    """Training images and labels by index, for the trials of one pack.
+
+    Attributes:
+        samples: number of training samples of each trial.
+        index_device: where indices should lie.
+    """
 
     samples: tuple[int, ...]
     index_device: torch.device
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (trials, batch, channels, height, width) float32 and labels (trials, batch) on the pack's device.
+        """Returns images and labels on the pack's device.
 
-        `indices` (trials, batch) int64 are moved to `index_device` if they lie elsewhere; make them there to save a wait.
+        Images are (trials, batch, channels, height, width) float32, labels (trials, batch).
+        `indices` (trials, batch) int64 are moved to `index_device` if they lie on another one;
+        make them there to save a wait.
         """
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """What `gather` returns for each of `indices`, in order; the next batch may be read ahead."""
+        """Yields what `gather` returns for each of `indices`; the next may be read ahead."""
 
 
 class Resident:
-    """All variants on the device."""
+    """A source whose variants all lie on the pack's device."""
 
     def __init__(
         self,
@@ -78,20 +88,26 @@ class Resident:
         variant_of_trial: Sequence[int],
         device: torch.device,
     ) -> None:
-        self.samples, self.index_device = _samples(variants, variant_of_trial), device
+        self.samples = _samples(variants, variant_of_trial)
+        self.index_device = device
         self._rows = _Rows(variants, variant_of_trial, device)
         self._labels = labels.to(device)
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Source.gather`."""
         indices = indices.to(self.index_device)
         return self._rows(indices), self._labels[indices]
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Source.batches`; nothing is read ahead."""
         return map(self.gather, indices)
 
 
 class Streamed:
-    """All variants in host memory; a thread gathers the next batch, into pinned memory if the device is a GPU."""
+    """A source whose variants lie in host memory.
+
+    A thread gathers the next batch, into pinned memory if the device is a GPU.
+    """
 
     def __init__(
         self,
@@ -100,20 +116,23 @@ class Streamed:
         variant_of_trial: Sequence[int],
         device: torch.device,
     ) -> None:
-        self.samples, self.index_device = _samples(variants, variant_of_trial), torch.device("cpu")
+        self.samples = _samples(variants, variant_of_trial)
+        self.index_device = torch.device("cpu")
         self._device = device
         self._pinned = device.type == "cuda"
         self._rows = _Rows(variants, variant_of_trial, self.index_device)
         self._labels = labels.cpu()
 
     def gather(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Source.gather`."""
         return self._send(self._read(indices))
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """See `Source.batches`; one batch is read ahead."""
         with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
             ahead = None
-            for wanted in indices:
-                following = thread.submit(self._read, wanted)
+            for batch_indices in indices:
+                following = thread.submit(self._read, batch_indices)
                 if ahead is not None:
                     yield self._send(ahead.result())
                 ahead = following
@@ -122,15 +141,15 @@ class Streamed:
 
     def _read(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         indices = indices.to(self.index_device)
-        images, labels = self._rows(indices, self._pinned), self._labels[indices]
+        images = self._rows(indices, self._pinned)
+        labels = self._labels[indices]
         return images, labels.pin_memory() if self._pinned else labels
 
     def _send(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        # The allocator of pinned memory keeps a block until its copy is done, so nobody needs to wait for it here.
-        images, labels = batch
-        return images.to(self._device, non_blocking=True), labels.to(
-            self._device, non_blocking=True
-        )
+        # The allocator of pinned memory keeps a block until its copy is done, so there is no need
+        # to wait for it here.
+        images, labels = (part.to(self._device, non_blocking=True) for part in batch)
+        return images, labels
 
 
 def make_source(
@@ -140,14 +159,16 @@ def make_source(
     device: torch.device,
     residency: str = "auto",
 ) -> Source:
-    """A source over one set of training images in one or more preprocessings and doses.
+    """Returns a source over one set of training images in one or more preprocessings and doses.
 
     Args:
-        variants: float32 tensors (samples, channels, height, width); they may differ in the number of samples.
+        variants: float32 tensors (samples, channels, height, width); they may differ in the number
+            of samples.
         labels: int64 (samples,), of the variant with the most; the others' are its first ones.
-        variant_of_trial: which variant each trial reads.
-        residency: `resident` on the device, `streamed` from the host, or `auto`: resident on a CPU, and on a GPU when the
-            images fill no more than `RESIDENT_SHARE` of its free memory.
+        variant_of_trial: index of the variant that each trial reads.
+        device: the pack's device.
+        residency: `resident` on the device, `streamed` from the host, or `auto`: resident on a
+            CPU, and on a GPU when the images fill at most `RESIDENT_SHARE` of its free memory.
 
     Raises:
         RequestError: unknown residency, or `resident` and the images exceed the GPU's free memory.
@@ -160,37 +181,42 @@ def make_source(
     if residency == "streamed":
         return Streamed(variants, labels, variant_of_trial, device)
     if device.type == "cuda":
-        needed, free = (
-            sum(images.numel() * images.element_size() for images in variants),
-            free_gpu_memory(device),
-        )
+        needed = sum(images.numel() * images.element_size() for images in variants)
+        free = free_gpu_memory(device)
         if residency == "auto" and needed > RESIDENT_SHARE * free:
             return Streamed(variants, labels, variant_of_trial, device)
         if needed > free:
             raise RequestError(
-                f"dataset.residency=resident: the images need {needed / 2**30:.1f} GiB and {device} has {free / 2**30:.1f} GiB free; use dataset.residency=streamed"
+                f"dataset.residency=resident: the images need {needed / 2**30:.1f} GiB and "
+                f"{device} has {free / 2**30:.1f} GiB free; use dataset.residency=streamed"
             )
     return Resident(variants, labels, variant_of_trial, device)
 
 
 class _Rows:
-    """The images of all variants as rows of one matrix, so that any pack's batch is one `index_select`."""
+    """The images of all variants as rows of one matrix: any pack's batch is one `index_select`."""
 
     def __init__(
         self, variants: Sequence[Tensor], variant_of_trial: Sequence[int], device: torch.device
     ) -> None:
         self._shape = variants[0].shape[1:]
-        moved = [images.to(device).flatten(1) for images in variants]
-        self._matrix = moved[0] if len(moved) == 1 else torch.cat(moved)
+        matrices = [images.to(device).flatten(1) for images in variants]
+        if len(matrices) == 1:
+            # One variant is not copied.
+            self._matrix = matrices[0]
+            self._offsets = None
+            return
+        self._matrix = torch.cat(matrices)
         starts = list(itertools.accumulate((len(images) for images in variants), initial=0))
-        self._offsets = (
-            torch.tensor([[starts[variant]] for variant in variant_of_trial], device=device)
-            if len(moved) > 1
-            else None
-        )
+        offsets = [[starts[variant]] for variant in variant_of_trial]
+        self._offsets = torch.tensor(offsets, device=device)
 
     def __call__(self, indices: Tensor, pinned: bool = False) -> Tensor:
-        rows = (indices if self._offsets is None else indices + self._offsets).flatten()
+        """Returns images (trials, batch, channels, height, width) for indices (trials, batch)."""
+        if self._offsets is not None:
+            rows = (indices + self._offsets).flatten()
+        else:
+            rows = indices.flatten()
         images = torch.empty(
             len(rows),
             self._matrix.shape[1],
@@ -207,6 +233,7 @@ def _samples(variants: Sequence[Tensor], variant_of_trial: Sequence[int]) -> tup
 
 
 def _signed(word: int) -> int:
+    """The signed 64-bit integer with the bits of an unsigned one."""
     return word - 2**64 if word >= 2**63 else word
 
 

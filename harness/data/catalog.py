@@ -1,21 +1,125 @@
-"""What is known of a data set before its pixels are read: shape, classes, number of training samples. No torch."""
+"""The declared data sets, and what is known of a request before pixels are read. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
-from pathlib import Path
 
-from harness.configuration.schema import PROJECT_ROOT, DatasetConfig
-from harness.data import folders
-from harness.data.splits import SplitSizes, split_sizes
+from harness.configuration.schema import DatasetConfig
+from harness.data import gaussian, image_folder
+from harness.data.dataset_spec import DatasetSpec
+from harness.data.splits import split_sizes
 from harness.errors import RequestError
-from harness.registry import unknown
+from harness.registry import Registry
+
+# Options that say where the files are. Data sets without files ignore them.
+_LOCATION_OPTIONS = ("root", "download")
+
+_DECLARED = (
+    DatasetSpec(
+        "digits",
+        read="harness.data.digits:read",
+        shape=(1, 8, 8),
+        classes=10,
+        samples=1_797,
+    ),
+    DatasetSpec(
+        "mnist",
+        read="harness.data.published:read_idx_files",
+        family="MNIST",
+        options=("root", "download"),
+        shape=(1, 28, 28),
+        classes=10,
+        samples=60_000,
+        test_samples=10_000,
+    ),
+    DatasetSpec(
+        "fashion_mnist",
+        read="harness.data.published:read_idx_files",
+        family="FashionMNIST",
+        options=("root", "download"),
+        shape=(1, 28, 28),
+        classes=10,
+        samples=60_000,
+        test_samples=10_000,
+    ),
+    DatasetSpec(
+        "kmnist",
+        read="harness.data.published:read_idx_files",
+        family="KMNIST",
+        options=("root", "download"),
+        shape=(1, 28, 28),
+        classes=10,
+        samples=60_000,
+        test_samples=10_000,
+    ),
+    DatasetSpec(
+        "cifar10",
+        read="harness.data.published:read_cifar",
+        family="CIFAR10",
+        options=("root", "download"),
+        shape=(3, 32, 32),
+        classes=10,
+        samples=50_000,
+        test_samples=10_000,
+    ),
+    DatasetSpec(
+        "cifar100",
+        read="harness.data.published:read_cifar",
+        family="CIFAR100",
+        options=("root", "download"),
+        shape=(3, 32, 32),
+        classes=100,
+        samples=50_000,
+        test_samples=10_000,
+    ),
+    DatasetSpec(
+        "svhn",
+        read="harness.data.published:read_svhn",
+        family="SVHN",
+        options=("root", "download"),
+        shape=(3, 32, 32),
+        classes=10,
+        samples=73_257,
+        test_samples=26_032,
+    ),
+    DatasetSpec(
+        "image_folder",
+        read="harness.data.image_folder:read",
+        options=("root", "image_size", "classes"),
+        check=image_folder.check,
+        compose=image_folder.compose,
+        user_files=image_folder.USER_FILES,
+    ),
+    DatasetSpec(
+        "gaussian",
+        read="harness.data.gaussian:read",
+        options=("samples", "shape", "classes", "participation_ratio"),
+        full_scale=None,
+        check=gaussian.check,
+        compose=gaussian.compose,
+    ),
+)
+
+datasets: Registry = Registry("dataset")
+for _spec in _DECLARED:
+    datasets.register(_spec.name)(_spec)
+
+# The data sets of fixed content, by name.
+PUBLISHED: dict[str, DatasetSpec] = {
+    spec.name: spec for spec in _DECLARED if spec.samples is not None
+}
 
 
 @dataclass(frozen=True)
-class Facts:
-    """`shape` is (channels, height, width); `training_samples` counts the training split after every cut."""
+class DatasetInfo:
+    """What a network must know of a data set.
+
+    Attributes:
+        name: the data set's name.
+        shape: (channels, height, width).
+        classes: number of classes.
+        training_samples: size of the training split after every cut.
+    """
 
     name: str
     shape: tuple[int, int, int]
@@ -23,191 +127,58 @@ class Facts:
     training_samples: int
 
 
-@dataclass(frozen=True)
-class Published:
-    """A data set of fixed content. `test` is the size of its official test split, None where it has none."""
+def dataset_info(config: DatasetConfig) -> DatasetInfo:
+    """Returns shape, classes and training samples without reading pixels.
 
-    shape: tuple[int, int, int]
-    classes: int
-    samples: int
-    test: int | None
-
-
-PUBLISHED: dict[str, Published] = {
-    "digits": Published((1, 8, 8), 10, 1_797, None),
-    "mnist": Published((1, 28, 28), 10, 60_000, 10_000),
-    "fashion_mnist": Published((1, 28, 28), 10, 60_000, 10_000),
-    "kmnist": Published((1, 28, 28), 10, 60_000, 10_000),
-    "cifar10": Published((3, 32, 32), 10, 50_000, 10_000),
-    "cifar100": Published((3, 32, 32), 100, 50_000, 10_000),
-    "svhn": Published((3, 32, 32), 10, 73_257, 26_032),
-}
-
-# Options that only some data sets take; `root` and `download` say where and are ignored where there is nothing to find.
-_OPTIONS: dict[str, tuple[str, ...]] = {
-    "image_folder": ("image_size", "classes"),
-    "gaussian": ("samples", "shape", "classes", "participation_ratio"),
-}
-
-
-def facts(config: DatasetConfig) -> Facts:
-    """Shape, classes and training samples, without reading pixels (`image_folder`: names and image headers only).
+    Of an `image_folder`, names and image headers are read.
 
     Raises:
-        RequestError: unknown name, an option that the data set does not take, values out of range, an unusable folder.
+        RequestError: unknown name, an option that the data set does not take, values out of range,
+            an unusable folder.
     """
     check(config)
-    if config.name == "image_folder":
-        listing = folders.listing(folder_root(config))
-        shape = folders.image_shape(listing, config.image_size)
-        return Facts(
-            config.name,
-            shape,
-            len(expected_classes(config, listing)),
-            folder_sizes(config, listing).training,
-        )
-    shape, classes = (
-        (tuple(config.shape), config.classes)
-        if config.name == "gaussian"
-        else (PUBLISHED[config.name].shape, PUBLISHED[config.name].classes)
-    )
-    return Facts(config.name, shape, classes, sizes(config).training)
+    composition = datasets[config.name].composition(config)
+    sizes = split_sizes(composition.splits, config, composition.place)
+    return DatasetInfo(config.name, composition.shape, composition.classes, sizes.training)
 
 
 def fingerprint(config: DatasetConfig) -> str | None:
-    """A digest of the content of a user's own images (relative paths and bytes); None for data sets of fixed content.
+    """Returns a digest of the user's own images; None for data sets of fixed content.
+
+    The digest covers relative paths and bytes.
 
     Raises:
         RequestError: the folder is missing, empty or cannot be read.
     """
     check(config)
-    return (
-        folders.digest(folders.listing(folder_root(config)))
-        if config.name == "image_folder"
-        else None
-    )
+    user_files = datasets[config.name].user_files
+    return None if user_files is None else user_files.fingerprint(config)
 
 
 def check(config: DatasetConfig) -> None:
-    """Refuse what can be refused from the configuration alone.
+    """Refuses what is wrong with the configuration alone.
 
     Raises:
         RequestError: one line that says what is wrong and what is allowed.
     """
-    names = sorted([*PUBLISHED, *_OPTIONS])
-    if config.name not in names:
-        raise unknown("dataset", config.name, names)
-    for option in sorted({option for options in _OPTIONS.values() for option in options}):
-        takers = [name for name, options in _OPTIONS.items() if option in options]
-        if getattr(config, option) is not None and config.name not in takers:
+    spec = datasets[config.name]
+    for option in _particular_options():
+        value = getattr(config, option)
+        if value is not None and option not in spec.options:
+            takers = [name for name in datasets if option in datasets[name].options]
             raise RequestError(
-                f"dataset.{option}={getattr(config, option)}: dataset={config.name} takes no such option; it belongs to {', '.join(takers)}"
+                f"dataset.{option}={value}: dataset={config.name} takes no such option; "
+                f"it belongs to {', '.join(takers)}"
             )
     if config.split_seed < 0:
         raise RequestError(
             f"dataset.split_seed={config.split_seed}: expected an integer of at least 0"
         )
-    if config.image_size is not None and config.image_size < 1:
-        raise RequestError(
-            f"dataset.image_size={config.image_size}: expected an integer of at least 1 (pixels a side)"
-        )
-    if config.name == "gaussian":
-        _check_gaussian(config)
+    if spec.check is not None:
+        spec.check(config)
 
 
-def sizes(config: DatasetConfig) -> SplitSizes:
-    """The split sizes of a data set whose number of samples is known without looking."""
-    where = f"dataset={config.name}"
-    if config.name == "gaussian":
-        return split_sizes(
-            config.samples,
-            config.validation_share,
-            config.test_share,
-            config.training_samples,
-            where,
-        )
-    known = PUBLISHED[config.name]
-    return split_sizes(
-        known.samples,
-        config.validation_share,
-        config.test_share,
-        config.training_samples,
-        where,
-        own_test=known.test,
-    )
-
-
-def folder_sizes(config: DatasetConfig, listing: folders.Listing) -> SplitSizes:
-    """The split sizes of a user's folder: its own validation and test folders count where there are any."""
-    own = {
-        name: len(listing.splits[name]) if name in listing.splits else None
-        for name in ("validation", "test")
-    }
-    where = f"dataset.root={listing.root}"
-    return split_sizes(
-        len(listing.splits["training"]),
-        config.validation_share,
-        config.test_share,
-        config.training_samples,
-        where,
-        own_test=own["test"],
-        own_validation=own["validation"],
-    )
-
-
-def expected_classes(config: DatasetConfig, listing: folders.Listing) -> tuple[str, ...]:
-    """The class folders, which must be as many as `dataset.classes` says where it says so."""
-    found = listing.classes
-    if config.classes is not None and config.classes != len(found):
-        raise RequestError(
-            f"dataset.classes={config.classes}: {listing.root} holds {len(found)} class folders ({_shortened(found)}); leave dataset.classes out, or mend the folder"
-        )
-    return found
-
-
-def data_root(config: DatasetConfig) -> Path:
-    """The absolute folder of a named data set: `dataset.root`, or `data/` beside the package."""
-    return (
-        Path(config.root).expanduser().resolve()
-        if config.root is not None
-        else PROJECT_ROOT / "data"
-    )
-
-
-def folder_root(config: DatasetConfig) -> Path:
-    """The absolute folder of a user's images.
-
-    Raises:
-        RequestError: none was given.
-    """
-    if config.root is None:
-        raise RequestError(
-            "dataset.root is missing: dataset=image_folder needs the folder that holds one sub-folder per class"
-        )
-    return data_root(config)
-
-
-def _check_gaussian(config: DatasetConfig) -> None:
-    for option in ("samples", "shape", "classes"):
-        if getattr(config, option) is None:
-            raise RequestError(f"dataset.{option} is missing: dataset=gaussian needs it")
-    shape = list(config.shape)
-    if len(shape) != 3 or min(shape) < 1:
-        raise RequestError(
-            f"dataset.shape={shape}: expected three integers of at least 1, [channels,height,width]"
-        )
-    if config.classes < 2:
-        raise RequestError(f"dataset.classes={config.classes}: expected an integer of at least 2")
-    if config.samples < config.classes:
-        raise RequestError(
-            f"dataset.samples={config.samples}: expected at least as many samples as classes ({config.classes})"
-        )
-    ratio, pixels = config.participation_ratio, prod(shape)
-    if ratio is not None and not 1 <= ratio <= pixels:
-        raise RequestError(
-            f"dataset.participation_ratio={ratio}: expected a number from 1 to {pixels}, the number of pixels of shape {shape}"
-        )
-
-
-def _shortened(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _particular_options() -> list[str]:
+    """Options that only some data sets take, sorted."""
+    options = {option for name in datasets for option in datasets[name].options}
+    return sorted(options.difference(_LOCATION_OPTIONS))

@@ -1,4 +1,7 @@
-"""The IDX file format of the MNIST family: a header of big-endian 32-bit numbers, then one byte a pixel."""
+"""The IDX file format of the MNIST family.
+
+A header of big-endian 32-bit numbers, then one byte a pixel.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ _UNSIGNED_BYTE = 0x08
 
 
 def find(folders: list[Path]) -> dict[str, tuple[Path, Path]] | None:
-    """The images and labels of both splits in the first folder that has all four files, plain or as `.gz`; else None."""
+    """Returns images and labels of both splits in the first folder that has all four files.
+
+    Each file may be plain or `.gz`. None where no folder has them all.
+    """
     for folder in folders:
         if not missing(folder):
             return {
@@ -31,7 +37,7 @@ def find(folders: list[Path]) -> dict[str, tuple[Path, Path]] | None:
 
 
 def missing(folder: Path) -> list[str]:
-    """The names of the files that `folder` has neither plain nor as `.gz`."""
+    """Returns the names of the files that `folder` has neither plain nor as `.gz`."""
     return [
         name
         for names in FILES.values()
@@ -41,32 +47,32 @@ def missing(folder: Path) -> list[str]:
 
 
 def read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The array in `path`, which must have this shape.
+    """Returns the array in `path`, which must have this shape.
 
     Raises:
         RequestError: the file cannot be read, is cut short, or holds something else.
     """
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, f"cannot be read: {error}") from error
-    header = 4 + 4 * len(shape)
-    expected = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTE, len(shape), *shape)
-    if content[:header] != expected:
-        raise damaged(
-            path, f"its header is not that of an IDX file of shape {'x'.join(map(str, shape))}"
-        )
-    if len(content) != header + int(np.prod(shape)):
-        raise damaged(
-            path, f"{len(content)} bytes where {header + int(np.prod(shape))} are expected"
-        )
-    return np.frombuffer(content, dtype=np.uint8, offset=header).reshape(shape)
+    header = struct.pack(f">HBB{len(shape)}I", 0, _UNSIGNED_BYTE, len(shape), *shape)
+    if content[: len(header)] != header:
+        expected = "x".join(str(size) for size in shape)
+        raise damaged(path, f"its header is not that of an IDX file of shape {expected}")
+    size = len(header) + int(np.prod(shape))
+    if len(content) != size:
+        raise damaged(path, f"{len(content)} bytes where {size} are expected")
+    return np.frombuffer(content, dtype=np.uint8, offset=len(header)).reshape(shape)
 
 
 def damaged(path: Path, reason: str) -> RequestError:
-    """The error for a data file that is not what it should be, with the mend."""
+    """Returns the error for a damaged data file, which says how to mend it."""
     return RequestError(
-        f"{path} is damaged: {reason}; delete it and run again with dataset.download=true, or put a good copy in its place"
+        f"{path} is damaged: {reason}; delete it and run again with dataset.download=true, "
+        "or put a good copy in its place"
     )
 
 

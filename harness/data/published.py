@@ -1,4 +1,4 @@
-"""The published data sets that torchvision knows, read from disk or downloaded on first use."""
+"""Published data sets that torchvision knows, read from disk or downloaded on first use."""
 
 from __future__ import annotations
 
@@ -12,168 +12,164 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.configuration.schema import DatasetConfig
+from harness.configuration.schema import PROJECT_ROOT, DatasetConfig
 from harness.data import idx
-from harness.data.catalog import PUBLISHED, data_root
+from harness.data.dataset_spec import Content, DatasetSpec, LabelledImages
 from harness.errors import RequestError
 
-# Images (samples, channels, height, width) uint8 and labels int64.
-Arrays = tuple[NDArray[np.uint8], NDArray[np.int64]]
-
-_MNIST_FAMILY = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "kmnist": "KMNIST"}
 _SVHN_FILES = ("train_32x32.mat", "test_32x32.mat")
+# Errors that torchvision raises where a file is not what it should be.
+_READ_ERRORS = (OSError, EOFError, RuntimeError, KeyError, ValueError, pickle.UnpicklingError)
+_DOWNLOAD_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    urllib.error.URLError,
+    http.client.HTTPException,
+)
 
 
-def read_published(config: DatasetConfig) -> tuple[Arrays, Arrays]:
-    """Official training and test splits.
+def read_idx_files(spec: DatasetSpec, config: DatasetConfig) -> Content:
+    """Reads a set of the MNIST family, in the official splits.
+
+    The name of torchvision's class is also that of the folder.
 
     Raises:
-        RequestError: a file is missing or damaged, or cannot be downloaded; the message names it and the mend.
+        RequestError: a file is missing or damaged, or cannot be downloaded; the message names it
+            and says how to mend it.
     """
-    root = data_root(config)
-    # A folder is made for the default place only: a misspelled one would be filled with a second copy.
-    if config.root is not None and not root.is_dir():
-        raise RequestError(
-            f"dataset.root={root}: no such folder; name the folder that holds dataset={config.name}, or make it first to download into it"
-        )
-    reader = (
-        _read_mnist
-        if config.name in _MNIST_FAMILY
-        else _read_svhn
-        if config.name == "svhn"
-        else _read_cifar
-    )
-    return reader(config)
+    root = _existing_root(config)
+    folders = [root / spec.family / "raw", root / spec.family, root]
+    files = idx.find(folders)
+    if files is None:
+        most_complete = min(folders, key=lambda folder: len(idx.missing(folder)))
+        lacking = [f"{name} or {name}.gz" for name in idx.missing(most_complete)]
+        _download(spec, config, most_complete, lacking)
+        files = idx.find(folders)
+    training = _read_idx_split(spec, files["training"], spec.samples)
+    test = _read_idx_split(spec, files["test"], spec.test_samples)
+    return Content(training, test=test)
 
 
-def _read_mnist(config: DatasetConfig) -> tuple[Arrays, Arrays]:
-    root, family, known = data_root(config), _MNIST_FAMILY[config.name], PUBLISHED[config.name]
-    folders = [root / family / "raw", root / family, root]
-    found = idx.find(folders)
-    if found is None:
-        begun = min(folders, key=lambda folder: len(idx.missing(folder)))
-        _download(config, family, begun, [f"{name} or {name}.gz" for name in idx.missing(begun)])
-        found = idx.find(folders)
-    arrays = []
-    for split, count in (("training", known.samples), ("test", known.test)):
-        images, labels = found[split]
-        arrays.append(
-            (
-                idx.read(images, (count, *known.shape[1:]))[:, None],
-                _labels(idx.read(labels, (count,)), known.classes, labels),
-            )
-        )
-    return arrays[0], arrays[1]
-
-
-def _read_cifar(config: DatasetConfig) -> tuple[Arrays, Arrays]:
+def read_cifar(spec: DatasetSpec, config: DatasetConfig) -> Content:
+    """Reads CIFAR-10 or CIFAR-100, in the official splits; RequestError as `read_idx_files`."""
+    root = _existing_root(config)
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
-    root, family = (
-        data_root(config),
-        {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[config.name],
-    )
-    folder = root / family.base_folder
-    files = [
-        (folder / name, md5)
-        for name, md5 in [
-            *family.train_list,
-            *family.test_list,
-            (family.meta["filename"], family.meta["md5"]),
-        ]
+    dataset = getattr(datasets, spec.family)
+    folder = root / dataset.base_folder
+    meta = (dataset.meta["filename"], dataset.meta["md5"])
+    # Unpickling runs the code that a file contains, so nothing is read whose checksum is not the
+    # published one.
+    damaged = [
+        name
+        for name, md5 in [*dataset.train_list, *dataset.test_list, meta]
+        if not check_integrity(str(folder / name), md5)
     ]
-    # Unpickling runs what a file says, so nothing is read whose checksum is not the published one.
-    bad = [path for path, md5 in files if not check_integrity(str(path), md5)]
-    if bad:
-        _download(config, family.__name__, folder, [path.name for path in bad])
-    return _from_torchvision(
-        config,
-        lambda train: family(str(root), train=train, download=False),
-        lambda data: data.transpose(0, 3, 1, 2),
-        "targets",
-    )
+    if damaged:
+        _download(spec, config, folder, damaged)
+
+    def read_split(train: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+        split = dataset(str(root), train=train, download=False)
+        return split.data.transpose(0, 3, 1, 2), np.asarray(split.targets)
+
+    return _from_torchvision(spec, root, read_split)
 
 
-def _read_svhn(config: DatasetConfig) -> tuple[Arrays, Arrays]:
+def read_svhn(spec: DatasetSpec, config: DatasetConfig) -> Content:
+    """Reads SVHN, in the official splits; RequestError as `read_idx_files`."""
+    root = _existing_root(config)
     from torchvision.datasets import SVHN
     from torchvision.datasets.utils import check_integrity
 
-    root = data_root(config)
     folder = root if (root / _SVHN_FILES[0]).is_file() else root / "SVHN"
-    bad = [
-        name
-        for name in _SVHN_FILES
-        if not check_integrity(str(folder / name), _svhn_checksum(SVHN, name))
+    checksums = {filename: md5 for _, filename, md5 in SVHN.split_list.values()}
+    damaged = [
+        name for name in _SVHN_FILES if not check_integrity(str(folder / name), checksums[name])
     ]
-    if bad:
-        _download(config, "SVHN", folder, bad)
-    return _from_torchvision(
-        config,
-        lambda train: SVHN(str(folder), split="train" if train else "test", download=False),
-        lambda data: data,
-        "labels",
-    )
+    if damaged:
+        _download(spec, config, folder, damaged)
+
+    def read_split(train: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+        split = SVHN(str(folder), split="train" if train else "test", download=False)
+        return split.data, np.asarray(split.labels)
+
+    return _from_torchvision(spec, root, read_split)
 
 
-def _svhn_checksum(family: Any, name: str) -> str:
-    return next(md5 for _, filename, md5 in family.split_list.values() if filename == name)
+def data_root(config: DatasetConfig) -> Path:
+    """Returns the absolute folder of published data sets: `dataset.root`, or the default place.
+
+    The default place is `data/` beside the package.
+    """
+    if config.root is None:
+        return PROJECT_ROOT / "data"
+    return Path(config.root).expanduser().resolve()
+
+
+def _existing_root(config: DatasetConfig) -> Path:
+    """The data root, which must exist where the user named it.
+
+    A folder is made for the default place only: a misspelled one would be filled with a second
+    copy.
+    """
+    root = data_root(config)
+    if config.root is not None and not root.is_dir():
+        raise RequestError(
+            f"dataset.root={root}: no such folder; name the folder that holds "
+            f"dataset={config.name}, or make it first to download into it"
+        )
+    return root
+
+
+def _read_idx_split(spec: DatasetSpec, files: tuple[Path, Path], count: int) -> LabelledImages:
+    images_path, labels_path = files
+    images = idx.read(images_path, (count, *spec.shape[1:]))[:, None]
+    labels = _labels(idx.read(labels_path, (count,)), spec.classes, labels_path)
+    return LabelledImages(images, labels)
 
 
 def _from_torchvision(
-    config: DatasetConfig,
-    make: Callable[[bool], Any],
-    arrange: Callable[[Any], NDArray[np.uint8]],
-    labels: str,
-) -> tuple[Arrays, Arrays]:
-    known, root = PUBLISHED[config.name], data_root(config)
-    arrays = []
-    for train, count in ((True, known.samples), (False, known.test)):
+    spec: DatasetSpec, root: Path, read_split: Callable[[bool], tuple[NDArray[Any], NDArray[Any]]]
+) -> Content:
+    """Reads both splits by `read_split(train)`, and checks their shapes and labels."""
+    splits = []
+    for train, count in ((True, spec.samples), (False, spec.test_samples)):
         try:
-            split = make(train)
-        except (
-            OSError,
-            EOFError,
-            RuntimeError,
-            KeyError,
-            ValueError,
-            pickle.UnpicklingError,
-        ) as error:
-            raise idx.damaged(
-                root, f"dataset={config.name} cannot be read: {_first_line(error)}"
-            ) from error
-        images = np.ascontiguousarray(arrange(split.data))
-        if images.shape != (count, *known.shape):
+            pixels, labels = read_split(train)
+        except _READ_ERRORS as error:
+            reason = f"dataset={spec.name} cannot be read: {_first_line(error)}"
+            raise idx.damaged(root, reason) from error
+        images = np.ascontiguousarray(pixels)
+        expected = (count, *spec.shape)
+        if images.shape != expected:
             raise idx.damaged(
                 root,
-                f"dataset={config.name} holds images of shape {images.shape} where {(count, *known.shape)} is expected",
+                f"dataset={spec.name} holds images of shape {images.shape} "
+                f"where {expected} is expected",
             )
-        arrays.append((images, _labels(np.asarray(getattr(split, labels)), known.classes, root)))
-    return arrays[0], arrays[1]
+        splits.append(LabelledImages(images, _labels(labels, spec.classes, root)))
+    return Content(splits[0], test=splits[1])
 
 
-def _download(config: DatasetConfig, family: str, folder: Path, wanted: list[str]) -> None:
+def _download(spec: DatasetSpec, config: DatasetConfig, folder: Path, lacking: list[str]) -> None:
+    """Lets torchvision download what is lacking in `folder`, where the request allows it."""
     from torchvision import datasets
 
-    lacking = f"dataset={config.name}: missing or damaged in {folder}: {', '.join(wanted)}"
+    problem = f"dataset={spec.name}: missing or damaged in {folder}: {', '.join(lacking)}"
     mend = "put the files there, or name the folder that has them with dataset.root"
     if not config.download:
-        raise RequestError(f"{lacking}; {mend}, or allow the download with dataset.download=true")
+        raise RequestError(f"{problem}; {mend}, or allow the download with dataset.download=true")
     try:
-        if family == "SVHN":
+        if spec.family == "SVHN":
             for split in ("train", "test"):
                 datasets.SVHN(str(folder), split=split, download=True)
         else:
-            getattr(datasets, family)(str(data_root(config)), download=True)
-    except (
-        OSError,
-        RuntimeError,
-        EOFError,
-        urllib.error.URLError,
-        http.client.HTTPException,
-    ) as error:
+            getattr(datasets, spec.family)(str(data_root(config)), download=True)
+    except _DOWNLOAD_ERRORS as error:
         raise RequestError(
-            f"{lacking}; the download failed ({_first_line(error)}); {mend}"
+            f"{problem}; the download failed ({_first_line(error)}); {mend}"
         ) from error
 
 
@@ -188,4 +184,5 @@ def _labels(values: NDArray[Any], classes: int, path: Path) -> NDArray[np.int64]
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    message = str(error)
+    return message.splitlines()[0] if message else type(error).__name__

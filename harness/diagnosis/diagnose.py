@@ -28,7 +28,7 @@ from harness.diagnosis.predicted import predicted_columns
 from harness.diagnosis.structure import Layer, Structure
 from harness.diagnosis.tracing import Activated, Tracer, fresh_batch_norms, parameter_names, watch
 from harness.errors import RequestError
-from harness.probes.gradients import finish
+from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.probes.measurement import FULL, measure
 from harness.probes.readings import LayerReading, too_few_for_intervals
 from harness.verdicts.evaluation import evaluate, summarize, verdicts
@@ -550,7 +550,7 @@ def _card(
         {"gradient_square": torch.tensor([values["gradient_square"]], dtype=torch.float64)}
         for values in columns
     ]
-    finish(as_tensors)
+    add_gradient_ratios(as_tensors)
     for values, tensors in zip(columns, as_tensors):
         values |= {name: float(tensor[0]) for name, tensor in tensors.items()}
     keys = [

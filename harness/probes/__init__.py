@@ -1,1 +1,1 @@
-"""Probes: what is measured at a network's taps on a fixed set of samples."""
+"""Measurements at a network's activated layers on a fixed set of samples."""

@@ -1,4 +1,4 @@
-"""The form of what statistics return, and quantiles over units."""
+"""Named columns, quantiles over units, and columns without a number."""
 
 from __future__ import annotations
 
@@ -12,25 +12,28 @@ _LEVELS = {"q05": 0.05, "q50": 0.50, "q95": 0.95}
 
 
 def quantiles(
-    values: dict[str, Tensor], levels: dict[str, float] = _LEVELS, among_known: bool = False
+    values: dict[str, Tensor], levels: dict[str, float] = _LEVELS, ignore_nan: bool = False
 ) -> Columns:
-    """Quantiles over units of each (trials, units) tensor; 5, 50 and 95 % unless told. `among_known` leaves NaN out."""
+    """Returns quantiles over units as columns `<name>_<level>`.
+
+    Args:
+        values: tensors (trials, units) of one shape, by name.
+        levels: shares by the name of the level; 5, 50 and 95 % by default.
+        ignore_nan: leave NaN out; otherwise one NaN makes the trial's quantiles NaN.
+    """
     together = torch.stack(list(values.values()))
-    quantile = torch.nanquantile if among_known else torch.quantile
-    found = quantile(
-        together,
-        torch.tensor(list(levels.values()), dtype=together.dtype, device=together.device),
-        dim=-1,
-    )
+    shares = torch.tensor(list(levels.values()), dtype=together.dtype, device=together.device)
+    quantile = torch.nanquantile if ignore_nan else torch.quantile
+    by_level = quantile(together, shares, dim=-1)
     return {
-        f"{name}_{level}": found[index, position]
+        f"{name}_{level}": by_level[index, position]
         for position, name in enumerate(values)
         for index, level in enumerate(levels)
     }
 
 
 def absent(like: Tensor, *names: str) -> Columns:
-    """Columns that cannot be measured; `like` has a leading trial dimension."""
+    """Returns columns of NaN; `like` is any tensor with a leading trial dimension."""
     return {
         name: torch.full((like.shape[0],), torch.nan, dtype=torch.float64, device=like.device)
         for name in names

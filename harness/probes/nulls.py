@@ -1,7 +1,8 @@
-"""Null distributions: how large each measure of Gaussianity is for samples that are Gaussian, mean and sd fitted to the sample.
+"""Null distributions: the size of each measure of Gaussianity for samples that are Gaussian.
 
-`gaussian_nulls.json` was simulated once by scripts/simulate_nulls.py and says how. With fitted moments the tables of the
-Kolmogorov distribution do not hold (Lilliefors 1967), and no closed form is known.
+Mean and standard deviation are fitted to each sample, so that the tables of the Kolmogorov
+distribution do not hold (Lilliefors 1967), and no closed form is known. `gaussian_nulls.json` was
+simulated once by scripts/simulate_nulls.py and says with which settings.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ import numpy as np
 
 
 def null_quantile(measure: str, level: float, samples: int) -> float:
-    """The `level` quantile of |measure| for `samples` Gaussian values; NaN below the smallest simulated size.
+    """Quantile of |measure| over Gaussian samples of this size; NaN below the smallest simulated.
 
-    Quantiles times sqrt(samples) are interpolated over log(samples), and are constant beyond the largest simulated size.
+    Quantiles times sqrt(samples) are interpolated over log(samples), and are constant beyond the
+    largest simulated size.
+
+    Args:
+        measure: a key of `harness.probes.statistics.gaussianity.measures`.
+        level: 0.5, 0.9, 0.95 or 0.99.
+        samples: number of values of one sample.
     """
     table = _table()
     sizes = table["samples"]
@@ -28,14 +35,11 @@ def null_quantile(measure: str, level: float, samples: int) -> float:
 
 
 def fewest_samples() -> int:
-    """The smallest sample for which there is a null distribution; a measure of fewer values is absent."""
+    """The smallest sample that has a null distribution; a measure of fewer values is absent."""
     return _table()["samples"][0]
 
 
 @functools.cache
 def _table() -> dict[str, Any]:
-    return json.loads(
-        resources.files("harness.probes")
-        .joinpath("gaussian_nulls.json")
-        .read_text(encoding="utf-8")
-    )
+    path = resources.files("harness.probes").joinpath("gaussian_nulls.json")
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,15 +1,14 @@
-"""How long all statistics take on a plain SELU network, and their intervals besides: `python -m harness.probes.timing [--depth 32] [--threads 2]`."""
+"""Duration of all statistics, and of their intervals, on a plain SELU network."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.probes.measurement import FULL, STANDARD, measure
@@ -24,90 +23,93 @@ def dense_readings(
     activation: Callable[[], nn.Module] = nn.SELU,
     seed: int = 0,
 ) -> list[LayerReading]:
-    """Readings of LeCun-normal dense networks with equal layers on Gaussian inputs, one forward and one backward pass included."""
+    """Returns readings of LeCun-normal dense networks with equal layers on Gaussian inputs.
+
+    One forward and one backward pass are included.
+    """
     generator = torch.Generator().manual_seed(seed)
     x = torch.randn(trials, samples, width, generator=generator)
-    weights = [
-        torch.randn(trials, width, width, generator=generator).mul_(width**-0.5).requires_grad_()
-        for _ in range(depth)
-    ]
+    weights = [_lecun_weight(trials, width, generator) for _ in range(depth)]
     readout = torch.randn(trials, width, 10, generator=generator) * width**-0.5
     module = activation()
-    inputs, entries, outputs = [], [], []
+    inputs = []
+    pre_activations = []
+    outputs = []
     for weight in weights:
         inputs.append(x)
-        entries.append(x @ weight.transpose(1, 2))
-        x = module(entries[-1])
+        pre_activations.append(x @ weight.transpose(1, 2))
+        x = module(pre_activations[-1])
         outputs.append(x)
     labels = torch.arange(samples).remainder(10).repeat(trials)
     loss = functional.cross_entropy((x @ readout).flatten(0, 1), labels, reduction="sum")
-    gradients = torch.autograd.grad(loss, entries + weights)
+    gradients = torch.autograd.grad(loss, pre_activations + weights)
     return [
         LayerReading(
-            f"layer_{index + 1:02d}",
-            "linear",
-            module,
-            inputs[index].detach(),
-            entries[index].detach(),
-            outputs[index].detach(),
-            gradients[index],
-            weights[index].detach(),
-            gradients[depth + index] / samples,
-            None,
+            name=f"layer_{index + 1:02d}",
+            kind="linear",
+            activation_module=module,
+            inputs=inputs[index].detach(),
+            pre_activation=pre_activations[index].detach(),
+            activation=outputs[index].detach(),
+            gradient=gradients[index],
+            weight=weights[index].detach(),
+            weight_gradient=gradients[depth + index] / samples,
+            update=None,
         )
         for index in range(depth)
     ]
 
 
+def _lecun_weight(trials: int, width: int, generator: torch.Generator) -> Tensor:
+    weight = torch.randn(trials, width, width, generator=generator)
+    return weight.mul_(width**-0.5).requires_grad_()
+
+
+@dataclass
+class _Repeats:
+    """Seconds of each repeat."""
+
+    passes: list[float]
+    statistics: list[float]
+    processor: list[float]
+    full: list[float]
+
+
 def seconds(
     depth: int = 32, width: int = 256, samples: int = 2048, trials: int = 1, repeats: int = 7
 ) -> dict[str, float]:
-    """Time of all statistics on given readings, fastest and median, and without what other processes took (`processor`, of all cores
-    together); what their intervals add to the median (`intervals`); and the fastest of the passes that make the readings (`passes`).
+    """Returns the times in seconds of all statistics on given readings, over several repeats.
+
+    Returns:
+        `fastest` and `median`, `processor` (of all cores together, without what other processes
+        took), `intervals` (what they add to the median), and `passes` (the fastest of the passes
+        that make the readings).
     """
-    passes, statistics, processor, full = [], [], [], []
+    measured = _Repeats([], [], [], [])
+    # One more than asked for: the first is a warm-up and is not counted.
     for _ in range(repeats + 1):
-        started = time.perf_counter()
-        readings = dense_readings(depth, width, samples, trials)
-        read, used = time.perf_counter(), time.process_time()
-        measure(readings, STANDARD)
-        passes.append(read - started)
-        statistics.append(time.perf_counter() - read)
-        processor.append(time.process_time() - used)
-        readings = [replace(reading) for reading in readings]  # nothing that was computed is kept
-        started = time.perf_counter()
-        measure(readings, FULL)
-        full.append(time.perf_counter() - started)
-    usual = median(statistics[1:])
+        _time_once(measured, depth, width, samples, trials)
+    typical = median(measured.statistics[1:])
     return {
-        "fastest": min(statistics[1:]),
-        "median": usual,
-        "processor": min(processor[1:]),
-        "intervals": median(full[1:]) - usual,
-        "passes": min(passes[1:]),
+        "fastest": min(measured.statistics[1:]),
+        "median": typical,
+        "processor": min(measured.processor[1:]),
+        "intervals": median(measured.full[1:]) - typical,
+        "passes": min(measured.passes[1:]),
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (
-        ("depth", 32),
-        ("width", 256),
-        ("samples", 2048),
-        ("trials", 1),
-        ("repeats", 7),
-        ("threads", 2),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = vars(parser.parse_args())
-    torch.set_num_threads(options.pop("threads"))
-    found = seconds(**options)
-    print(
-        f"all statistics, {options['depth']} layers of {options['width']} units, {options['samples']} samples, {options['trials']} trial(s), {torch.get_num_threads()} threads: "
-        f"fastest {found['fastest']:.3f} s, median {found['median']:.3f} s, processor time {found['processor']:.3f} s; "
-        f"besides: their intervals {found['intervals']:.3f} s, forward and backward pass {found['passes']:.3f} s"
-    )
-
-
-if __name__ == "__main__":
-    main()
+def _time_once(measured: _Repeats, depth: int, width: int, samples: int, trials: int) -> None:
+    started = time.perf_counter()
+    readings = dense_readings(depth, width, samples, trials)
+    read = time.perf_counter()
+    processor_started = time.process_time()
+    measure(readings, STANDARD)
+    measured.passes.append(read - started)
+    measured.statistics.append(time.perf_counter() - read)
+    measured.processor.append(time.process_time() - processor_started)
+    # Copies, which remember nothing of what was computed.
+    readings = [replace(reading) for reading in readings]
+    started = time.perf_counter()
+    measure(readings, FULL)
+    measured.full.append(time.perf_counter() - started)

@@ -34,7 +34,7 @@ class Cell:
     """One validated request and its trials."""
 
     config: Config
-    facts: catalog.Facts
+    facts: catalog.DatasetInfo
     members: list[Member]
 
     @property
@@ -43,7 +43,7 @@ class Cell:
         return Path(self.config.runs).expanduser().resolve()
 
 
-def check(config: Config) -> catalog.Facts:
+def check(config: Config) -> catalog.DatasetInfo:
     """Check a request as far as that needs no pixels; returns what is known of its data.
 
     Raises:
@@ -51,7 +51,7 @@ def check(config: Config) -> catalog.Facts:
     """
     validate(config)
     writable_folder(config.runs)
-    facts = catalog.facts(config.dataset)
+    facts = catalog.dataset_info(config.dataset)
     check_layout(canonical(config), facts.shape, facts.classes)
     return facts
 
@@ -66,9 +66,9 @@ def cell(config: Config) -> Cell:
     )
 
 
-def unique(cells: Iterable[Cell]) -> list[tuple[Member, catalog.Facts]]:
+def unique(cells: Iterable[Cell]) -> list[tuple[Member, catalog.DatasetInfo]]:
     """The members of all cells, every trial once, in order."""
-    found: dict[str, tuple[Member, catalog.Facts]] = {}
+    found: dict[str, tuple[Member, catalog.DatasetInfo]] = {}
     for one in cells:
         for member in one.members:
             found.setdefault(member.trial.trial_id, (member, one.facts))

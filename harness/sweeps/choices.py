@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from harness.data.catalog import Facts
+from harness.data.catalog import DatasetInfo
 from harness.networks.architectures import build_network
 from harness.store import writes
 from harness.sweeps.cells import Member
@@ -35,7 +35,7 @@ _BRIEF_SECONDS = 2.0
 
 def choose(
     members: Sequence[Member],
-    facts: Facts,
+    facts: DatasetInfo,
     runs: Path,
     program: str = "auto",
     pack: int | None = None,
@@ -84,7 +84,7 @@ def choose(
     )
 
 
-def _unmeasured_program(trial, facts: Facts, program: str) -> str:
+def _unmeasured_program(trial, facts: DatasetInfo, program: str) -> str:
     if program != "auto":
         return program
     with torch.device("meta"):
@@ -97,7 +97,7 @@ def _unmeasured_program(trial, facts: Facts, program: str) -> str:
 
 def _measure(
     members: Sequence[Member],
-    facts: Facts,
+    facts: DatasetInfo,
     device: torch.device,
     program: str,
     pack: int | None,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from harness.configuration.trial import Trial
-from harness.data.catalog import Facts
+from harness.data.catalog import DatasetInfo
 from harness.networks.trial_prediction import Prediction, predict
 from harness.sweeps.cells import Member
 from harness.sweeps.inputs import Prepared, View, pack_data
@@ -31,7 +31,7 @@ def view_of(member: Member) -> View:
 
 
 def prediction_of(
-    spec: dict[str, Any], prepared: Prepared, facts: Facts, probe_samples: int
+    spec: dict[str, Any], prepared: Prepared, facts: DatasetInfo, probe_samples: int
 ) -> Prediction:
     """What theory says of a specification as trained, for these images; seeds of a cell share one prediction."""
     return predict(
@@ -44,7 +44,7 @@ def prediction_of(
 
 
 def run_pack(
-    members: Sequence[Member], facts: Facts, program: str, on_steps: Callable[[int], None]
+    members: Sequence[Member], facts: DatasetInfo, program: str, on_steps: Callable[[int], None]
 ) -> list[Result]:
     """Train members side by side; `on_steps` hears of every few trial-steps done. Results are in the members' order."""
     started = time.perf_counter()

@@ -23,7 +23,7 @@ from omegaconf import DictConfig
 from harness import tracking
 from harness.configuration.composing import to_config
 from harness.configuration.schema import Config
-from harness.data.catalog import Facts
+from harness.data.catalog import DatasetInfo
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store import claims
@@ -47,7 +47,7 @@ class Job:
     """A member with the facts of its data set, and the steps it will take."""
 
     member: Member
-    facts: Facts
+    facts: DatasetInfo
 
     @property
     def trial_id(self) -> str:

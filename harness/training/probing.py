@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
-from harness.probes.measurement import Statistic, chosen, measure
+from harness.probes.measurement import Statistic, measure, statistics_for
 from harness.probes.readings import LayerReading, why_absent
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
@@ -38,7 +38,7 @@ def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | 
         before: the parameters before the last update, laid out as `pack.parameters`; None at
             initialisation.
     """
-    statistics = chosen(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
+    statistics = statistics_for(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
     numbers_per_trial = len(samples) * pack.activations_per_sample(samples.images[0])
     most_trials = max(1, _TAP_BYTES // (_FLOAT_BYTES * numbers_per_trial))
     parts = []

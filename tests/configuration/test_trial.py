@@ -7,7 +7,7 @@ import pytest
 from harness.configuration.composing import compose
 from harness.configuration.schema import known_names, seed_list
 from harness.configuration.trial import trials
-from harness.data.datasets import datasets
+from harness.data.catalog import datasets
 from harness.data.preprocessing import preprocessings
 from harness.seeding import purpose_seed
 from harness.training.schedules import schedules

@@ -1,3 +1,7 @@
+"""Batch order as a function of the seed, and batches from the device or the host."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -24,12 +28,12 @@ def signed(word):
 
 
 def test_splitmix64_is_the_published_generator():
-    # The first output for seed 1234567 (reference implementation of Vigna, prng.di.unimi.it/splitmix64.c).
+    # The first output for seed 1234567: reference implementation of Vigna,
+    # prng.di.unimi.it/splitmix64.c.
     assert splitmix64(torch.tensor(1234567)).item() == 6457827717110365317
     states = [0, 1, 2**63 - 1, -1, -(2**63), 0x0123456789ABCDEF, -987654321]
-    assert splitmix64(torch.tensor(states)).tolist() == [
-        signed(reference_splitmix64(state % WORD)) for state in states
-    ]
+    expected = [signed(reference_splitmix64(state % WORD)) for state in states]
+    assert splitmix64(torch.tensor(states)).tolist() == expected
 
 
 def test_permutation_is_the_order_of_the_reference_keys():
@@ -39,13 +43,12 @@ def test_permutation_is_the_order_of_the_reference_keys():
         signed(reference_splitmix64((stream + index * 0x9E3779B97F4A7C15) % WORD))
         for index in range(samples)
     ]
-    assert permutation(torch.tensor([seed]), epoch, samples)[0].tolist() == sorted(
-        range(samples), key=keys.__getitem__
-    )
+    order = permutation(torch.tensor([seed]), epoch, samples)[0]
+    assert order.tolist() == sorted(range(samples), key=keys.__getitem__)
 
 
-def test_permutation_stays_what_it_was():
-    # Frozen: another order would be another training under the same trial id.
+def test_permutation_is_frozen():
+    # Another order would be another training under the same trial id.
     assert permutation(torch.tensor([0, 1]), 0, 10).tolist() == [
         [9, 4, 6, 3, 1, 0, 7, 8, 2, 5],
         [0, 3, 6, 5, 1, 9, 8, 7, 4, 2],
@@ -67,7 +70,7 @@ def test_every_row_is_a_permutation(samples):
 def test_a_row_depends_on_its_own_seed_and_the_epoch_alone():
     seeds = torch.tensor([7, 3, 7, 11, 3])
     together = permutation(seeds, 2, 300)
-    for row, seed in zip(together, seeds):
+    for row, seed in zip(together, seeds, strict=True):
         assert torch.equal(row, permutation(seed[None], 2, 300)[0])
     assert torch.equal(together[0], together[2])
     assert (together[0] != together[1]).any()
@@ -75,23 +78,23 @@ def test_a_row_depends_on_its_own_seed_and_the_epoch_alone():
 
 
 def test_orders_are_uniform():
-    # Each sample's mean place over 2,000 seeds is that of a uniform place, within 5 standard errors.
+    # Each sample's mean place over 2,000 seeds is that of a uniform place, within 5 standard
+    # errors.
     seeds, samples = torch.arange(2000), 20
-    places = permutation(seeds, 0, samples).argsort(1).double()
+    orders = permutation(seeds, 0, samples)
+    places = orders.argsort(1).double()
     error = (((samples**2 - 1) / 12) / len(seeds)) ** 0.5
     assert (places.mean(0) - (samples - 1) / 2).abs().max() < 5 * error
-    firsts = permutation(seeds, 0, samples)[:, 0].bincount(minlength=samples)
-    assert (
-        (firsts - 100).square() / 100
-    ).sum() < 60  # chi-square with 19 degrees of freedom exceeds 60 once in 200,000
+    firsts = orders[:, 0].bincount(minlength=samples)
+    # A chi-square with 19 degrees of freedom exceeds 60 once in 200,000.
+    assert ((firsts - 100).square() / 100).sum() < 60
 
 
 def test_consecutive_epochs_and_seeds_are_uncorrelated():
-    orders = [
-        permutation(torch.tensor([seed]), epoch, 5000)[0].double()
-        for seed in (0, 1, 2)
-        for epoch in (0, 1, 2)
-    ]
+    orders = []
+    for seed in (0, 1, 2):
+        for epoch in (0, 1, 2):
+            orders.append(permutation(torch.tensor([seed]), epoch, 5000)[0].double())
     correlation = torch.corrcoef(torch.stack(orders)) - torch.eye(9)
     assert correlation.abs().max() < 5 / 5000**0.5
 
@@ -101,9 +104,8 @@ def test_consecutive_epochs_and_seeds_are_uncorrelated():
 def test_permutation_is_the_same_on_the_gpu():
     seeds = torch.tensor([0, 5, 2**62 + 11])
     for samples in (10, 48_000):
-        assert torch.equal(
-            permutation(seeds.cuda(), 4, samples).cpu(), permutation(seeds, 4, samples)
-        )
+        on_gpu = permutation(seeds.cuda(), 4, samples).cpu()
+        assert torch.equal(on_gpu, permutation(seeds, 4, samples))
 
 
 @pytest.fixture
@@ -117,7 +119,9 @@ VARIANT_OF_TRIAL = [2, 0, 0, 1, 2]
 INDICES = [permutation(torch.arange(5), epoch, 40)[:, :8] for epoch in range(4)]
 
 
-def check(images, labels, variants, variant_of_trial, indices):
+def assert_batch(batch, variants, variant_of_trial, indices):
+    """The batch holds each trial's images, from its own variant, and labels."""
+    images, labels = batch
     assert images.dtype == torch.float32
     assert labels.dtype == torch.int64
     for trial, variant in enumerate(variant_of_trial):
@@ -125,49 +129,48 @@ def check(images, labels, variants, variant_of_trial, indices):
         assert torch.equal(labels[trial].cpu(), LABELS[indices[trial]])
 
 
-@pytest.mark.parametrize("kind", [Resident, Streamed])
+@pytest.mark.parametrize("source_class", [Resident, Streamed])
 @pytest.mark.parametrize("count", [1, 3])
-def test_a_batch_holds_each_trial_s_images_and_labels(variants, kind, count):
-    chosen = [variant % count for variant in VARIANT_OF_TRIAL]
-    source = kind(variants[:count], LABELS, chosen, CPU)
+def test_a_batch_holds_each_trials_images_and_labels(variants, source_class, count):
+    variant_of_trial = [variant % count for variant in VARIANT_OF_TRIAL]
+    source = source_class(variants[:count], LABELS, variant_of_trial, CPU)
     assert source.samples == (40,) * 5
     for indices in INDICES:
-        check(*source.gather(indices), variants, chosen, indices)
+        assert_batch(source.gather(indices), variants, variant_of_trial, indices)
 
 
-@pytest.mark.parametrize("kind", [Resident, Streamed])
-def test_variants_may_hold_fewer_samples(variants, kind):
+@pytest.mark.parametrize("source_class", [Resident, Streamed])
+def test_variants_may_hold_fewer_samples(variants, source_class):
     doses = [variants[0], variants[1][:9], variants[2][:25]]
-    source = kind(doses, LABELS, VARIANT_OF_TRIAL, CPU)
+    source = source_class(doses, LABELS, VARIANT_OF_TRIAL, CPU)
     assert source.samples == (25, 40, 40, 9, 25)
-    indices = torch.stack(
-        [
-            permutation(torch.tensor([trial]), 0, count)[0, :8]
-            for trial, count in enumerate(source.samples)
-        ]
-    )
-    check(*source.gather(indices), doses, VARIANT_OF_TRIAL, indices)
+    rows = [
+        permutation(torch.tensor([trial]), 0, count)[0, :8]
+        for trial, count in enumerate(source.samples)
+    ]
+    indices = torch.stack(rows)
+    assert_batch(source.gather(indices), doses, VARIANT_OF_TRIAL, indices)
 
 
-@pytest.mark.parametrize("kind", [Resident, Streamed])
+@pytest.mark.parametrize("source_class", [Resident, Streamed])
 @pytest.mark.parametrize("steps", [0, 1, 4])
-def test_batches_come_in_order(variants, kind, steps):
-    source = kind(variants, LABELS, VARIANT_OF_TRIAL, CPU)
-    found = list(source.batches(iter(INDICES[:steps])))
-    assert len(found) == steps
-    for (images, labels), indices in zip(found, INDICES):
-        check(images, labels, variants, VARIANT_OF_TRIAL, indices)
+def test_batches_come_in_order(variants, source_class, steps):
+    source = source_class(variants, LABELS, VARIANT_OF_TRIAL, CPU)
+    received = list(source.batches(iter(INDICES[:steps])))
+    assert len(received) == steps
+    for batch, indices in zip(received, INDICES[:steps], strict=True):
+        assert_batch(batch, variants, VARIANT_OF_TRIAL, indices)
 
 
 def test_one_batch_is_read_ahead_and_no_more(variants):
     drawn = []
 
-    def wanted():
+    def draw():
         for number, indices in enumerate(INDICES):
             drawn.append(number)
             yield indices
 
-    stream = Streamed(variants, LABELS, VARIANT_OF_TRIAL, CPU).batches(wanted())
+    stream = Streamed(variants, LABELS, VARIANT_OF_TRIAL, CPU).batches(draw())
     next(stream)
     assert drawn == [0, 1]
     next(stream)
@@ -194,58 +197,71 @@ def test_residency_is_chosen_by_name(variants):
     assert isinstance(make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU), Resident)
     assert isinstance(make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU, "resident"), Resident)
     assert isinstance(make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU, "streamed"), Streamed)
-    with pytest.raises(
-        RequestError, match="dataset.residency=both: expected one of auto, resident, streamed"
-    ):
+
+
+def test_an_unknown_residency_is_refused(variants):
+    expected = "dataset.residency=both: expected one of auto, resident, streamed"
+    with pytest.raises(RequestError, match=expected):
         make_source(variants, LABELS, VARIANT_OF_TRIAL, CPU, "both")
 
 
+@pytest.fixture
+def source_class_on_gpu(variants, monkeypatch):
+    """Returns the name of the class that `make_source` takes on a GPU; nothing is transferred."""
+    for name in ("Resident", "Streamed"):
+        monkeypatch.setattr(batches, name, lambda *arguments, name=name: name)
+
+    def choose(residency="auto"):
+        return make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
+
+    return choose
+
+
+@pytest.fixture
+def pretend_memory(monkeypatch):
+    """Sets what the driver and torch say about the GPU's memory, in bytes."""
+
+    def pretend(free, reserved=0, allocated=0):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100_000))
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: allocated)
+
+    return pretend
+
+
+# The three variants take 3 x 40 x 18 x 4 = 8,640 bytes.
 @pytest.mark.parametrize(
     "free, residency, expected",
     [
-        (10_000, "auto", Streamed),
-        (20_000, "auto", Resident),
-        (10_000, "resident", Resident),
-        (8_000, "resident", RequestError),
-        (8_000, "streamed", Streamed),
+        (10_000, "auto", "Streamed"),
+        (20_000, "auto", "Resident"),
+        (10_000, "resident", "Resident"),
+        (8_000, "streamed", "Streamed"),
     ],
 )
 def test_a_gpu_holds_the_images_while_they_fit_in_a_share_of_its_free_memory(
-    variants, monkeypatch, free, residency, expected
+    source_class_on_gpu, pretend_memory, free, residency, expected
 ):
-    # The three variants take 3 x 40 x 18 x 4 = 8,640 bytes. The decision is tested, not the transfer.
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
-    for kind in (Resident, Streamed):
-        monkeypatch.setattr(
-            batches,
-            kind.__name__,
-            type(kind.__name__, (), {"__init__": lambda self, *arguments: None}),
-        )
-    if expected is RequestError:
-        with pytest.raises(
-            RequestError,
-            match="dataset.residency=resident: the images need .* use dataset.residency=streamed",
-        ):
-            make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
-    else:
-        source = make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
-        assert type(source).__name__ == expected.__name__
+    pretend_memory(free)
+    assert source_class_on_gpu(residency) == expected
 
 
-def test_memory_that_torch_keeps_of_the_pack_before_is_free(variants, monkeypatch):
+def test_resident_images_that_exceed_the_gpus_memory_are_refused(
+    source_class_on_gpu, pretend_memory
+):
+    pretend_memory(8_000)
+    expected = "dataset.residency=resident: the images need .* use dataset.residency=streamed"
+    with pytest.raises(RequestError, match=expected):
+        source_class_on_gpu("resident")
+
+
+def test_memory_that_torch_keeps_of_deleted_tensors_is_free(source_class_on_gpu, pretend_memory):
     """The driver counts it as used; 8,640 bytes of images fit into what is left of it."""
-    for name, value in {
-        "mem_get_info": (1_000, 100_000),
-        "memory_reserved": 90_000,
-        "memory_allocated": 65_000,
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
-    monkeypatch.setattr(batches, "Resident", lambda *arguments: "resident")
-    monkeypatch.setattr(batches, "Streamed", lambda *arguments: "streamed")
-    assert make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda")) == "resident"
+    pretend_memory(1_000, reserved=90_000, allocated=65_000)
+    assert source_class_on_gpu() == "Resident"
     assert free_memory(torch.device("cuda")) == 26_000
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 89_000)
-    assert make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda")) == "streamed"
+    pretend_memory(1_000, reserved=90_000, allocated=89_000)
+    assert source_class_on_gpu() == "Streamed"
 
 
 @pytest.mark.gpu
@@ -253,9 +269,8 @@ def test_memory_that_torch_keeps_of_the_pack_before_is_free(variants, monkeypatc
 @pytest.mark.parametrize("residency", ["resident", "streamed"])
 def test_batches_arrive_on_the_gpu(variants, residency):
     source = make_source(variants, LABELS, VARIANT_OF_TRIAL, torch.device("cuda"), residency)
-    indices = [chosen.to(source.index_device) for chosen in INDICES]
-    for (images, labels), chosen in zip(source.batches(indices), INDICES):
-        assert images.is_cuda
-        assert labels.is_cuda
-        check(images, labels, variants, VARIANT_OF_TRIAL, chosen)
-    check(*source.gather(INDICES[0].cuda()), variants, VARIANT_OF_TRIAL, INDICES[0])
+    on_index_device = [indices.to(source.index_device) for indices in INDICES]
+    for batch, indices in zip(source.batches(on_index_device), INDICES, strict=True):
+        assert all(part.is_cuda for part in batch)
+        assert_batch(batch, variants, VARIANT_OF_TRIAL, indices)
+    assert_batch(source.gather(INDICES[0].cuda()), variants, VARIANT_OF_TRIAL, INDICES[0])

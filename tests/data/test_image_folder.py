@@ -1,3 +1,7 @@
+"""A user's own images: classes, splits, sizes, depths, fingerprints, and what is refused."""
+
+from __future__ import annotations
+
 import os
 
 import numpy as np
@@ -7,6 +11,7 @@ from PIL import Image
 
 from harness.configuration.schema import DatasetConfig, PreprocessingConfig
 from harness.data import catalog
+from harness.data.catalog import DatasetInfo, dataset_info
 from harness.data.datasets import load
 from harness.data.preprocessing import fit
 from harness.errors import RequestError
@@ -22,7 +27,7 @@ def picture(seed, height=6, width=5, channels=3):
 
 
 def fill(root, classes=("cat", "dog"), count=10, **shape):
-    """Class folders of `count` images each; returns the pixels by (class, index)."""
+    """Makes class folders of `count` images each; returns the pixels by (class, index)."""
     pixels = {}
     for label, name in enumerate(classes):
         (root / name).mkdir(parents=True)
@@ -32,32 +37,37 @@ def fill(root, classes=("cat", "dog"), count=10, **shape):
     return pixels
 
 
-def contents(*splits):
-    return sorted(
-        (int(label), image.tobytes())
-        for split in splits
-        for image, label in zip(split.images.numpy(), split.labels)
-    )
+def splits(image_set):
+    return image_set.training, image_set.validation, image_set.test
+
+
+def lengths(image_set):
+    return [len(split.labels) for split in splits(image_set)]
+
+
+def contents(image_set):
+    """Label and bytes of every image of all splits, sorted."""
+    pairs = []
+    for split in splits(image_set):
+        for image, label in zip(split.images.numpy(), split.labels, strict=True):
+            pairs.append((int(label), image.tobytes()))
+    return sorted(pairs)
 
 
 def test_class_folders_become_three_splits(tmp_path):
     pixels = fill(tmp_path)
     image_set = load(config(tmp_path))
-    assert (image_set.classes, image_set.shape, image_set.training.images.dtype) == (
-        2,
-        (3, 6, 5),
-        torch.uint8,
-    )
-    assert [
-        len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)
-    ] == [12, 4, 4]
+    assert image_set.classes == 2
+    assert image_set.shape == (3, 6, 5)
+    assert image_set.training.images.dtype == torch.uint8
+    assert lengths(image_set) == [12, 4, 4]
     assert image_set.test.labels.bincount().tolist() == [2, 2]
     expected = sorted(
         (label, np.ascontiguousarray(image.transpose(2, 0, 1)).tobytes())
         for (label, _), image in pixels.items()
     )
-    assert contents(image_set.training, image_set.validation, image_set.test) == expected
-    assert catalog.facts(config(tmp_path)) == catalog.Facts("image_folder", (3, 6, 5), 2, 12)
+    assert contents(image_set) == expected
+    assert dataset_info(config(tmp_path)) == DatasetInfo("image_folder", (3, 6, 5), 2, 12)
 
 
 def test_split_folders_are_kept(tmp_path):
@@ -65,20 +75,15 @@ def test_split_folders_are_kept(tmp_path):
     fill(tmp_path / "val", count=3)
     fill(tmp_path / "test", classes=("dog",), count=2)
     image_set = load(config(tmp_path))
-    assert [
-        len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)
-    ] == [20, 6, 2]
+    assert lengths(image_set) == [20, 6, 2]
     assert image_set.test.labels.tolist() == [1, 1]
-    assert catalog.facts(config(tmp_path)).training_samples == 20
+    assert dataset_info(config(tmp_path)).training_samples == 20
 
 
 def test_a_missing_split_folder_is_cut_from_training(tmp_path):
     fill(tmp_path / "train", count=10)
     fill(tmp_path / "test", count=3)
-    image_set = load(config(tmp_path, validation_share=0.1))
-    assert [
-        len(split.labels) for split in (image_set.training, image_set.validation, image_set.test)
-    ] == [18, 2, 6]
+    assert lengths(load(config(tmp_path, validation_share=0.1))) == [18, 2, 6]
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -88,40 +93,42 @@ def test_a_class_may_be_called_train(tmp_path):
 
 def test_grey_images_have_one_channel_and_mixed_ones_three(tmp_path):
     fill(tmp_path, channels=1)
-    assert catalog.facts(config(tmp_path)).shape == load(config(tmp_path)).shape == (1, 6, 5)
+    assert dataset_info(config(tmp_path)).shape == (1, 6, 5)
+    assert load(config(tmp_path)).shape == (1, 6, 5)
     Image.fromarray(picture(7)).save(tmp_path / "cat" / "colour.png")
-    assert catalog.facts(config(tmp_path)).shape == (3, 6, 5)
-    drawn = torch.cat(
-        [
-            getattr(load(config(tmp_path)), name).images
-            for name in ("training", "validation", "test")
-        ]
+    assert dataset_info(config(tmp_path)).shape == (3, 6, 5)
+    images = torch.cat([split.images for split in splits(load(config(tmp_path)))])
+    # The 20 grey images have three equal channels.
+    grey = (images == images[:, :1]).all(3).all(2).all(1)
+    assert grey.sum() == 20
+
+
+def test_unequal_images_need_an_image_size(tmp_path):
+    fill(tmp_path, height=6, width=6)
+    Image.fromarray(np.zeros((10, 30), dtype=np.uint8)).save(tmp_path / "dog" / "wide.png")
+    message = (
+        r"images differ in size \(000.png: 6x6, wide.png: 30x10\); "
+        r"give dataset.image_size, the pixels a side to cut all to"
     )
-    assert sum(bool((image[0] == image[1]).all()) for image in drawn) == 20
+    with pytest.raises(RequestError, match=message):
+        load(config(tmp_path))
 
 
-def test_unequal_images_are_cropped_to_a_square_of_the_size_asked_for(tmp_path):
+def test_images_are_cropped_to_a_square_of_the_size_that_was_asked_for(tmp_path):
     fill(tmp_path, height=6, width=6)
     # Bright in the middle, dark at both ends, which the centre crop leaves out.
     wide = np.zeros((10, 30), dtype=np.uint8)
     wide[:, 7:23] = 200
     Image.fromarray(wide).save(tmp_path / "dog" / "wide.png")
-    with pytest.raises(
-        RequestError,
-        match=r"images differ in size \(000.png: 6x6, wide.png: 30x10\); give dataset.image_size",
-    ):
-        load(config(tmp_path))
     image_set = load(config(tmp_path, image_size=4))
-    assert image_set.shape == catalog.facts(config(tmp_path, image_size=4)).shape == (3, 4, 4)
-    assert (3 * 16 * [200]) in [
-        image.flatten().tolist()
-        for name in ("training", "validation", "test")
-        for image in getattr(image_set, name).images
-    ]
+    assert image_set.shape == (3, 4, 4)
+    assert dataset_info(config(tmp_path, image_size=4)).shape == (3, 4, 4)
+    images = torch.cat([split.images for split in splits(image_set)])
+    assert (images == 200).flatten(1).all(1).sum() == 1
 
 
 @pytest.mark.parametrize("dtype, top", [(np.uint16, 65535), (np.float32, 1)])
-def test_images_finer_than_eight_bits_keep_their_depth(tmp_path, dtype, top):
+def test_images_of_more_than_eight_bits_keep_their_depth(tmp_path, dtype, top):
     ramp = (np.linspace(0, top, 24).reshape(4, 6)).astype(dtype)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -130,9 +137,8 @@ def test_images_finer_than_eight_bits_keep_their_depth(tmp_path, dtype, top):
     image_set = load(config(tmp_path))
     assert image_set.training.images.dtype == torch.float32
     assert image_set.shape == (1, 4, 6)
-    unit = fit(PreprocessingConfig("none"), image_set.training.images, image_set.full_scale).apply(
-        image_set.training.images
-    )
+    images = image_set.training.images
+    unit = fit(PreprocessingConfig("none"), images, image_set.full_scale).apply(images)
     assert np.abs(unit[0, 0].numpy() - ramp / top).max() < 1e-6
 
 
@@ -143,7 +149,7 @@ def test_files_that_are_no_images_and_hidden_ones_are_left_out(tmp_path):
     (tmp_path / "cat" / ".thumbnails").mkdir()
     (tmp_path / "cat" / ".thumbnails" / "000.png").write_text("x")
     (tmp_path / ".cache").mkdir()
-    assert catalog.facts(config(tmp_path)).training_samples == 6
+    assert dataset_info(config(tmp_path)).training_samples == 6
 
 
 def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path):
@@ -167,34 +173,47 @@ def test_an_image_added_after_the_first_load_is_seen(tmp_path):
     assert len(load(config(tmp_path)).training.labels) == 13
 
 
-def refused(config, told):
-    with pytest.raises(RequestError, match=told) as caught:
+def assert_refused(config, message):
+    """Loading raises one line that matches the message."""
+    with pytest.raises(RequestError, match=message) as caught:
         load(config)
     assert "\n" not in str(caught.value)
 
 
-def test_a_wrong_or_empty_folder_is_refused(tmp_path):
-    refused(
+def test_a_missing_folder_is_refused(tmp_path):
+    assert_refused(
         config(tmp_path / "nowhere"),
         "nowhere: no such folder; expected a folder that holds one sub-folder of images per class",
     )
-    refused(config(tmp_path), "empty, no class folders in it")
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    assert_refused(config(tmp_path), "empty, no class folders in it")
+
+
+def test_a_folder_of_one_class_is_refused(tmp_path):
     fill(tmp_path, classes=("cat",))
-    refused(config(tmp_path), r"one class folder only \(cat\); expected at least two")
+    assert_refused(config(tmp_path), r"one class folder only \(cat\); expected at least two")
+
+
+def test_a_class_without_images_is_refused(tmp_path):
+    fill(tmp_path, classes=("cat",))
     (tmp_path / "dog").mkdir()
-    refused(config(tmp_path), "dog holds no images; expected files that end in .bmp, .gif")
+    assert_refused(config(tmp_path), "dog holds no images; expected files that end in .bmp, .gif")
 
 
-def test_classes_that_do_not_match_are_refused(tmp_path):
+def test_another_number_of_classes_than_asked_for_is_refused(tmp_path):
+    fill(tmp_path)
+    message = r"dataset.classes=3: .* holds 2 class folders \(cat, dog\); leave dataset.classes out"
+    assert_refused(config(tmp_path, classes=3), message)
+    assert load(config(tmp_path, classes=2)).classes == 2
+
+
+def test_a_class_that_training_lacks_is_refused(tmp_path):
     fill(tmp_path / "train")
-    refused(
-        config(tmp_path, classes=3), r"dataset.classes=3: .* holds 2 class folders \(cat, dog\)"
-    )
     fill(tmp_path / "test", classes=("cat", "cow"))
-    refused(
-        config(tmp_path),
-        "test has a class folder 'cow' that the training folder lacks; its classes: cat, dog",
-    )
+    message = "test has a class folder 'cow' that the training folder lacks; its classes: cat, dog"
+    assert_refused(config(tmp_path), message)
 
 
 @pytest.mark.parametrize("damage", [b"", b"no image at all", "cut"])
@@ -202,11 +221,11 @@ def test_an_unreadable_image_is_named(tmp_path, damage):
     fill(tmp_path, height=64, width=64)
     path = tmp_path / "dog" / "004.png"
     path.write_bytes(path.read_bytes()[:2000] if damage == "cut" else damage)
-    refused(config(tmp_path), "004.png: not a readable image .*; mend or remove the file")
+    assert_refused(config(tmp_path), "004.png: not a readable image .*; mend or remove the file")
 
 
 @pytest.mark.parametrize(
-    "value, told",
+    "value, message",
     [
         (float("nan"), "bad.tif: a pixel is not a finite number"),
         (float("inf"), "bad.tif: a pixel is not a finite number"),
@@ -214,29 +233,33 @@ def test_an_unreadable_image_is_named(tmp_path, damage):
         (-0.5, "bad.tif: pixels from -0.5 to 0; expected 0 to 1 for an image of mode F"),
     ],
 )
-def test_a_pixel_that_is_no_brightness_is_named(tmp_path, value, told):
+def test_a_pixel_that_is_no_brightness_is_named(tmp_path, value, message):
     fill(tmp_path, channels=1)
     pixels = np.zeros((6, 5), dtype=np.float32)
     pixels[3, 2] = value
     Image.fromarray(pixels).save(tmp_path / "dog" / "bad.tif")
-    refused(config(tmp_path), told)
+    assert_refused(config(tmp_path), message)
 
 
-def test_too_few_samples_are_refused(tmp_path):
+def test_too_few_images_for_three_splits_are_refused(tmp_path):
     fill(tmp_path, count=1)
-    refused(config(tmp_path), "2 samples are too few for the splits")
-    fill(tmp_path / "more", classes=("cat", "dog"), count=30)
-    fill(tmp_path / "more", classes=("lone",), count=1)
-    taken = [seed for seed in range(20) if not _loads(config(tmp_path / "more", split_seed=seed))]
-    assert taken
-    assert len(taken) < 20
-    refused(
-        config(tmp_path / "more", split_seed=taken[0]),
-        r"class 'lone' has 1 image\(s\), too few for the splits",
-    )
+    assert_refused(config(tmp_path), "2 samples are too few for the splits")
 
 
-def _loads(config):
+def test_a_class_that_the_splits_leave_without_training_images_is_refused(tmp_path):
+    fill(tmp_path, classes=("cat", "dog"), count=30)
+    fill(tmp_path, classes=("lone",), count=1)
+    refused_seeds = [seed for seed in range(20) if not loads(config(tmp_path, split_seed=seed))]
+    assert refused_seeds
+    assert len(refused_seeds) < 20
+    seed = refused_seeds[0]
+    message = r"class 'lone' has 1 image\(s\), too few for the splits"
+    assert_refused(config(tmp_path, split_seed=seed), message)
+    # A user who asks for few training samples may get some without every class.
+    assert loads(config(tmp_path, split_seed=seed, training_samples=10))
+
+
+def loads(config):
     try:
         load(config)
     except RequestError:

@@ -1,3 +1,7 @@
+"""Preprocessing: what each name promises, constants, and values that cannot be fitted."""
+
+from __future__ import annotations
+
 import pytest
 import torch
 
@@ -8,37 +12,40 @@ from harness.errors import RequestError
 
 
 def config(name, **options):
-    return PreprocessingConfig(name, **({"epsilon": 0.01} if name == "zca" else {}) | options)
+    defaults = {"epsilon": 0.01} if name == "zca" else {}
+    return PreprocessingConfig(name, **(defaults | options))
 
 
 def photographs(count=600, seed=0):
-    """uint8 images (count, 3, 6, 6) whose channels and pixels differ in mean, spread and correlation."""
+    """uint8 images (count, 3, 6, 6) whose channels and pixels differ.
+
+    They differ in mean, spread and correlation.
+    """
     generator = torch.Generator().manual_seed(seed)
     common = torch.randn(count, 1, 1, 1, generator=generator)
     own = torch.randn(count, 3, 6, 6, generator=generator)
     spread = torch.linspace(5, 30, 3 * 36).view(1, 3, 6, 6)
-    return (
-        (torch.tensor([90.0, 120.0, 150.0]).view(1, 3, 1, 1) + spread * (0.8 * common + 0.6 * own))
-        .clamp(0, 255)
-        .to(torch.uint8)
-    )
+    mean = torch.tensor([90.0, 120.0, 150.0]).view(1, 3, 1, 1)
+    return (mean + spread * (0.8 * common + 0.6 * own)).clamp(0, 255).to(torch.uint8)
 
 
-def fitted_and_applied(name, images, full_scale=255.0, **options):
-    fitted = fit(config(name, **options), images, full_scale)
-    return fitted, fitted.apply(images).double()
+def applied(name, images, full_scale=255.0, **options):
+    """The images after a preprocessing that was fitted on them, float64."""
+    return fit(config(name, **options), images, full_scale).apply(images).double()
 
 
-def test_none_and_raw_are_the_scales_they_name():
+def test_none_and_raw_are_the_scales_that_they_name():
     images = photographs()
-    assert torch.equal(fitted_and_applied("none", images)[1], (images / 255).double())
-    assert torch.equal(fitted_and_applied("raw", images)[1], images.double())
+    assert torch.equal(applied("none", images), (images / 255).double())
+    assert torch.equal(applied("raw", images), images.double())
+
+
+@pytest.mark.parametrize("name, top", [("none", 1.0), ("raw", 255.0)])
+def test_none_and_raw_reach_their_full_scale_on_digits(name, top):
     digits = load(DatasetConfig("digits"))
-    for name, top in (("none", 1.0), ("raw", 255.0)):
-        applied = fit(config(name), digits.training.images, digits.full_scale).apply(
-            digits.training.images
-        )
-        assert (float(applied.min()), float(applied.max())) == pytest.approx((0.0, top))
+    images = applied(name, digits.training.images, digits.full_scale)
+    assert float(images.min()) == pytest.approx(0.0)
+    assert float(images.max()) == pytest.approx(top)
 
 
 def test_inputs_that_are_no_brightnesses_stay_as_they_are():
@@ -56,20 +63,21 @@ def test_inputs_that_are_no_brightnesses_stay_as_they_are():
         ("per_sample", (1, 2, 3)),
     ],
 )
-def test_standardising_gives_mean_0_and_variance_1_where_it_says(name, over):
-    _, x = fitted_and_applied(name, photographs())
+def test_standardising_gives_mean_0_and_variance_1_where_its_name_says(name, over):
+    x = applied(name, photographs())
     assert x.mean(over).abs().max() < 1e-6
     assert (x.var(over, correction=0) - 1).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("coarser", ["global", "per_channel"])
-def test_the_kinds_of_standardising_differ(coarser):
-    _, x = fitted_and_applied(coarser, photographs())
+def test_coarser_standardising_leaves_pixels_unequal(coarser):
+    x = applied(coarser, photographs())
     assert (x.var(0, correction=0) - 1).abs().max() > 0.5
 
 
-def test_global_standardising_uses_the_training_split_alone():
-    train, test = photographs(seed=0), (photographs(seed=1) // 2)
+def test_standardising_uses_the_training_split_alone():
+    train = photographs(seed=0)
+    test = photographs(seed=1) // 2
     x = fit(config("global"), train, 255.0).apply(test).double()
     pixels = train.double()
     expected = (test.double() - pixels.mean()) / pixels.std(correction=0)
@@ -77,13 +85,17 @@ def test_global_standardising_uses_the_training_split_alone():
     assert abs(x.mean()) > 1
 
 
+def covariance(images):
+    return torch.cov(images.flatten(1).double().T, correction=0)
+
+
 @pytest.mark.parametrize("epsilon", [0.1, 0.01, 1e-6])
 def test_zca_whitens_up_to_epsilon(epsilon):
     images = photographs(2000)
-    _, x = fitted_and_applied("zca", images, epsilon=epsilon)
-    before, after = (torch.cov(y.flatten(1).double().T, correction=0) for y in (images, x))
-    values, vectors = torch.linalg.eigh(before)
+    x = applied("zca", images, epsilon=epsilon)
+    values, vectors = torch.linalg.eigh(covariance(images))
     expected = values / (values + epsilon * values.mean())
+    after = covariance(x)
     assert x.mean(0).abs().max() < 1e-5
     assert (vectors.T @ after @ vectors - torch.diag(expected)).abs().max() < 1e-4
     if epsilon == 1e-6:
@@ -91,18 +103,18 @@ def test_zca_whitens_up_to_epsilon(epsilon):
 
 
 def test_zca_stays_as_close_to_the_images_as_a_whitening_can():
-    # Of all whitenings W with W S W' = 1, the symmetric one is nearest to the centred images.
-    _, x = fitted_and_applied("zca", photographs(2000), epsilon=1e-6)
-    flat = photographs(2000).flatten(1).double()
+    # Among all whitenings W with W S W' = 1, the symmetric one is nearest to the centred images.
+    images = photographs(2000)
+    x = applied("zca", images, epsilon=1e-6)
+    flat = images.flatten(1).double()
     correlation = torch.corrcoef(torch.cat([flat.T, x.flatten(1).T]))[:108, 108:].diagonal()
     assert correlation.min() > 0.5
 
 
 def test_zca_does_not_depend_on_the_scale_of_brightness():
     images = photographs()
-    assert (
-        fitted_and_applied("zca", images)[1] - fitted_and_applied("zca", images.float() / 255)[1]
-    ).abs().max() < 1e-4
+    difference = applied("zca", images) - applied("zca", images.float() / 255)
+    assert difference.abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("name", known_names("preprocessing"))
@@ -113,21 +125,22 @@ def test_constant_pixels_and_samples_are_counted_and_never_nan(name):
     images[5:8, 1, 2] = images[5:8, :1, 0, 0]
     images[:, 0, 0, 0] = 0
     images[5] = 0
-    fitted, x = fitted_and_applied(name, images)
+    fitted = fit(config(name), images, 255.0)
     flat = images.flatten(1)
     expected = {
-        "constant_pixels": sum(int(len(flat[:, pixel].unique()) == 1) for pixel in range(108)),
-        "zero_variance_samples": sum(int(len(sample.unique()) == 1) for sample in flat),
+        "constant_pixels": sum(len(pixel.unique()) == 1 for pixel in flat.T),
+        "zero_variance_samples": sum(len(sample.unique()) == 1 for sample in flat),
     }
     assert fitted.report == expected
     assert expected["constant_pixels"] >= 1
     assert expected["zero_variance_samples"] >= 1
-    assert torch.isfinite(x).all()
+    assert torch.isfinite(fitted.apply(images)).all()
 
 
 @pytest.mark.parametrize("name", ["per_pixel", "zca"])
 def test_a_pixel_that_is_constant_in_training_is_0_in_every_split(name):
-    train, test = photographs(seed=0), photographs(seed=1)
+    train = photographs(seed=0)
+    test = photographs(seed=1)
     train[:, 2, 3, 3] = 4
     fitted = fit(config(name), train, 255.0)
     assert (fitted.apply(train)[:, 2, 3, 3] == 0).all()
@@ -152,22 +165,24 @@ def test_a_black_training_split_gives_finite_images(name):
 @pytest.mark.parametrize("name", ["global", "per_pixel", "per_sample", "zca"])
 def test_the_faintest_variation_gives_finite_images(name):
     images = torch.zeros(10, 1, 4, 4)
-    images[0, 0, 1, 1] = 1e-42  # the variance of this is no float32
+    # The variance of this is no float32.
+    images[0, 0, 1, 1] = 1e-42
     assert torch.isfinite(fit(config(name), images, 255.0).apply(images)).all()
 
 
 def test_shift_and_scale_are_applied_last():
-    _, plain = fitted_and_applied("global", photographs())
-    _, dosed = fitted_and_applied("global", photographs(), shift=0.5, scale=2.0)
+    plain = applied("global", photographs())
+    dosed = applied("global", photographs(), shift=0.5, scale=2.0)
     assert (dosed - (2 * plain + 0.5)).abs().max() < 1e-5
 
 
 def test_images_are_accumulated_in_blocks_without_a_seam():
     images = photographs(9000)
-    fitted, x = fitted_and_applied("global", images)
-    assert abs(float(x.mean())) < 1e-6
-    assert abs(float(x.var(correction=0)) - 1) < 1e-5
-    assert torch.equal(fitted.apply(images[4000:4200]), fitted.apply(images)[4000:4200])
+    fitted = fit(config("global"), images, 255.0)
+    x = fitted.apply(images)
+    assert abs(float(x.double().mean())) < 1e-6
+    assert abs(float(x.double().var(correction=0)) - 1) < 1e-5
+    assert torch.equal(fitted.apply(images[4000:4200]), x[4000:4200])
 
 
 def test_the_training_images_are_not_changed():
@@ -178,31 +193,29 @@ def test_the_training_images_are_not_changed():
     assert torch.equal(images, before)
 
 
+BLACK = torch.zeros(2, 1, 2, 2)
+
+
 @pytest.mark.parametrize(
-    "name, options, images, told",
+    "name, options, images, message",
     [
-        ("zac", {}, torch.zeros(2, 1, 2, 2), "unknown preprocessing 'zac'; known: global, none"),
+        ("zac", {}, BLACK, "unknown preprocessing 'zac'; known: global, none"),
         (
             "zca",
             {"epsilon": 0.0},
-            torch.zeros(2, 1, 2, 2),
+            BLACK,
             "preprocessing.epsilon=0.0: expected a number above 0",
         ),
         (
             "zca",
             {"epsilon": float("nan")},
-            torch.zeros(2, 1, 2, 2),
+            BLACK,
             "preprocessing.epsilon=nan: expected a number above 0",
         ),
-        ("none", {}, torch.full((2, 1, 2, 2), float("nan")), "a value that is not a finite number"),
-        (
-            "global",
-            {},
-            torch.full((2, 1, 2, 2), float("inf")),
-            "a value that is not a finite number",
-        ),
+        ("none", {}, BLACK + float("nan"), "a value that is not a finite number"),
+        ("global", {}, BLACK + float("inf"), "a value that is not a finite number"),
     ],
 )
-def test_what_cannot_be_fitted_is_refused(name, options, images, told):
-    with pytest.raises(RequestError, match=told):
+def test_what_cannot_be_fitted_is_refused(name, options, images, message):
+    with pytest.raises(RequestError, match=message):
         fit(config(name, **options), images, 255.0)

@@ -1,12 +1,18 @@
+"""The stratified order, and the sizes of the splits."""
+
+from __future__ import annotations
+
 import numpy as np
 import pytest
 
-from harness.data.splits import SplitSizes, hashes, split_sizes, stratified_order
+from harness.configuration.schema import DatasetConfig
+from harness.data.splits import OfficialSplits, SplitSizes, hashes, split_sizes, stratified_order
 from harness.errors import RequestError
 
 
 def test_hashes_are_the_published_outputs_of_splitmix64():
-    # The first outputs for seed 1234567 (reference implementation of Vigna, prng.di.unimi.it/splitmix64.c).
+    # The first outputs for seed 1234567: reference implementation of Vigna,
+    # prng.di.unimi.it/splitmix64.c.
     expected = [
         6457827717110365317,
         3203168211198807973,
@@ -39,24 +45,48 @@ def test_a_class_is_drawn_at_random_and_not_in_file_order():
     assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
 
 
-def test_sizes_add_up_and_keep_the_splits_that_a_set_brings_along():
-    assert split_sizes(1797, 0.2, 0.2, None, "x") == SplitSizes(1079, 359, 359)
-    assert split_sizes(60_000, 0.2, 0.2, None, "x", own_test=10_000) == SplitSizes(
-        48_000, 12_000, 10_000
+def sizes(official, validation_share=0.2, test_share=0.2, training_samples=None):
+    config = DatasetConfig(
+        "x",
+        validation_share=validation_share,
+        test_share=test_share,
+        training_samples=training_samples,
     )
-    assert split_sizes(100, 0.2, 0.3, None, "x", own_validation=7) == SplitSizes(70, 7, 30)
-    assert split_sizes(100, 0.2, 0.2, 50, "x") == SplitSizes(50, 20, 20)
+    return split_sizes(official, config, "dataset=x")
+
+
+def test_sizes_add_up_to_all_samples():
+    assert sizes(OfficialSplits(1797)) == SplitSizes(1079, 359, 359)
+
+
+def test_official_splits_are_kept_whole():
+    with_test = OfficialSplits(60_000, test=10_000)
+    assert sizes(with_test) == SplitSizes(48_000, 12_000, 10_000)
+    with_validation = OfficialSplits(100, validation=7)
+    assert sizes(with_validation, test_share=0.3) == SplitSizes(70, 7, 30)
+
+
+def test_training_samples_cut_the_training_split_alone():
+    assert sizes(OfficialSplits(100), training_samples=50) == SplitSizes(50, 20, 20)
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "samples, changes, message",
     [
-        ((3, 0.1, 0.1, None), "3 samples are too few for the splits"),
-        ((100, 0.5, 0.5, None), "their sum stays below 1"),
-        ((100, 0.2, 0.2, 61), "dataset.training_samples=61: expected from 1 to 60"),
-        ((100, 0.2, 0.2, 0), "dataset.training_samples=0: expected from 1 to 60"),
+        (
+            3,
+            {"validation_share": 0.1, "test_share": 0.1},
+            "3 samples are too few for the splits",
+        ),
+        (100, {"validation_share": 0.5, "test_share": 0.5}, "their sum stays below 1"),
+        (
+            100,
+            {"training_samples": 61},
+            "dataset.training_samples=61: expected from 1 to 60, the training split of dataset=x",
+        ),
+        (100, {"training_samples": 0}, "dataset.training_samples=0: expected from 1 to 60"),
     ],
 )
-def test_impossible_splits_are_refused(arguments, told):
-    with pytest.raises(RequestError, match=told):
-        split_sizes(*arguments, "dataset=x")
+def test_impossible_splits_are_refused(samples, changes, message):
+    with pytest.raises(RequestError, match=message):
+        sizes(OfficialSplits(samples), **changes)

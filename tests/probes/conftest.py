@@ -15,8 +15,12 @@ from harness.probes.readings import LayerReading
 def dense_reading(
     inputs: Tensor, weight: Tensor, activation: nn.Module, bias: Tensor | None = None, **changes
 ) -> LayerReading:
-    """One dense layer on inputs (trials, samples, fan_in) with weights (trials, units, fan_in)."""
-    z = inputs @ weight.transpose(1, 2) + (0.0 if bias is None else bias.unsqueeze(1))
+    """Returns one dense layer on inputs (trials, samples, fan_in).
+
+    Weights are (trials, units, fan_in), the bias (trials, units).
+    """
+    offset = 0.0 if bias is None else bias.unsqueeze(1)
+    z = inputs @ weight.transpose(1, 2) + offset
     values = {
         "name": "layer_01",
         "kind": "linear",
@@ -34,68 +38,65 @@ def dense_reading(
 
 
 def convolution_reading(images: Tensor, module: nn.Conv2d, activation: nn.Module) -> LayerReading:
-    """One convolution on images (1, samples, channels, height, width)."""
+    """Returns one convolution on images (1, samples, channels, height, width)."""
     with torch.no_grad():
         z = module(images[0])[None]
         return LayerReading(
-            "layer_01",
-            "conv2d",
-            activation,
-            images,
-            z,
-            activation(z),
-            None,
-            module.weight.detach().flatten(1)[None],
-            None,
-            None,
-            None if module.bias is None else module.bias.detach()[None],
-            module,
+            name="layer_01",
+            kind="conv2d",
+            activation_module=activation,
+            inputs=images,
+            pre_activation=z,
+            activation=activation(z),
+            gradient=None,
+            weight=module.weight.detach().flatten(1)[None],
+            weight_gradient=None,
+            update=None,
+            bias=None if module.bias is None else module.bias.detach()[None],
+            weights_module=module,
         )
 
 
 def deep_readings(
-    x: Tensor,
-    depth: int,
-    width: int,
-    activation: nn.Module,
-    sigma_w2: float,
-    seed: int = 0,
-    labels: Tensor | None = None,
+    x: Tensor, depth: int, width: int, activation: nn.Module, sigma_w2: float, seed: int = 0
 ) -> list[LayerReading]:
-    """A dense network with Gaussian weights of variance sigma_w2 / fan_in on samples (samples, inputs), one trial, as the paper has it."""
+    """Returns the layers of a dense network on samples (samples, inputs), one trial.
+
+    Weights are Gaussian of variance sigma_w2 / fan_in, as in Klambauer et al. (2017).
+    """
     generator = torch.Generator().manual_seed(seed)
-    inputs, entries, outputs, weights = [], [], [], []
+    inputs = []
+    pre_activations = []
+    outputs = []
+    weights = []
     x = x[None]
     for _ in range(depth):
-        weights.append(
-            (
-                torch.randn(1, width, x.shape[2], generator=generator)
-                * (sigma_w2 / x.shape[2]) ** 0.5
-            ).requires_grad_()
-        )
+        weight = torch.randn(1, width, x.shape[2], generator=generator)
+        weight = (weight * (sigma_w2 / x.shape[2]) ** 0.5).requires_grad_()
+        z = x @ weight.transpose(1, 2)
+        weights.append(weight)
         inputs.append(x)
-        entries.append(x @ weights[-1].transpose(1, 2))
-        x = activation(entries[-1])
+        pre_activations.append(z)
+        x = activation(z)
         outputs.append(x)
     logits = x @ (torch.randn(1, width, 10, generator=generator) * width**-0.5)
-    labels = torch.arange(x.shape[1]).remainder(10) if labels is None else labels
-    gradients = torch.autograd.grad(
-        functional.cross_entropy(logits[0], labels, reduction="sum"), entries
-    )
+    labels = torch.arange(x.shape[1]).remainder(10)
+    loss = functional.cross_entropy(logits[0], labels, reduction="sum")
+    gradients = torch.autograd.grad(loss, pre_activations)
     return [
         LayerReading(
-            f"layer_{i + 1:02d}",
-            "linear",
-            activation,
-            inputs[i].detach(),
-            entries[i].detach(),
-            outputs[i].detach(),
-            gradients[i],
-            weights[i].detach(),
-            None,
-            None,
+            name=f"layer_{index + 1:02d}",
+            kind="linear",
+            activation_module=activation,
+            inputs=inputs[index].detach(),
+            pre_activation=pre_activations[index].detach(),
+            activation=outputs[index].detach(),
+            gradient=gradients[index],
+            weight=weights[index].detach(),
+            weight_gradient=None,
+            update=None,
         )
-        for i in range(depth)
+        for index in range(depth)
     ]
 
 
@@ -116,5 +117,9 @@ def deep() -> Callable[..., list[LayerReading]]:
 
 @pytest.fixture
 def normal() -> Callable[..., Tensor]:
-    """Standard normal numbers of a shape and seed."""
-    return lambda *shape, seed=0: torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    """Draws standard normal numbers of a shape and seed."""
+
+    def draw(*shape: int, seed: int = 0) -> Tensor:
+        return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+    return draw
