@@ -106,7 +106,7 @@ def _prediction_table(rows: list[dict[str, Any]]) -> list[str]:
 
     A band holds 99 % of the networks of this width.
     """
-    cells = [[_with_band(row, name) for name in _TABLE_COLUMNS] for row in rows]
+    cells = [_table_cells(row) for row in rows]
     widths = []
     for column, name in enumerate(_TABLE_COLUMNS):
         longest = max(len(line[column]) for line in cells)
@@ -117,6 +117,10 @@ def _prediction_table(rows: list[dict[str, Any]]) -> list[str]:
         text = _aligned(line, widths) if reason is None else f"unknown: {reason}"
         lines.append(f"{row['layer']:>5}  {text}")
     return lines
+
+
+def _table_cells(row: dict[str, Any]) -> list[str]:
+    return [_with_band(row, name) for name in _TABLE_COLUMNS]
 
 
 def _aligned(cells: list[str] | tuple[str, ...], widths: list[int]) -> str:

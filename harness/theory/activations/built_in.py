@@ -169,7 +169,7 @@ def mish() -> ActivationFunction:
     """
 
     def growth(x: Array) -> Array:
-        """Returns n; from x = 40 on n / (n + 2) is 1, so that larger x need no larger n."""
+        # From x = 40 on n / (n + 2) is 1 to the last bit, so that larger x need no larger n.
         power = np.exp(np.minimum(x, 40.0))
         return power * (power + 2)
 

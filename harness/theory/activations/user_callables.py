@@ -43,7 +43,10 @@ def _slope_from_panels(panels: Panels, value: Callable[[Array], Array]) -> Calla
 
 
 def _checked(function: Callable[[Array], Array], name: str) -> Callable[[Array], Array]:
-    """Returns the function with a check of every result; its first call is a test of entries."""
+    """Returns the function with a check of every result.
+
+    It is called on a few entries first, together and alone.
+    """
 
     def value(x: Array) -> Array:
         x = np.asarray(x, dtype=float)
