@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from harness.probes.columns import joined
 from harness.probes.statistics.gaussianity import measures
 
 SAMPLES = [32, 64, 128, 256, 512, 1024, 2048, 4096, 8192]
@@ -39,9 +40,7 @@ def simulate(samples: int, replicates: int, seed: int) -> Sizes:
         z = torch.randn(count, samples, dtype=torch.float64, generator=generator)
         standard = (z - z.mean(1, keepdim=True)) / z.std(1, correction=0, keepdim=True)
         blocks.append(measures(standard.float()))
-    return {
-        name: np.abs(torch.cat([block[name] for block in blocks]).numpy()) for name in blocks[0]
-    }
+    return {name: np.abs(values.numpy()) for name, values in joined(blocks, 0).items()}
 
 
 def quantile_rows(by_samples: dict[int, Sizes], name: str) -> list[list[float]]:

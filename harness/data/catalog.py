@@ -1,4 +1,4 @@
-"""The declared data sets, and what is known of a request before pixels are read. No torch."""
+"""The declared data sets, and the facts of a request before pixels are read. No torch."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ PUBLISHED: dict[str, DatasetSpec] = {
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a network must know of a data set.
+    """Facts of a data set that a network is built for.
 
     Attributes:
         name: the data set's name.

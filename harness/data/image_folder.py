@@ -1,4 +1,4 @@
-"""The data set of a user's own images: its checks, its sizes and its pixels. No torch."""
+"""The data set of a user's own images. No torch."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read(spec: DatasetSpec, config: DatasetConfig) -> Content:
 
 
 def _state(config: DatasetConfig) -> tuple[folders.ImageFile, ...]:
-    """The files with their sizes and times of change: a user may add an image between two loads."""
+    """Files with sizes and times of change; a user may add an image between two loads."""
     return tuple(_listing(config).files)
 
 

@@ -28,9 +28,9 @@ from harness.diagnosis.predicted import predicted_columns
 from harness.diagnosis.structure import Layer, Structure
 from harness.diagnosis.tracing import Activated, Tracer, fresh_batch_norms, parameter_names, watch
 from harness.errors import RequestError
-from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.probes.measurement import FULL, measure
 from harness.probes.readings import LayerReading, too_few_for_intervals
+from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.verdicts.evaluation import evaluate, summarize, verdicts
 
 # Numbers one tensor of the forward pass may hold; so many samples are used at most, but never fewer than `_FEWEST`.

@@ -38,3 +38,11 @@ def absent(like: Tensor, *names: str) -> Columns:
         name: torch.full((like.shape[0],), torch.nan, dtype=torch.float64, device=like.device)
         for name in names
     }
+
+
+def joined(parts: list[Columns], dimension: int) -> Columns:
+    """Concatenates columns of equal names along a dimension."""
+    columns: Columns = {}
+    for name in parts[0]:
+        columns[name] = torch.cat([part[name] for part in parts], dimension)
+    return columns

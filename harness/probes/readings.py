@@ -76,7 +76,7 @@ class LayerReading:
 
     @property
     def direct(self) -> bool:
-        """Whether z = W x + b, which SELU's map g assumes."""
+        """True where z = W x + b, which SELU's map g assumes."""
         return self.weights_output is None
 
     @cached_property

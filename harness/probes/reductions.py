@@ -93,7 +93,7 @@ def norms(vectors: Tensor) -> Tensor:
 
 
 def _is_safe(quick: Tensor) -> bool:
-    """Whether norms that were summed in float32 can be trusted; not so where there are none."""
+    """True where norms that were summed in float32 can be trusted; False for no norms."""
     if not quick.numel():
         return False
     low, high = torch.aminmax(quick)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 
 import numpy as np
@@ -106,13 +107,13 @@ def truth() -> dict[str, float]:
 
 
 def test_intervals_hold_the_truth_and_are_not_much_wider_than_needed(dense, normal):
-    rows = []
+    columns = collections.defaultdict(list)
     for seed in range(REPLICATIONS):
         weight = normal(1, UNITS, FAN_IN, seed=2 * seed + 1) / FAN_IN**0.5
         reading = dense(normal(1, SAMPLES, FAN_IN, seed=2 * seed), weight, nn.SELU())
-        columns = measured(reading) | intervals(reading)
-        rows.append({name: float(column) for name, column in columns.items()})
-    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        for name, values in (measured(reading) | intervals(reading)).items():
+            columns[name].append(float(values))
+    columns = {name: np.array(values) for name, values in columns.items()}
     # A correct 99 % interval misses at most this often, except one time in a thousand.
     most_misses = stats.binom.ppf(0.999, REPLICATIONS, 0.01)
     assert set(truth()) == set(COLUMNS)

@@ -145,7 +145,8 @@ def test_mean_drive_by_hand(reading, trial):
     data = arrays(reading, trial)
     unit_means = data.w @ data.x.mean(0)
     tau = (data.w**2).sum(1)
-    common = data.x.mean() ** 2 * data.w.sum(1).var() / (data.x.var() * tau.mean())
+    spread = data.x.mean() ** 2 * data.w.sum(1).var()
+    common = spread / (data.x.var() * tau.mean())
     expected = {
         "mean_drive": unit_means.var() / output_variances(data.w, data.x).mean(),
         "common_mean_drive": common,
@@ -246,12 +247,13 @@ def test_variance_law_by_hand(reading, trial):
     s = covariance(data.x)
     trace = np.trace(s)
     kurtosis = scipy.stats.kurtosis(data.w.ravel())
-    squared_cv = 2 * (s**2).sum() / trace**2 + kurtosis * (np.diag(s) ** 2).sum() / trace**2
+    of_gaussian_weights = 2 * (s**2).sum() / trace**2
+    of_kurtosis = kurtosis * (np.diag(s) ** 2).sum() / trace**2
     measured = data.z.var(0)
     expected = {
         "unit_variance_cv": measured.std() / measured.mean(),
         "weight_excess_kurtosis": kurtosis,
-        "predicted_unit_variance_cv": np.sqrt(squared_cv),
+        "predicted_unit_variance_cv": np.sqrt(of_gaussian_weights + of_kurtosis),
         "input_participation_ratio": debiased_participation_ratio(data.x),
         "predicted_mean_drive": (data.x.mean(0) ** 2).sum() / trace,
     }

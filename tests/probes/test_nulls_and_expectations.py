@@ -64,7 +64,8 @@ def test_skewness_and_kurtosis_have_their_exact_variances():
     """Exact variances of normal samples (Fisher 1930)."""
     n = np.array(KEPT["samples"], dtype=float)
     skewness = np.sqrt(6 * (n - 2) / ((n + 1) * (n + 3)) * n)
-    variance = 24 * n * (n - 2) * (n - 3) / ((n + 1) ** 2 * (n + 3) * (n + 5))
+    numerator = 24 * n * (n - 2) * (n - 3)
+    variance = numerator / ((n + 1) ** 2 * (n + 3) * (n + 5))
     # The signed kurtosis has mean -6 / (n + 1), which a root mean square contains.
     kurtosis = np.sqrt(variance * n + n * (6 / (n + 1)) ** 2)
     sd = KEPT["sd_of_signed_measure"]

@@ -55,11 +55,12 @@ def standardized_per_pixel(images: Tensor) -> Tensor:
 def profiles(networks: Callable, statistics=FULL) -> dict[str, np.ndarray]:
     """Returns columns as arrays (seeds, layers); `networks(seed)` makes the readings."""
     runs = [measure(networks(seed), statistics) for seed in SEEDS]
-    return {name: np.array([_profile(run, name) for run in runs]) for name in runs[0][0]}
-
-
-def _profile(layers: list, name: str) -> list[float]:
-    return [float(columns[name][0]) for columns in layers]
+    columns = {name: np.empty((len(runs), len(runs[0]))) for name in runs[0][0]}
+    for seed, layers in enumerate(runs):
+        for layer, measured in enumerate(layers):
+            for name, values in measured.items():
+                columns[name][seed, layer] = float(values[0])
+    return columns
 
 
 def test_six_units_of_a_hundred_lie_in_theorem_1s_box(dense, normal):

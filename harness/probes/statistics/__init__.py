@@ -1,1 +1,1 @@
-"""Statistics of one layer, one topic a file; every file of this folder is found and imported."""
+"""Statistics of one layer, by topic; every file of this folder is imported."""

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.probes.columns import Columns, quantiles
+from harness.probes.columns import Columns, joined, quantiles
 from harness.probes.nulls import fewest_samples, null_quantile
 from harness.probes.readings import LayerReading
 from harness.probes.reductions import blocks, norms, pooled
@@ -163,7 +163,7 @@ def _unit_measures(standard: Tensor, units: Tensor) -> Columns:
     """The measures of each of the given units: (trials, rows, units) -> (trials, units)."""
     taken = standard if len(units) == standard.shape[2] else standard[:, :, units]
     parts = [measures(part.contiguous()) for part in blocks(taken.transpose(1, 2), 1)]
-    return {name: torch.cat([part[name] for part in parts], 1) for name in parts[0]}
+    return joined(parts, 1)
 
 
 def _distances(standard: Tensor) -> Columns:
@@ -222,7 +222,8 @@ def _pooled_measures(z: Tensor, sums: Tensor, shift: Tensor, scale: Tensor, pref
     mean, second, third, fourth = sums[1:].sum(2) / (rows * units)
     variance = second - mean.square()
     third_central = third - 3 * mean * second + 2 * mean**3
-    fourth_central = fourth - 4 * mean * third + 6 * mean.square() * second - 3 * mean**4
+    fourth_about_mean = fourth - 4 * mean * third
+    fourth_central = fourth_about_mean + 6 * mean.square() * second - 3 * mean**4
     columns = {
         f"{prefix}_skewness": third_central / variance**1.5,
         f"{prefix}_excess_kurtosis": fourth_central / variance.square() - 3.0,
@@ -232,9 +233,9 @@ def _pooled_measures(z: Tensor, sums: Tensor, shift: Tensor, scale: Tensor, pref
     entries = (z.flatten(1)[:, ::stride] - shift) * scale[:, row_of_entry]
     centred = entries - mean.to(z.dtype).unsqueeze(1)
     standard = centred * variance.rsqrt().to(z.dtype).unsqueeze(1)
-    parts = [_distances(part) for part in blocks(standard, 0)]
-    for name in parts[0]:
-        columns[f"{prefix}_{name}"] = torch.cat([part[name] for part in parts])
+    distances = joined([_distances(part) for part in blocks(standard, 0)], 0)
+    for name, values in distances.items():
+        columns[f"{prefix}_{name}"] = values
     return columns
 
 

@@ -87,7 +87,7 @@ def intervals(reading: LayerReading) -> Columns:
 
 
 def _inputs(reading: LayerReading) -> Resampled:
-    """What enters the weights; of a convolution the units are its channels."""
+    """Resampled inputs of the weights; of a convolution the units are its input channels."""
     moments = reading.input_unit_moments
     if reading.pre_activation.dim() == 3:
         return Resampled.of(reading.inputs.flatten(2), moments)
