@@ -91,8 +91,10 @@ def expected_seconds(
         device: where they train.
     """
     sizes = layer_sizes(trial.spec, shape, classes)
-    products = sum(size.fan_in * size.units * size.height * size.width for size in sizes)
-    flops = _FLOPS_PER_WEIGHT * products * trial.spec["budget"]["batch_size"]
+    products_per_sample = 0
+    for size in sizes:
+        products_per_sample += size.fan_in * size.units * size.height * size.width
+    flops = _FLOPS_PER_WEIGHT * products_per_sample * trial.spec["budget"]["batch_size"]
     seconds_of_products = flops / _ASSUMED_FLOPS[device.type]
     seconds_of_launches = len(sizes) * _ASSUMED_SECONDS_PER_LAYER[device.type]
     return trial_steps * (seconds_of_products + seconds_of_launches)

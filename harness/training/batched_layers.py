@@ -136,7 +136,8 @@ def _rms_norm(module: RMSNorm, state: LayerState, x: Tensor, mode: Mode) -> Tens
 
 def _per_unit_shape(x: Tensor) -> tuple[int, ...]:
     """Returns the shape in which (trials, units) broadcasts to (trials, samples, units, ...)."""
-    return (x.shape[0], 1, x.shape[2]) + (1,) * (x.dim() - 3)
+    trials, _, units, *positions = x.shape
+    return trials, 1, units, *(1 for _ in positions)
 
 
 def _dropout(module: StandardDropout, state: LayerState, x: Tensor, mode: Mode) -> Tensor:

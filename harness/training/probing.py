@@ -64,9 +64,9 @@ def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
     """Returns one layer for all trials, from its pieces for neighbouring ranges of trials."""
     if len(pieces) == 1:
         return pieces[0]
-    columns = {
-        name: torch.cat([piece.columns[name] for piece in pieces]) for name in pieces[0].columns
-    }
+    columns = {}
+    for name in pieces[0].columns:
+        columns[name] = torch.cat([piece.columns[name] for piece in pieces])
     return dataclasses.replace(pieces[0], columns=columns)
 
 

@@ -10,7 +10,7 @@ from harness.training.events import PackData, Samples
 from harness.training.packs import Pack
 from harness.training.programs import EVALUATE
 
-# Bytes of one layer's activations while evaluating: they stay in a core's cache.
+# Bytes of one layer's activations while evaluating.
 _ACTIVATION_BYTES = 8 * 2**20
 _FLOAT_BYTES = 4
 

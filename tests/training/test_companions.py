@@ -58,9 +58,10 @@ def preprocessed_data(images, preprocessings: list[int]) -> PackData:
     """The data of a pack whose trial t sees preprocessing `preprocessings[t]`."""
     pixels, labels = images
     distinct = sorted(set(preprocessings))
-    variants = [
-        scale * pixels + shift for scale, shift in (PREPROCESSINGS[index] for index in distinct)
-    ]
+    variants = []
+    for index in distinct:
+        scale, shift = PREPROCESSINGS[index]
+        variants.append(scale * pixels + shift)
     variant_of_trial = [distinct.index(index) for index in preprocessings]
     held_out = Samples(
         [variant[TRAINING_SAMPLES:] for variant in variants],

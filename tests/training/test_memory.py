@@ -1,4 +1,4 @@
-"""The model of a pack's memory is an upper bound of what packs take, and not a loose one."""
+"""The model of a pack's memory is a close upper bound of what packs take."""
 
 from __future__ import annotations
 

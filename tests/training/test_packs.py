@@ -63,7 +63,7 @@ def test_initial_state_is_equal_to_the_bit_in_every_network(make_trial, network_
 
 
 def dropout_noise(trials: list[Trial], program: str, step: int) -> torch.Tensor:
-    """What the first layer puts out with zero weights and a bias of one: its mask alone."""
+    """The output of the first layer with zero weights and a bias of one: its mask alone."""
     pack = Pack(trials, SHAPE, CLASSES, CPU, program)
     for name, tensor in pack.state.items():
         tensor.detach().fill_(1.0 if name == "layer_01.weights.bias" else 0.0)

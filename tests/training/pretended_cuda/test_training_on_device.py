@@ -1,4 +1,4 @@
-"""What runs on a GPU mixes no devices, waits for nothing within steps, and ends as on a CPU.
+"""Training on a GPU mixes no devices, never waits within steps, and ends as on a CPU.
 
 The device is pretended; see `conftest.py` beside this file.
 """
@@ -37,7 +37,7 @@ SMALL = {
 
 @pytest.fixture
 def waits_in_steps(gpu, monkeypatch) -> list[str]:
-    """What waited for the device within training steps and their preparation."""
+    """Calls that waited for the device within training steps and their preparation."""
     take_steps = Stepper.take_steps
     waits = []
 
