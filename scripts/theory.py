@@ -381,9 +381,9 @@ def _predict(options: Options) -> Answer:
         raise
     from harness.sweeps.runner import prediction_of, trained_as, view_of
 
-    member = one.members[0]
+    member = one.jobs[0]
     prediction = prediction_of(
-        trained_as(member).spec, view_of(member).prepared, one.facts, member.config.probe.samples
+        trained_as(member).spec, view_of(member).prepared, one.info, member.config.probe.samples
     )
     moments = view_of(member).prepared.moments
     variance_depth, cosine_depth = prediction.recovery

@@ -8,7 +8,7 @@ from harness.configuration.composing import compose
 from harness.configuration.trial import Trial
 from harness.data.catalog import Facts
 from harness.networks.layout import layer_sizes
-from harness.sweeps.cells import Member, cell
+from harness.sweeps.cells import Job, cell
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Case:
         """The overrides of one cell with so many seeds."""
         return [*self.overrides, *self.extra, f"seeds={trials}", f"runs={runs}", *more]
 
-    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], Facts]:
+    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Job], Facts]:
         """The cell's trials, as a sweep would train them."""
         one = cell(compose(self.requests(trials, runs, *more)))
-        return one.members, one.facts
+        return one.jobs, one.info
 
     def shortened(self, epochs_or_steps: str, packs: tuple[int, ...]) -> Case:
         """The same with a smaller budget and fewer packs, for `--quick`."""

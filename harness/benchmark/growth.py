@@ -74,7 +74,7 @@ def measure(trials: int, folder: Path, say: Callable[[str], None]) -> Growth:
 
     requests = _requests(jobs, runs)
     cells: list[Cell] = timed("checking the cells", lambda: [cell(request) for request in requests])
-    made = [member.trial for one in cells for member in one.members]
+    made = [member.trial for one in cells for member in one.jobs]
     timed("storing", lambda: _store(Store(runs), made))
     timed("skipping all of them", lambda: _skip(requests))
     watch = Stopwatch(torch.device("cpu"))
@@ -104,7 +104,7 @@ def _basic_job(runs: Path) -> float:
             [
                 member.trial
                 for request in _requests(_BASIC_JOBS, runs)
-                for member in cell(request).members
+                for member in cell(request).jobs
             ],
         )
     started = time.perf_counter()

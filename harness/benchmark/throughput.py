@@ -144,7 +144,7 @@ class _Bench:
 
     def readings(self) -> list[Reading]:
         """(a), (b), (c), (d) by name, and what the harness chooses by itself."""
-        everything = choose(self.members * max(self.case.packs), self.facts, self.runs)
+        everything = choose(self.members * max(self.case.packs), self.runs)
         workers = everything.workers
         single = Reading(
             "(c) harness, one trial at a time", 1, 1, everything.program, self.case.single_trials

@@ -19,7 +19,10 @@ from harness.errors import RequestError
 from harness.registry import unknown
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
-CONF_DIR = PROJECT_ROOT / "conf"
+# An installed harness has its configuration files inside the package, a checkout beside it.
+_PACKAGED_CONF_DIR = Path(__file__).resolve().parents[1] / "conf"
+INSTALLED = _PACKAGED_CONF_DIR.is_dir()
+CONF_DIR = _PACKAGED_CONF_DIR if INSTALLED else PROJECT_ROOT / "conf"
 
 PROBE_STATISTICS = ("standard", "full")
 PRECISIONS = ("float32", "tf32", "bfloat16")
@@ -161,7 +164,7 @@ class Config:
     precision: str = "float32"
     repair: str = "none"
     device: str = "auto"
-    runs: str = str(PROJECT_ROOT / "runs")
+    runs: str = "runs"
 
 
 def known_names(group: str) -> list[str]:

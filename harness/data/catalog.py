@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from harness.configuration.schema import PROJECT_ROOT, DatasetConfig
+from harness.configuration.schema import INSTALLED, PROJECT_ROOT, DatasetConfig
 from harness.data import folders
 from harness.data.splits import SplitSizes, split_sizes
 from harness.errors import RequestError
@@ -166,12 +166,14 @@ def expected_classes(config: DatasetConfig, listing: folders.Listing) -> tuple[s
 
 
 def data_root(config: DatasetConfig) -> Path:
-    """The absolute folder of a named data set: `dataset.root`, or `data/` beside the package."""
-    return (
-        Path(config.root).expanduser().resolve()
-        if config.root is not None
-        else PROJECT_ROOT / "data"
-    )
+    """Returns the absolute folder of a named data set.
+
+    It is `dataset.root`, or `data/` of the checkout, or of the working directory where the harness
+    is installed.
+    """
+    if config.root is not None:
+        return Path(config.root).expanduser().resolve()
+    return (Path.cwd() if INSTALLED else PROJECT_ROOT) / "data"
 
 
 def folder_root(config: DatasetConfig) -> Path:

@@ -28,7 +28,7 @@ def member(make_config):
         },
     )
     one = cells.cell(config)
-    return one.members[0], one.facts
+    return one.jobs[0], one.info
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def plain(member):
 def test_statistics_at_initialisation_are_the_harness_own(member, plain, logged):
     told: dict[int, dict[str, float]] = {}
     scores = plain(logged).run(lambda metrics, step: told.setdefault(step, {}).update(metrics))
-    result = runner.run_pack([member[0]], member[1], "batched", lambda steps: None)[0]
+    result = runner.run_pack([member[0]], "batched", lambda steps: None)[0]
     checked = 0
     for row, (phase, name) in enumerate(zip(result.layers["phase"], result.layers["name"])):
         if phase == "init":

@@ -9,7 +9,7 @@ from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from hydra_plugins.harness_packed.composing import ComposeOnce
+from hydra_plugins.harness_packed.compose_once import ComposeOnce
 from omegaconf import DictConfig, OmegaConf
 
 from harness.configuration.composing import register_schema, to_config

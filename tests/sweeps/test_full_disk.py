@@ -148,7 +148,7 @@ def test_a_sweep_stops_releases_all_claims_and_the_next_trains_what_is_missing(
 def test_the_choice_of_packs_names_its_file(tmp_path, monkeypatch):
     fill(monkeypatch, "choices.json")
     with pytest.raises(NotStored, match=f"packs/choices.json: {FULL}"):
-        choices._keep(tmp_path, "kind", choices.Choice("batched", 4, 1))
+        choices.keep(tmp_path, "kind", choices.Choice("batched", 4, 1))
     assert list((tmp_path / "packs").iterdir()) == []
 
 

@@ -12,9 +12,9 @@ import torch
 from harness.errors import RequestError, TrialsFailed
 from harness.store import claims
 from harness.store.trials import Store
-from harness.sweeps import cells, runner, sweep
+from harness.sweeps import cells, packing, runner, sweep
 from harness.sweeps.progress import Progress
-from harness.training.schedules import plan
+from harness.training.fastest import Choice
 
 TINY = {
     "depth": 2,
@@ -39,12 +39,12 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
     config = make_config(**TINY | {"seeds": 10})
     tried, trained = [], []
 
-    def scarce(members, facts, program, on_steps):
-        tried.append(len(members))
-        if len(members) > fits:
+    def scarce(jobs, program, on_steps):
+        tried.append(len(jobs))
+        if len(jobs) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        trained.extend(member.trial.trial_id for member in members)
-        return runner.run_pack(members, facts, program, on_steps)
+        trained.extend(job.trial_id for job in jobs)
+        return runner.run_pack(jobs, program, on_steps)
 
     monkeypatch.setattr(sweep, "run_pack", scarce)
     sweep.prefetch([config], workers=workers)
@@ -60,7 +60,7 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
 def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypatch):
     config = make_config(**TINY | {"seeds": 3})
 
-    def never(members, facts, program, on_steps):
+    def never(jobs, program, on_steps):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr(sweep, "run_pack", never)
@@ -71,14 +71,11 @@ def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypa
 
 
 def test_packs_are_even_and_keep_all_workers_busy(make_config):
-    members = cells.cell(make_config(**TINY | {"seeds": 65})).members
-    jobs = [sweep.Job(member, None) for member in members]
+    jobs = cells.cell(make_config(**TINY | {"seeds": 65})).jobs
 
     def sizes(count: int, pack: int, workers: int) -> list[int]:
-        return [
-            len(part)
-            for part in sweep._even_parts(jobs[:count], sweep.Choice("batched", pack, workers))
-        ]
+        parts = packing.even_parts(jobs[:count], Choice("batched", pack, workers))
+        return [len(part) for part in parts]
 
     assert sorted(sizes(65, 64, 1)) == [32, 33]
     assert sizes(64, 64, 1) == [64]
@@ -91,10 +88,10 @@ def test_one_bad_trial_fails_alone_and_is_retried_only_when_asked(make_config, m
     config = make_config(**TINY | {"seeds": 4})
     real = runner.run_pack
 
-    def picky(members, facts, program, on_steps):
-        if any(member.trial.seed == 2 for member in members):
+    def picky(jobs, program, on_steps):
+        if any(job.trial.seed == 2 for job in jobs):
             raise ValueError("seed 2 is not for me")
-        return real(members, facts, program, on_steps)
+        return real(jobs, program, on_steps)
 
     monkeypatch.setattr(sweep, "run_pack", picky)
     sweep.prefetch([config])
@@ -141,11 +138,8 @@ def test_packs_hold_what_one_program_can_run(make_config):
 
 
 def key_of(config) -> str:
-    one = cells.cell(config)
-    member = one.members[0]
-    return cells.program_key(
-        member, runner.trained_as(member), plan(member.trial.spec, one.facts.training_samples), True
-    )
+    job = cells.cell(config).jobs[0]
+    return cells.program_key(job, runner.trained_as(job))
 
 
 def test_doses_of_data_share_a_pack_where_they_take_the_same_steps(make_config):
@@ -220,12 +214,12 @@ def test_repairs_mend_what_they_name(make_config, repair):
         make_config(**TINY | changes | {"repair": repair}),
     )
     sweep.prefetch([plain, mended])
-    first = {one.trial.trial_id for one in cells.cell(plain).members}
+    plain_ids = {job.trial_id for job in cells.cell(plain).jobs}
     layers = {}
     for record in Store(plain.runs).records():
         table = record.layers()
         layers.setdefault(
-            record.trial_id in first, table[table["phase"] == "init"].set_index("layer")
+            record.trial_id in plain_ids, table[table["phase"] == "init"].set_index("layer")
         )
     before, after = layers[True], layers[False]
     if repair == "center_rows":
@@ -286,7 +280,7 @@ def test_progress_in_plain_lines():
 def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_config, monkeypatch):
     config = make_config(**TINY)
     store = Store(config.runs)
-    first, second = [member.trial.trial_id for member in cells.cell(config).members]
+    first, second = [job.trial_id for job in cells.cell(config).jobs]
     claim = store.claim(first)
     folder = store.folder(second)
     folder.mkdir()
@@ -299,10 +293,8 @@ def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_con
 @pytest.mark.parametrize("retry", [True, False])
 def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, monkeypatch, retry):
     config = make_config(**TINY)
-    store, (first, second) = (
-        Store(config.runs),
-        (member.trial for member in cells.cell(config).members),
-    )
+    store = Store(config.runs)
+    first, second = (job.trial for job in cells.cell(config).jobs)
     claim = store.claim(first.trial_id)
     trained = []
 
@@ -320,9 +312,9 @@ def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, mon
         store.fail(first.trial_id, "ValueError: not there either")
         claim.release()
 
-    def count(members, *rest):
-        trained.extend(member.trial.trial_id for member in members)
-        return runner.run_pack(members, *rest)
+    def count(jobs, *rest):
+        trained.extend(job.trial_id for job in jobs)
+        return runner.run_pack(jobs, *rest)
 
     monkeypatch.setattr(sweep.time, "sleep", other_fails)
     monkeypatch.setattr(sweep, "run_pack", count)
@@ -339,7 +331,7 @@ def test_a_trial_that_failed_before_and_that_another_sweep_lets_go_is_tried(
     make_config, monkeypatch
 ):
     config = make_config(**TINY)
-    store, trial = Store(config.runs), cells.cell(config).members[0].trial
+    store, trial = Store(config.runs), cells.cell(config).jobs[0].trial
 
     def never(*_):
         raise ValueError("not today")
@@ -368,7 +360,7 @@ def test_nobody_needs_to_watch(make_config, monkeypatch):
 
     config = make_config(**TINY)
     monkeypatch.setattr(sweep.sys, "stderr", Closed())
-    monkeypatch.setattr("harness.sweeps.progress._PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("harness.sweeps.progress.PLAIN_SECONDS", 0.0)
     sweep.prefetch([config])
     assert statuses(config) == ["done"] * 2
 
@@ -382,7 +374,7 @@ def test_the_steps_of_a_diverged_trial_do_not_depend_on_its_companions(make_conf
     alone = make_config(**changes | {"optimizer.learning_rate": 1e30}, runs=str(tmp_path / "alone"))
     sweep.prefetch([diverging, other])
     sweep.prefetch([alone])
-    trial_id = cells.cell(diverging).members[0].trial.trial_id
+    trial_id = cells.cell(diverging).jobs[0].trial_id
     beside, by_itself = Store(diverging.runs).read(trial_id), Store(alone.runs).read(trial_id)
     assert (beside.summary["pack_size"], by_itself.summary["pack_size"]) == (2, 1)
     assert beside.summary["steps"] == by_itself.summary["steps"] == beside.diverged_step < 12

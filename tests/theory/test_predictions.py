@@ -409,10 +409,10 @@ COLUMNS = (
 def compare(make_config, seeds=6, **choices):
     """Measured (seeds, layers) and predicted (low, high) of every column."""
     one = cell(make_config(budget="initialization", tracking="none", seeds=seeds, **choices))
-    results = run_pack(one.members, one.facts, "auto", lambda steps: None)
-    member = one.members[0]
+    results = run_pack(one.jobs, "auto", lambda steps: None)
+    member = one.jobs[0]
     predicted = prediction_of(
-        trained_as(member).spec, view_of(member).prepared, one.facts, member.config.probe.samples
+        trained_as(member).spec, view_of(member).prepared, one.info, member.config.probe.samples
     ).columns
     known = [name for name in COLUMNS if f"predicted_{name}_low" in predicted]
     return {
@@ -469,7 +469,7 @@ def test_real_networks_lie_in_the_bands(make_config, name, initializer):
 
 def test_every_trial_carries_its_prediction(make_config):
     one = cell(make_config(budget="initialization", seeds=2, depth=3, width=32))
-    for result in run_pack(one.members, one.facts, "auto", lambda steps: None):
+    for result in run_pack(one.jobs, "auto", lambda steps: None):
         layers = result.layers
         for name in COLUMNS + ("cosine", "between_unit_share", "q", "q_cv"):
             values = np.array(layers[f"predicted_{name}"])
@@ -484,7 +484,7 @@ def test_batch_normalization_lets_a_few_samples_dominate(make_config, name):
     """Lengths of samples grow apart behind it in deep networks; theory follows, and its numbers stay finite."""
     one = cell(make_config(activation=name, normalization="batch", depth=64, width=64))
     prediction = prediction_of(
-        trained_as(one.members[0]).spec, view_of(one.members[0]).prepared, one.facts, 359
+        trained_as(one.jobs[0]).spec, view_of(one.jobs[0]).prepared, one.info, 359
     )
     assert all(layer.reason is None for layer in prediction.layers)
     for column in (
@@ -505,10 +505,10 @@ def test_an_activation_without_moments_stops_no_training(make_config, tmp_path, 
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     one = cell(make_config(activation="selu", depth=2, width=8, budget="initialization"))
-    spec = trained_as(one.members[0]).spec | {
+    spec = trained_as(one.jobs[0]).spec | {
         "activation": {"name": "wild_shapes:cubed_exponential"}
     }
-    prediction = prediction_of(spec, view_of(one.members[0]).prepared, one.facts, 359)
+    prediction = prediction_of(spec, view_of(one.jobs[0]).prepared, one.info, 359)
     assert prediction.layers[0].reason or prediction.layers[1].reason
     assert "Theory cannot follow layer" in prediction.sentence
 
@@ -518,9 +518,9 @@ def test_seeds_share_one_prediction_and_depths_their_first_layers(make_config):
     found = []
     for config in configs:
         one = cell(config)
-        specs = [trained_as(member).spec for member in one.members]
+        specs = [trained_as(member).spec for member in one.jobs]
         made = [
-            prediction_of(spec, view_of(one.members[0]).prepared, one.facts, 359) for spec in specs
+            prediction_of(spec, view_of(one.jobs[0]).prepared, one.info, 359) for spec in specs
         ]
         assert all(item is made[0] for item in made)
         found.append(made[0])

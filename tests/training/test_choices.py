@@ -72,7 +72,7 @@ def members(make_config):
                 | changes
             )
         )
-        return one.members, one.facts
+        return (one.jobs,)
 
     return make
 

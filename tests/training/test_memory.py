@@ -61,12 +61,12 @@ MOST, LEAST = 2.1, 0.95
 
 def peak(one, trials: int, device: torch.device) -> int:
     """Bytes allocated at once while a pack is made and takes some steps, its data not counted."""
-    members = one.members[:trials]
+    members = one.jobs[:trials]
     data = pack_data([runner.view_of(member).prepared for member in members], 2, device, "auto")
 
     def work() -> None:
         pack = Pack(
-            [member.trial for member in members], one.facts.shape, one.facts.classes, device
+            [member.trial for member in members], one.info.shape, one.info.classes, device
         )
         Stepper(pack, data, plan(pack.trials[0].spec, data.source.samples[0])).take_steps(4)
 
@@ -101,7 +101,7 @@ def measured_per_trial(one, device: torch.device) -> float:
 def test_the_model_is_an_upper_bound_and_not_a_loose_one(make_config, case):
     one = cell(make_config(**BASE | CASES[case], seeds=8))
     measured = measured_per_trial(one, CPU)
-    model = bytes_per_trial(one.members[0].trial.spec, one.facts.shape, one.facts.classes)
+    model = bytes_per_trial(one.jobs[0].trial.spec, one.info.shape, one.info.classes)
     assert LEAST * measured <= model <= MOST * measured, (
         f"measured {measured:,.0f}, model {model:,.0f}, ratio {model / measured:.2f}"
     )
@@ -115,13 +115,13 @@ def test_the_model_is_an_upper_bound_and_not_a_loose_one(make_config, case):
 def test_the_model_on_a_gpu(make_config, case):
     one = cell(make_config(**BASE | CASES[case], seeds=8, device="cuda"))
     measured = measured_per_trial(one, torch.device("cuda"))
-    model = bytes_per_trial(one.members[0].trial.spec, one.facts.shape, one.facts.classes)
+    model = bytes_per_trial(one.jobs[0].trial.spec, one.info.shape, one.info.classes)
     assert LEAST * measured <= model <= MOST * measured
 
 
 def test_at_least_one_trial_is_tried_however_little_memory_there_is(make_config):
     one = cell(make_config(**BASE))
-    spec, facts = one.members[0].trial.spec, one.facts
+    spec, facts = one.jobs[0].trial.spec, one.info
     assert largest_pack(spec, facts.shape, facts.classes, free=0) == 1
     assert (
         50

@@ -445,13 +445,13 @@ def test_whole_packs_from_their_data_to_their_results(gpu, watched, make_config,
         members = [
             dataclasses.replace(member, config=dataclasses.replace(member.config, device=device))
             for one in made
-            for member in one.members
+            for member in one.jobs
         ]
         if device == "cpu":
-            outcomes.append(runner.run_pack(members, made[0].facts, "auto", lambda steps: None))
+            outcomes.append(runner.run_pack(members, "auto", lambda steps: None))
             continue
         with gpu:
-            outcomes.append(runner.run_pack(members, made[0].facts, "auto", lambda steps: None))
+            outcomes.append(runner.run_pack(members, "auto", lambda steps: None))
     assert watched == []
     for here, there in zip(*outcomes, strict=True):
         assert here.layers.keys() == there.layers.keys()

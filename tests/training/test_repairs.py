@@ -8,7 +8,7 @@ import torch
 from harness.configuration.schema import validate
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
-from harness.sweeps.cells import Member
+from harness.sweeps.cells import Job
 from harness.sweeps.runner import trained_as
 from harness.training import repairs
 from harness.training.events import Samples
@@ -155,7 +155,7 @@ def test_lsuv_gives_every_layer_unit_variance(make_trial, samples, architecture,
 def test_repairs_of_the_specification(make_config, make_trial, architecture):
     choices = ARCHITECTURES[architecture]
     config = make_config(**choices)
-    mended = trained_as(Member(make_trial(5, repair="per_sample", **choices), config))
+    mended = trained_as(Job(make_trial(5, repair="per_sample", **choices), config, None))
     assert mended.spec["preprocessing"]["name"] == "per_sample"
     assert mended.seed == 5
     assert {key: value for key, value in mended.spec["preprocessing"].items() if key != "name"} == {
@@ -164,13 +164,13 @@ def test_repairs_of_the_specification(make_config, make_trial, architecture):
         if key != "name"
     }
     mended = trained_as(
-        Member(make_trial(5, repair="neutral_dropout", dropout="standard", **choices), config)
+        Job(make_trial(5, repair="neutral_dropout", dropout="standard", **choices), config, None)
     )
     assert mended.spec["dropout"] == {"name": "alpha", "rate": NEUTRAL_RATE}
     # Klambauer's alpha dropout at the rate at which 1 + alpha'^2 p = chi_1.
     assert pytest.approx(0.0231565837302467, abs=1e-15) == NEUTRAL_RATE
     assert (
-        trained_as(Member(make_trial(5, **choices), config)).spec == make_trial(5, **choices).spec
+        trained_as(Job(make_trial(5, **choices), config, None)).spec == make_trial(5, **choices).spec
     )
 
 
