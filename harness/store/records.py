@@ -105,8 +105,8 @@ def read_record(folder: Path) -> Record:
     state = _read_object(folder / "status.json") if done else read_status(folder)
     summary = _read_object(folder / "summary.json") if done else {}
     try:
-        from_trial = {name: trial[name] for name in _OF_TRIAL}
-        from_status = {name: state.get(name) for name in _OF_STATUS}
+        from_trial: dict[str, Any] = {name: trial[name] for name in _OF_TRIAL}
+        from_status: dict[str, Any] = {name: state.get(name) for name in _OF_STATUS}
         return Record(
             folder=folder,
             status=_status(folder, done, state.get("status")),

@@ -22,7 +22,9 @@ class HydraBoundary:
     """Runs a Hydra application whose task function enters `own_code`."""
 
     def __init__(self) -> None:
-        self._forget()
+        self._entered = False
+        self._own_errors: list[Exception] = []
+        self._refused: RequestError | NotStored | None = None
 
     @contextlib.contextmanager
     def own_code(self) -> Iterator[None]:
@@ -49,7 +51,9 @@ class HydraBoundary:
             RequestError: the request was wrong, or Hydra could not write before the first job.
             NotStored: a file could not be written after that.
         """
-        self._forget()
+        self._entered = False
+        self._own_errors.clear()
+        self._refused = None
         try:
             application()
         except (HydraException, OmegaConfBaseException) as error:
@@ -60,11 +64,6 @@ class HydraBoundary:
             raise self._error_of_hydra(error, sweeps) from error
         if self._refused is not None:
             raise self._refused
-
-    def _forget(self) -> None:
-        self._entered = False
-        self._own_errors: list[Exception] = []
-        self._refused: RequestError | NotStored | None = None
 
     def _is_own(self, error: Exception) -> bool:
         if isinstance(error, (RequestError, NotStored)):

@@ -168,10 +168,9 @@ class _PackTables:
         return summary
 
     def _trial_layers(self, index: int, steps_per_epoch: int, diverged_step: int | None) -> Columns:
-        rows = range(len(self._rows))
+        kept = list(range(len(self._rows)))
         if diverged_step is not None:
-            rows = [row for row in rows if self._rows[row][0] < diverged_step]
-        kept = list(rows)
+            kept = [row for row in kept if self._rows[row][0] < diverged_step]
         steps = [self._rows[row][0] for row in kept]
         layers = [self._rows[row][2] for row in kept]
         columns = {

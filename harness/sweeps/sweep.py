@@ -64,11 +64,7 @@ def prefetch(
         [request if isinstance(request, Config) else to_config(request) for request in configs]
     )
     check_options(pack, program, workers)
-    options = PackOptions(
-        program,
-        pack=None if pack == "auto" else pack,
-        workers=None if workers == "auto" else workers,
-    )
+    options = PackOptions(program, pack=_fixed(pack), workers=_fixed(workers))
     cells_by_folder: dict[Path, list[Cell]] = {}
     for request in cells:
         cells_by_folder.setdefault(request.runs, []).append(request)
@@ -103,6 +99,11 @@ def run_cell(config: Config) -> float:
         for record in records
     ]
     return sum(scores) / len(scores)
+
+
+def _fixed(count: int | str) -> int | None:
+    """Returns a checked launcher option, or None for "auto"."""
+    return None if isinstance(count, str) else count
 
 
 def _checked(configs: Sequence[Config]) -> list[Cell]:

@@ -13,7 +13,6 @@ from harness.errors import RequestError, TrialsFailed
 from harness.store import claims
 from harness.store.trials import Store
 from harness.sweeps import cells, packing, runner, sweep
-from harness.sweeps.progress import Progress
 from harness.training.fastest import Choice
 
 TINY = {
@@ -261,20 +260,6 @@ def test_every_cell_is_checked_before_anything_is_written(make_config):
     with pytest.raises(RequestError, match="cuda:99"):
         sweep.prefetch([good, bad])
     assert not Store(good.runs).runs.exists()
-
-
-def test_progress_in_plain_lines():
-    stream = io.StringIO()
-    progress = Progress(4, 1000, stream)
-    progress.stepped(500)
-    progress.trials_finished(2)
-    assert progress.line(progress.started + 10.0) == "2/4 trials  50 trial-steps/s  0:10 left"
-    progress.stepped(500)
-    progress.trials_finished(2)
-    progress.close()
-    assert stream.getvalue().startswith("4/4 trials")
-    assert "took 0:00" in stream.getvalue()
-    assert Progress(2, 0, stream).line(progress.started) == "0/2 trials"
 
 
 def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_config, monkeypatch):

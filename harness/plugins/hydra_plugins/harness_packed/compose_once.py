@@ -45,7 +45,7 @@ class ComposeOnce:
         if len(plain) + len(file_choices) < len(overrides):
             # Additions, deletions and packages depend on their order, so Hydra composes all.
             plain = []
-        base = tuple(override.input_line for override in overrides if override not in plain)
+        base = tuple(_line(override) for override in overrides if override not in plain)
         config = self._copy_of_composed(master_config, base)
         try:
             for override in plain:
@@ -98,7 +98,7 @@ class ComposeOnce:
         config = self._copy_of_composed(master_config, ())
         with open_dict(config):
             for choice in choices:
-                single = self._single[choice.input_line]
+                single = self._single[_line(choice)]
                 group = choice.key_or_group
                 config[group] = single[group]
                 config.hydra.runtime.choices[group] = single.hydra.runtime.choices[group]
@@ -148,6 +148,11 @@ class ComposeOnce:
         return getattr(self._loader, name)
 
 
+def _line(override: Override) -> str:
+    """Returns the override as it was written; parsed overrides always have it."""
+    return str(override.input_line)
+
+
 def _compressed(config: DictConfig) -> bytes | DictConfig:
     """Returns the configuration compressed, or as it is where it cannot be pickled.
 
@@ -169,9 +174,9 @@ def _default_name(default: Any) -> str:
 def _record_overrides(config: DictConfig, overrides: list[Override]) -> None:
     """Writes a job's overrides into Hydra's part of its configuration."""
     naming = config.hydra.job.config.override_dirname
-    lines = [override.input_line for override in overrides]
+    lines = [_line(override) for override in overrides]
     named = sorted(
-        override.input_line
+        _line(override)
         for override in overrides
         if override.key_or_group not in naming.exclude_keys
     )
