@@ -1,4 +1,4 @@
-"""Cells become packs: what is skipped, halved, kept, and shared between two sweeps."""
+"""Cells become packs, which are skipped, halved, kept, and shared between two sweeps."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_score_of_a_diverged_trial_is_chance(make_config):
     assert all(record.status == "diverged" and 1 <= record.diverged_step <= 3 for record in records)
 
 
-def test_packs_hold_what_one_program_can_run(make_config):
+def test_packs_hold_trials_that_one_program_can_run(make_config):
     requests = [
         make_config(**TINY | changes)
         for changes in (
@@ -156,8 +156,8 @@ def test_doses_of_data_share_a_pack_where_they_take_the_same_steps(make_config):
     assert len(set(keys((130, 100)))) == 2  # 100 samples make no batch of 128
 
 
-def test_doses_of_data_in_one_pack_are_the_doses_alone(make_config, tmp_path):
-    """As many views as doses times preprocessings: more than are kept for the next pack."""
+def test_doses_of_data_train_in_one_pack_as_they_train_alone(make_config, tmp_path):
+    """The pack has more views (doses times preprocessings) than are kept for the next pack."""
     changes = TINY | {"budget.steps": 12}
     configs = [
         make_config(**changes | {"dataset.training_samples": dose, "preprocessing": preprocessing})
@@ -199,7 +199,7 @@ def test_doses_of_data_in_one_pack_are_the_doses_alone(make_config, tmp_path):
 @pytest.mark.parametrize(
     "repair", ["center_rows", "rescale_tau", "lsuv", "zero_bias", "per_sample", "neutral_dropout"]
 )
-def test_repairs_mend_what_they_name(make_config, repair):
+def test_a_repair_mends_the_quantity_that_it_names(make_config, repair):
     changes = {
         "initializer": "pytorch_default",
         "initializer.bias": "uniform",
@@ -249,7 +249,7 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(make_config):
         assert process.exitcode == 0
     records = list(Store(config.runs).records())
     assert [record.status for record in records] == ["done"] * 6
-    # All of a pack have one id; were a trial trained twice, its second result would carry another pack's.
+    # All of a pack have one id. Were a trial trained twice, its second result would have another.
     assert sum(1 / record.summary["pack_size"] for record in records) == pytest.approx(
         len({record.summary["pack_id"] for record in records})
     )
@@ -276,7 +276,7 @@ def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_con
 
 
 @pytest.mark.parametrize("retry", [True, False])
-def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, monkeypatch, retry):
+def test_a_failure_by_another_sweep_meanwhile_is_the_outcome_here(make_config, monkeypatch, retry):
     config = make_config(**TINY)
     store = Store(config.runs)
     first, second = (job.trial for job in cells.cell(config).jobs)
@@ -312,9 +312,7 @@ def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, mon
     assert statuses(config) == ["done", "done"]
 
 
-def test_a_trial_that_failed_before_and_that_another_sweep_lets_go_is_tried(
-    make_config, monkeypatch
-):
+def test_a_failed_trial_that_another_sweep_lets_go_is_tried_again(make_config, monkeypatch):
     config = make_config(**TINY)
     store, trial = Store(config.runs), cells.cell(config).jobs[0].trial
 
@@ -338,7 +336,7 @@ def test_a_pack_holds_no_more_claims_than_files_may_be_open(make_config, monkeyp
     assert all(record.summary["pack_size"] <= 3 for record in Store(config.runs).records())
 
 
-def test_nobody_needs_to_watch(make_config, monkeypatch):
+def test_a_sweep_trains_though_nobody_reads_its_messages(make_config, monkeypatch):
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError("nobody reads")
@@ -363,3 +361,14 @@ def test_the_steps_of_a_diverged_trial_do_not_depend_on_its_companions(make_conf
     beside, by_itself = Store(diverging.runs).read(trial_id), Store(alone.runs).read(trial_id)
     assert (beside.summary["pack_size"], by_itself.summary["pack_size"]) == (2, 1)
     assert beside.summary["steps"] == by_itself.summary["steps"] == beside.diverged_step < 12
+
+
+def test_relative_paths_are_taken_from_a_folder_and_absolute_ones_stay(make_config, tmp_path):
+    config = make_config(runs="results", **{"dataset.root": str(tmp_path / "images")})
+    moved = cells.with_paths_from(config, "/home")
+    assert moved.runs == "/home/results"
+    assert moved.dataset.root == str(tmp_path / "images")
+    assert config.runs == "results"
+    relative = make_config(**{"dataset.root": "images"})
+    assert cells.with_paths_from(relative, "/home").dataset.root == "/home/images"
+    assert cells.with_paths_from(make_config(), "/home").dataset.root is None

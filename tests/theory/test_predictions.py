@@ -505,9 +505,7 @@ def test_an_activation_without_moments_stops_no_training(make_config, tmp_path, 
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     one = cell(make_config(activation="selu", depth=2, width=8, budget="initialization"))
-    spec = trained_as(one.jobs[0]).spec | {
-        "activation": {"name": "wild_shapes:cubed_exponential"}
-    }
+    spec = trained_as(one.jobs[0]).spec | {"activation": {"name": "wild_shapes:cubed_exponential"}}
     prediction = prediction_of(spec, view_of(one.jobs[0]).prepared, one.info, 359)
     assert prediction.layers[0].reason or prediction.layers[1].reason
     assert "Theory cannot follow layer" in prediction.sentence
@@ -519,9 +517,7 @@ def test_seeds_share_one_prediction_and_depths_their_first_layers(make_config):
     for config in configs:
         one = cell(config)
         specs = [trained_as(member).spec for member in one.jobs]
-        made = [
-            prediction_of(spec, view_of(one.jobs[0]).prepared, one.info, 359) for spec in specs
-        ]
+        made = [prediction_of(spec, view_of(one.jobs[0]).prepared, one.info, 359) for spec in specs]
         assert all(item is made[0] for item in made)
         found.append(made[0])
     for name in ("q", "activation_variance", "cosine"):

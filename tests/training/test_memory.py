@@ -65,9 +65,7 @@ def peak(one, trials: int, device: torch.device) -> int:
     data = pack_data([runner.view_of(member).prepared for member in members], 2, device, "auto")
 
     def work() -> None:
-        pack = Pack(
-            [member.trial for member in members], one.info.shape, one.info.classes, device
-        )
+        pack = Pack([member.trial for member in members], one.info.shape, one.info.classes, device)
         Stepper(pack, data, plan(pack.trials[0].spec, data.source.samples[0])).take_steps(4)
 
     if device.type == "cuda":

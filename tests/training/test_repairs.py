@@ -170,7 +170,8 @@ def test_repairs_of_the_specification(make_config, make_trial, architecture):
     # Klambauer's alpha dropout at the rate at which 1 + alpha'^2 p = chi_1.
     assert pytest.approx(0.0231565837302467, abs=1e-15) == NEUTRAL_RATE
     assert (
-        trained_as(Job(make_trial(5, **choices), config, None)).spec == make_trial(5, **choices).spec
+        trained_as(Job(make_trial(5, **choices), config, None)).spec
+        == make_trial(5, **choices).spec
     )
 
 
