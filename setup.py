@@ -10,6 +10,7 @@ setup(
     packages=[
         *find_packages(include=["harness", "harness.*"]),
         "harness.conf",
+        "hydra_plugins",  # a namespace, by which an editable installation finds the next
         "hydra_plugins.harness_packed",
     ],
     package_dir={

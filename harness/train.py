@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from harness.configuration.composing import register_schema, to_config
+from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.schema import CONF_DIR, validate
 from harness.errors import NotStored, RequestError
 from harness.sweeps import command_line
@@ -54,9 +55,8 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
 # The packed launcher calls it with all jobs of a sweep; other launchers train job by job.
 train_cell.prefetch = prefetch  # type: ignore[attr-defined]
 
-_application = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(
-    train_cell
-)
+_make_application = hydra.main(config_path=str(CONF_DIR), config_name="config", **VERSION_OPTIONS)
+_application = _make_application(train_cell)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.schema import CONF_DIR, Config, known_names
 from harness.errors import RequestError
 
@@ -74,7 +75,7 @@ def compose(overrides: list[str]) -> Config:
     register_schema()
     register_callables(overrides)
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
             return to_config(hydra_compose("config", overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error)) from None

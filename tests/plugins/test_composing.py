@@ -13,6 +13,7 @@ from hydra_plugins.harness_packed.compose_once import ComposeOnce
 from omegaconf import DictConfig, OmegaConf
 
 from harness.configuration.composing import register_schema, to_config
+from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.schema import CONF_DIR
 
 JOBS = [
@@ -36,7 +37,7 @@ JOBS = [
 @pytest.fixture
 def loaders():
     register_schema()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
         loader: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["seeds=2"], run_mode=RunMode.MULTIRUN)
         yield loader, ComposeOnce(loader), master
@@ -164,7 +165,7 @@ def test_entangled_choices_equal_those_that_hydra_composes(extra, tmp_path, monk
             ["first.size=7"],
         )
     ]
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+    with initialize_config_dir(str(tmp_path), **VERSION_OPTIONS):
         plain: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
         master = plain.load_configuration("main", [], run_mode=RunMode.MULTIRUN)
         expected = [outcome(plain, master, job) for job in jobs]
