@@ -209,6 +209,8 @@ def _pixels(
             )
             if resize:
                 plain = ImageOps.fit(plain, (width, height), method=Image.Resampling.BILINEAR)
+    except RequestError:  # it says more than that the file cannot be read
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     pixels = np.asarray(plain) if plain.mode != "F" else np.asarray(plain) * np.float32(255)
