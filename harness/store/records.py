@@ -49,7 +49,7 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result: done or diverged."""
+        """True for a trial with a result: done or diverged."""
         return self.status in FINISHED
 
     def table(self, name: str, wanted: Collection[str] | None = None) -> pyarrow.Table:

@@ -207,7 +207,8 @@ def _stacked(rows: list[dict[str, torch.Tensor]]) -> dict[str, np.ndarray]:
     for row in rows:
         names |= dict.fromkeys(row)
     blank = torch.full_like(next(iter(rows[0].values())).double(), torch.nan)
-    return {
-        name: torch.stack([row.get(name, blank).double() for row in rows]).cpu().numpy()
-        for name in names
-    }
+    columns = {}
+    for name in names:
+        column = torch.stack([row.get(name, blank).double() for row in rows])
+        columns[name] = column.cpu().numpy()
+    return columns

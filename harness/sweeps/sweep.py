@@ -129,17 +129,19 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
 class _Sweep:
     """The cells whose results go to one `runs` folder.
 
+    `done` counts the trials that had a result before this sweep. `failed` holds when each trial
+    failed before this sweep: a failure after that, in whatever sweep, is the trial's outcome.
     `too_large` holds for every pack key the smallest size for which memory did not suffice.
-    `failed` holds when each trial failed before this sweep: what fails later, in whatever sweep,
-    has its outcome.
     """
 
     store: Store
     cells: list[Cell]
     options: PackOptions
     retry: bool
-    too_large: dict[str, int] = field(default_factory=dict, init=False)
+    done: int = field(default=0, init=False)
     failed: dict[str, str] = field(default_factory=dict, init=False)
+    too_large: dict[str, int] = field(default_factory=dict, init=False)
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self) -> None:
         """Trains what is left, then waits for what another sweep on the same folder is training."""
@@ -150,7 +152,6 @@ class _Sweep:
         plans = plan_packs(waiting, self.store.runs, self.options)
         self._announce(len(jobs), len(waiting), sum(len(packs) for packs in plans.values()))
         self.store.check_writable()
-        self.lock = threading.Lock()
         self.progress = Progress(len(waiting), sum(job.steps for job in waiting))
         held_by_others: list[Job] = []
         try:

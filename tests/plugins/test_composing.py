@@ -156,15 +156,9 @@ def test_entangled_choices_equal_those_that_hydra_composes(extra, tmp_path, monk
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    jobs = [
-        list(job)
-        for job in itertools.product(
-            ["first=a", "first=b"],
-            ["second=c", "second=d"],
-            [f"third={name}" for name in "efghi"],
-            ["first.size=7"],
-        )
-    ]
+    choices = [choices_of("first", "a b"), choices_of("second", "c d")]
+    choices += [choices_of("third", "e f g h i"), ["first.size=7"]]
+    jobs = [list(job) for job in itertools.product(*choices)]
     with initialize_config_dir(str(tmp_path), **VERSION_OPTIONS):
         plain: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
         master = plain.load_configuration("main", [], run_mode=RunMode.MULTIRUN)

@@ -173,13 +173,18 @@ def _default_name(default: Any) -> str:
 
 def _record_overrides(config: DictConfig, overrides: list[Override]) -> None:
     """Writes a job's overrides into Hydra's part of its configuration."""
+    with open_dict(config):
+        config.hydra.overrides.task = [_line(override) for override in overrides]
+        # Hydra 1.4 derives the name from the overrides when it is read, 1.3 when it composes.
+        if not OmegaConf.is_interpolation(config.hydra.job, "override_dirname"):
+            config.hydra.job.override_dirname = _folder_name(config, overrides)
+
+
+def _folder_name(config: DictConfig, overrides: list[Override]) -> str:
     naming = config.hydra.job.config.override_dirname
-    lines = [_line(override) for override in overrides]
     named = sorted(
         _line(override)
         for override in overrides
         if override.key_or_group not in naming.exclude_keys
     )
-    with open_dict(config):
-        config.hydra.overrides.task = lines
-        config.hydra.job.override_dirname = naming.item_sep.join(named).replace("=", naming.kv_sep)
+    return naming.item_sep.join(named).replace("=", naming.kv_sep)
