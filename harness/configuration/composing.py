@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from dataclasses import fields, is_dataclass
 
@@ -21,6 +22,7 @@ _KNOWN = {"hydra", *(field.name for field in fields(Config))}
 _CALLABLE_CHOICE = re.compile(r"^activation=(.+)$")
 
 
+@functools.cache  # Hydra 1.4 warns about a second registration
 def register_schema() -> None:
     """Tell Hydra what a request may contain, so that a misspelled option fails at once."""
     ConfigStore.instance().store(name="schema", node=Config)
