@@ -1,4 +1,4 @@
-"""When do the assumptions of SELU networks hold, when do they fail, and does it matter?"""
+"""A benchmark harness for the assumptions of SELU networks: when they hold, and whether it matters."""
 
 from typing import Any
 

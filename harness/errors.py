@@ -1,22 +1,25 @@
-"""The ways a command can end other than well; the command line turns them into exit codes 2 and 1."""
+"""The ways in which a command can end other than well.
+
+The command line turns them into exit codes 2 (`RequestError`) and 1 (the others).
+"""
 
 
-class RequestError(Exception):
-    """The request was wrong: the message is one line that says what, where, and which values are allowed.
+class RequestError(ValueError):
+    """A wrong request: one line says what is wrong, where, and which values are allowed.
 
     Raised before anything is written; exit code 2.
     """
 
 
-class NotStored(Exception):
-    """A result could not be written, as on a full disk: the message is one line that says which file, and why.
+class NotStored(OSError):
+    """A result that could not be written, as on a full disk: one line names the file and the reason.
 
-    What was stored before is whole, and no trial reads as done that is not. Exit code 1.
+    What was stored before is whole, and no unfinished trial reads as done. Exit code 1.
     """
 
 
 class TrialsFailed(Exception):
-    """Some trials of a finished sweep failed; the others are done. Exit code 1.
+    """Failed trials of a sweep that is otherwise done. Exit code 1.
 
     `failures` maps a trial id to the last line of its error.
     """

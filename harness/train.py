@@ -1,9 +1,14 @@
-"""`python -m harness.train`: a job is one cell, whose seeds train side by side; `--multirun` sweeps cells as packs."""
+"""Trains cells: `python -m harness.train`.
+
+A job is one cell, whose seeds train side by side; `--multirun` sweeps cells as packs.
+"""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -11,36 +16,59 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from harness.configuration.composing import register_schema, to_config
-from harness.configuration.schema import CONF_DIR
-from harness.configuration.validation import validate
+from harness.configuration.hydra_version import VERSION_OPTIONS
+from harness.configuration.schema import CONF_DIR, validate
 from harness.errors import NotStored, RequestError
-from harness.sweeps.command_line import prefetch, refuse, run
+from harness.sweeps import command_line
+from harness.sweeps.cells import with_paths_from
+from harness.sweeps.hydra_boundary import HydraBoundary
+from harness.sweeps.leftovers import sweeps_folder
 
 register_schema()
+_boundary = HydraBoundary()
 
 
 def train_cell(composed: DictConfig) -> float:
-    """Train one cell; returns its mean validation accuracy, so that any Hydra sweeper can optimise it."""
-    config = to_config(composed)
-    validate(config)
-    from harness.sweeps.sweep import (
-        run_cell,
-    )  # torch is loaded once the request is known to be right
+    """Trains one cell and returns its mean validation accuracy, which any sweeper can optimise."""
+    with _boundary.own_code():
+        # Hydra may have changed the working directory for this job.
+        config = with_paths_from(to_config(composed), HydraConfig.get().runtime.cwd)
+        validate(config)
+        # Loads torch, once the request is known to be right.
+        from harness.sweeps.sweep import run_cell
 
-    try:
-        return run_cell(config)
-    except (RequestError, NotStored) as error:
-        if HydraConfig.get().mode != RunMode.RUN:
-            raise
-        refuse(error)
-        return math.nan
+        try:
+            return run_cell(config)
+        except (RequestError, NotStored) as error:
+            if HydraConfig.get().mode != RunMode.RUN:
+                raise
+            _boundary.refuse(error)
+            return math.nan
 
 
-train_cell.prefetch = (
-    prefetch  # the packed launcher shows it all jobs of a sweep first; others train job by job
-)
-main = hydra.main(version_base="1.3", config_path=str(CONF_DIR), config_name="config")(train_cell)
+def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
+    """Trains all jobs of a sweep; see `harness.sweeps.command_line.prefetch`."""
+    with _boundary.own_code():
+        command_line.prefetch(jobs, **options)
+
+
+# The packed launcher calls it with all jobs of a sweep; other launchers train job by job.
+train_cell.prefetch = prefetch  # type: ignore[attr-defined]
+
+_make_application = hydra.main(config_path=str(CONF_DIR), config_name="config", **VERSION_OPTIONS)
+_application = _make_application(train_cell)
+
+
+def main() -> None:
+    """Runs Hydra on `sys.argv`; errors of Hydra become errors of the harness.
+
+    Raises:
+        RequestError: the request was wrong.
+        NotStored: a result could not be written.
+        TrialsFailed: some trials failed.
+    """
+    _boundary.run(_application, sweeps_folder(sys.argv[1:]))
 
 
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command_line.run(main))

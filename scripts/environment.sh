@@ -1,4 +1,4 @@
-# Sourced by the other scripts: makes .venv once and installs the project into it, showing progress.
+# Sourced by the other scripts. Makes .venv once and installs the project into it, showing progress.
 # Usage: prepare_environment [EXTRA]   (EXTRA: a name from pyproject.toml's optional dependencies)
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -6,8 +6,9 @@ python=$project/.venv/bin/python
 
 find_python() {
   local candidate
+  local usable='import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
   for candidate in ${PYTHON:-} python3.12 python3.11 python3 python3.13; do
-    if command -v "$candidate" >/dev/null && "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    if command -v "$candidate" >/dev/null && "$candidate" -c "$usable" 2>/dev/null; then
       echo "$candidate"
       return
     fi
@@ -18,7 +19,7 @@ find_python() {
 
 prepare_environment() {
   local extra=${1:-} wanted stamp
-  wanted=$(cat "$project/pyproject.toml" "$project/constraints.txt" | cksum)
+  wanted=$(cat "$project/pyproject.toml" "$project/setup.py" "$project/constraints.txt" | cksum)
   # An environment with the test extra serves the others too.
   for stamp in "$project/.venv/installed-$extra" "$project/.venv/installed-test"; do
     if [ -x "$python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
@@ -32,6 +33,10 @@ prepare_environment() {
     "$base" -m venv "$project/.venv" || return
   fi
   echo "Installing PyTorch, MLflow and the rest into .venv: about 5 GB on disk, a few minutes the first time"
-  (cd "$project" && "$python" -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".${extra:+[$extra]}") || return
+  (
+    cd "$project" &&
+      "$python" -m pip install --disable-pip-version-check \
+        --constraint constraints.txt --editable ".${extra:+[$extra]}"
+  ) || return
   echo "$wanted" >"$project/.venv/installed-$extra"
 }

@@ -29,16 +29,18 @@ _DEFAULTS = {
 
 @pytest.fixture
 def make_config(tmp_path) -> Callable[..., Config]:
-    """A request from the files in conf: `make_config(activation="relu", depth=4, **{"budget.steps": 3})`."""
+    """Makes a request from the files in conf.
+
+    For example `make_config(activation="relu", depth=4, **{"budget.steps": 3})`.
+    """
 
     def make(**choices: Any) -> Config:
         values: dict[str, Any] = {"runs": str(tmp_path / "runs")}
         request = OmegaConf.structured(Config)
         for group, default in _DEFAULTS.items():
-            request[group] = OmegaConf.merge(
-                request[group],
-                OmegaConf.load(CONF_DIR / group / f"{choices.pop(group, default)}.yaml"),
-            )
+            name = choices.pop(group, default)
+            file = OmegaConf.load(CONF_DIR / group / f"{name}.yaml")
+            request[group] = OmegaConf.merge(request[group], file)
         for key, value in (values | choices).items():
             OmegaConf.update(request, key, value)
         return OmegaConf.to_object(request)
@@ -48,7 +50,7 @@ def make_config(tmp_path) -> Callable[..., Config]:
 
 @pytest.fixture
 def make_trial(make_config) -> Callable[..., Trial]:
-    """One trial of such a request: `make_trial(seed=3, activation="relu")`."""
+    """Makes one trial of such a request, for example `make_trial(seed=3, activation="relu")`."""
 
     def make(seed: int = 0, **choices: Any) -> Trial:
         return trials(make_config(**choices, seeds=[seed]))[0]

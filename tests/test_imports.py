@@ -1,4 +1,4 @@
-"""What a newcomer waits for loads nothing heavy, and only tracking imports MLflow."""
+"""Modules that a newcomer waits for load nothing heavy, and only tracking imports MLflow."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-# Modules that must come without these, whatever they import in turn.
+# Modules that must load without these libraries, whatever they import in turn.
 LIGHT = {
     "harness": ("torch", "mlflow", "pandas", "hydra"),
     "harness.train": ("torch", "mlflow", "pandas", "scipy", "matplotlib"),
+    "harness.commands.selu_train": ("torch", "mlflow", "pandas", "scipy", "matplotlib"),
+    "harness.commands.selu_status": ("torch", "mlflow", "hydra"),
+    "harness.commands.selu_report": ("torch", "mlflow", "hydra", "matplotlib"),
     "harness.sweeps.cells": ("torch", "mlflow", "pandas"),
     "harness.networks.trial_prediction": ("torch", "mlflow"),
     "harness.verdicts.evaluation": ("torch", "mlflow"),
@@ -23,42 +26,45 @@ LIGHT = {
 }
 
 
-def imported(path: Path) -> set[str]:
-    """Every module that a file imports, `from a import b` as both a and a.b; what only a type checker sees is left out."""
-    names: set[str] = set()
+class ImportFinder(ast.NodeVisitor):
+    """Collects the modules that a file imports, `from a import b` as both a and a.b.
 
-    class Finder(ast.NodeVisitor):
-        def visit_If(self, node: ast.If) -> None:
-            if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
-                self.generic_visit(node)
+    Imports for a type checker alone are left out.
+    """
 
-        def visit_Import(self, node: ast.Import) -> None:
-            names.update(alias.name for alias in node.names)
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.names: set[str] = set()
+        self.visit(ast.parse(path.read_text()))
 
-        def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-            assert node.level == 0, f"{path}: relative import"
-            names.update(
-                {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
-            )
+    def visit_If(self, node: ast.If) -> None:
+        if not (isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            self.generic_visit(node)
 
-    Finder().visit(ast.parse(path.read_text()))
-    return names
+    def visit_Import(self, node: ast.Import) -> None:
+        self.names.update(alias.name for alias in node.names)
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        assert node.level == 0, f"{self.path}: relative import"
+        self.names.add(str(node.module))
+        self.names.update(f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imports_mlflow(path: Path) -> bool:
+    return any(name.partition(".")[0] == "mlflow" for name in ImportFinder(path).names)
 
 
 def test_only_tracking_imports_mlflow():
+    package = ROOT / "harness"
     users = {
-        path.relative_to(ROOT / "harness").parts[0]
-        for path in (ROOT / "harness").rglob("*.py")
-        if any(name.partition(".")[0] == "mlflow" for name in imported(path))
+        path.relative_to(package).parts[0] for path in package.rglob("*.py") if imports_mlflow(path)
     }
-    assert users == {
-        "tracking",
-        "benchmark",
-    }  # the benchmark's yardstick logs as a user without this harness would
+    # The benchmark compares with a program that logs as a user without this harness would.
+    assert users == {"tracking", "benchmark"}
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_what_is_waited_for_is_light(module):
+def test_module_loads_nothing_heavy(module):
     code = f"import sys, {module}\nprint([name for name in {LIGHT[module]} if name in sys.modules])"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert answer.stdout.strip() == "[]", answer.stdout + answer.stderr

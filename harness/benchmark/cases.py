@@ -8,7 +8,7 @@ from harness.configuration.composing import compose
 from harness.configuration.trial import Trial
 from harness.data.catalog import DatasetInfo
 from harness.networks.layout import layer_sizes
-from harness.sweeps.cells import Member, cell
+from harness.sweeps.cells import Job, cell
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class Case:
         """
         return [*self.overrides, *self.extra, f"seeds={trials}", f"runs={runs}", *more]
 
-    def members(self, trials: int, runs: str, *more: str) -> tuple[list[Member], DatasetInfo]:
+    def jobs(self, trials: int, runs: str, *more: str) -> tuple[list[Job], DatasetInfo]:
         """Returns the cell's trials, as a sweep would train them, and what is known of the data."""
         request = cell(compose(self.requests(trials, runs, *more)))
-        return request.members, request.facts
+        return request.jobs, request.info
 
     def shortened(self, budget: str, packs: tuple[int, ...]) -> Case:
         """Returns the case with a smaller budget and fewer packs.
@@ -108,14 +108,14 @@ def cases_for(device: str, quick: bool) -> list[Case]:
     ]
 
 
-def step_flops(trial: Trial, facts: DatasetInfo) -> int:
+def step_flops(trial: Trial, info: DatasetInfo) -> int:
     """Returns the floating-point operations of one training step of one trial.
 
     Only matrix products count. The forward pass, the gradient of the weights and the gradient of
     the inputs each take 2 x batch x fan_in x units; the first layer needs no gradient of its
     inputs.
     """
-    sizes = layer_sizes(trial.spec, facts.shape, facts.classes)
+    sizes = layer_sizes(trial.spec, info.shape, info.classes)
     products = [size.fan_in * size.units * size.height * size.width for size in sizes]
-    batch = min(trial.spec["budget"]["batch_size"], facts.training_samples)
+    batch = min(trial.spec["budget"]["batch_size"], info.training_samples)
     return 2 * batch * (3 * sum(products) - products[0])

@@ -111,7 +111,7 @@ def measure(trials: int, folder: Path, say: Callable[[str], None]) -> Growth:
 def _trials_of(cells: Sequence[Cell]) -> list[Trial]:
     trials = []
     for one_cell in cells:
-        trials += [member.trial for member in one_cell.members]
+        trials += [job.trial for job in one_cell.jobs]
     return trials
 
 

@@ -145,7 +145,7 @@ def measure(
     batched_rate = machine.batched_rate(
         device, max(case.packs), spec["budget"]["batch_size"], spec["width"]
     )
-    flops = step_flops(bench.trial, bench.facts)
+    flops = step_flops(bench.trial, bench.info)
     return Throughput(case.name, bench.plan.steps, flops, readings, product_rates, batched_rate)
 
 
@@ -156,10 +156,10 @@ class _Bench:
         self.case = case
         self.device = device
         self.runs = folder / "runs"
-        self.members, self.facts = case.members(1, str(self.runs), f"device={device}")
-        self.trial = self.members[0].trial
-        self.view = runner.view_of(self.members[0])
-        self.plan = plan(self.trial.spec, self.facts.training_samples)
+        self.jobs, self.info = case.jobs(1, str(self.runs), f"device={device}")
+        self.trial = self.jobs[0].trial
+        self.view = runner.view_of(self.jobs[0])
+        self.plan = plan(self.trial.spec, self.info.training_samples)
         # Every sweep trains new seeds, because a finished trial would be skipped.
         self.seeds = itertools.count()
         log_each_value, log_each_dict = _mlflow_logs(folder)
@@ -173,8 +173,8 @@ class _Bench:
 
     def readings(self) -> list[Reading]:
         """Returns empty readings: (a), (b), (c), (d), and what the harness chooses by itself."""
-        copies = self.members * max(self.case.packs)
-        choice = choose(copies, self.facts, self.runs)
+        copies = self.jobs * max(self.case.packs)
+        choice = choose(copies, self.runs)
         program, workers = choice.program, choice.workers
         plain = [Reading(name, 1, 1, PLAIN, 1) for name in self.plain_logs]
         single = Reading("(c) harness, one trial at a time", 1, 1, program, self.case.single_trials)
@@ -206,8 +206,8 @@ class _Bench:
         """Returns trial-steps per second of training alone, by the harness."""
         measurement = SpeedMeasurement(
             self.trial,
-            self.facts.shape,
-            self.facts.classes,
+            self.info.shape,
+            self.info.classes,
             self.device,
             self._copies_data,
             self.plan,
@@ -253,7 +253,7 @@ class _Bench:
             test=(prepared.test.images, prepared.test.labels),
             probe=(images[:probe_samples], labels[:probe_samples]),
         )
-        return PlainTrial(self.trial, data, self.plan, self.facts.classes, self.device, logged)
+        return PlainTrial(self.trial, data, self.plan, self.info.classes, self.device, logged)
 
     @contextlib.contextmanager
     def _mlflow_run(self) -> Iterator[None]:
@@ -295,10 +295,10 @@ class _Bench:
     def _check_done(self, seeds: list[int]) -> None:
         """Raises RuntimeError unless the trials of all seeds have a result."""
         store = Store(self.runs)
-        members, _ = self.case.members(
+        jobs, _ = self.case.jobs(
             0, str(self.runs), f"seeds={seeds}".replace(" ", ""), f"device={self.device}"
         )
-        missing = len(seeds) - sum(store.is_done(member.trial.trial_id) for member in members)
+        missing = len(seeds) - sum(store.is_done(job.trial_id) for job in jobs)
         if missing:
             raise RuntimeError(f"{missing} of {len(seeds)} trials of the benchmark have no result")
 

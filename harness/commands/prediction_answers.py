@@ -45,10 +45,10 @@ def _predict(options: Options) -> Answer:
     # A request that is known to be right needs the data, and torch with them.
     from harness.sweeps.runner import prediction_of, trained_as, view_of
 
-    member = cell.members[0]
-    prepared = view_of(member).prepared
+    job = cell.jobs[0]
+    prepared = view_of(job).prepared
     prediction = prediction_of(
-        trained_as(member).spec, prepared, cell.facts, member.config.probe.samples
+        trained_as(job).spec, prepared, cell.info, job.config.probe.samples
     )
     inputs = prepared.moments
     variance_depth, cosine_depth = prediction.recovery
@@ -61,7 +61,7 @@ def _predict(options: Options) -> Answer:
         "cosine_recovery_depth": cosine_depth,
         "training_gradient_product": prediction.training[0]["gradient_product"],
     }
-    axes = member.trial.axes
+    axes = job.trial.axes
     low, high = THEOREM_1_BOX.nu
     lines = [
         " ".join(f"{name}={value}" for name, value in axes.items() if name in _AXES),

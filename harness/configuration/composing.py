@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import fields, is_dataclass
 from typing import Any, cast
@@ -11,6 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.messages import explain, first_line, unknown_option
 from harness.configuration.schema import CONF_DIR, Config
 from harness.errors import RequestError
@@ -21,6 +23,7 @@ _ALLOWED_KEYS = {"hydra", *(entry.name for entry in fields(Config))}
 _ACTIVATION_OVERRIDE = re.compile(r"^activation=(.+)$")
 
 
+@functools.cache  # Hydra 1.4 warns about a second registration
 def register_schema() -> None:
     """Tells Hydra what a request may contain, so that a misspelled option fails at once."""
     ConfigStore.instance().store(name="schema", node=Config)
@@ -53,7 +56,7 @@ def compose(overrides: list[str]) -> Config:
     register_schema()
     register_callables(overrides)
     try:
-        with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
             return to_config(hydra_compose("config", overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(explain(error)) from None

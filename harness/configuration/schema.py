@@ -241,7 +241,7 @@ class Config:
     precision: str = "float32"
     repair: str = "none"
     device: str = "auto"
-    runs: str = str(PROJECT_ROOT / "runs")
+    runs: str = "runs"
 
 
 def shared_defaults(group: str) -> dict[str, Any]:

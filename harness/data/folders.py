@@ -259,6 +259,8 @@ def _pixels(
                 plain = image.convert("L" if channels == 1 else "RGB")
             if resize:
                 plain = ImageOps.fit(plain, (width, height), method=Image.Resampling.BILINEAR)
+    except RequestError:  # it says more than that the file cannot be read
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
     pixels = np.asarray(plain)

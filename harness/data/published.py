@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.configuration.schema import PROJECT_ROOT, DatasetConfig
+from harness.configuration.schema import INSTALLED, PROJECT_ROOT, DatasetConfig
 from harness.data import idx
 from harness.data.dataset_spec import Content, DatasetSpec, LabelledImages
 from harness.errors import RequestError
@@ -101,10 +101,11 @@ def read_svhn(spec: DatasetSpec, config: DatasetConfig) -> Content:
 def data_root(config: DatasetConfig) -> Path:
     """Returns the absolute folder of published data sets: `dataset.root`, or the default place.
 
-    The default place is `data/` beside the package.
+    The default place is `data/` in the checkout; an installed harness has it in the working
+    directory.
     """
     if config.root is None:
-        return PROJECT_ROOT / "data"
+        return (Path.cwd() if INSTALLED else PROJECT_ROOT) / "data"
     return Path(config.root).expanduser().resolve()
 
 

@@ -1,1 +1,1 @@
-"""The store: one folder per trial under `runs/trials`, written atomically, and the tidy tables made from it."""
+"""The store: one folder per trial, written atomically, and tidy tables of all trials."""

@@ -1,6 +1,6 @@
-"""Claims: the right to train one trial, held by a lock that the operating system frees when its holder dies.
+"""Claims: the right to train one trial, held by a lock that the operating system frees.
 
-So two sweeps on one folder never train a trial twice, and a killed sweep blocks nobody.
+Two sweeps on one folder therefore never train a trial twice, and a killed sweep blocks nobody.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ import fcntl
 import os
 import resource
 import sys
-import time
 from pathlib import Path
 
-# `is_locked` of another process holds the lock for microseconds, or for milliseconds where it loses its core meanwhile, a trainer for as long as it trains.
-_PAUSES_SECONDS = (0.001, 0.002, 0.004, 0.008, 0.016)
+from filelock import FileLock, Timeout
+
+# `is_locked` of another process holds the lock for microseconds, or for milliseconds where that
+# process loses its core meanwhile; a trainer holds it for as long as it trains.
+_PATIENCE_SECONDS = 0.03
+_PAUSE_SECONDS = 0.002
 # Files that a process opens besides: its data, its tables, its libraries, the tracker's store.
 _OTHER_FILES = 200
 
 
 class Claim:
-    """A held lock, until `release` or the end of the process; a context manager. It keeps one file open."""
+    """A held lock, until `release` or the end of the process; a context manager.
 
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor: int | None = descriptor
+    It keeps one file open.
+    """
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
 
     def release(self) -> None:
-        """Give the claim back; a second call does nothing."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Gives the claim back; a second call does nothing."""
+        self._lock.release()
 
     def __enter__(self) -> Claim:
         return self
@@ -39,47 +43,55 @@ class Claim:
 
 
 def most_held() -> int:
-    """How many claims this process may hold at once, with room for its other files; its limit of open files is raised as far as it may be."""
+    """Returns the number of claims that this process may hold at once.
+
+    Leaves room for its other files, after raising its limit of open files as far as it may be.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
-        with contextlib.suppress(
-            OSError, ValueError
-        ):  # some systems name a hard limit that they do not grant
+        # Some systems name a hard limit that they do not grant.
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        sys.maxsize
-        if soft == resource.RLIM_INFINITY
-        else max(1, soft - min(_OTHER_FILES, soft // 2))
-    )
+    if soft == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max(1, soft - min(_OTHER_FILES, soft // 2))
 
 
 def take(path: Path) -> Claim | None:
-    """Lock the file `path`, made if need be; None while somebody else, this process included, holds it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    for pause in _PAUSES_SECONDS:
-        if _lock(descriptor, fcntl.LOCK_EX):
-            return Claim(descriptor)
-        time.sleep(pause)
-    os.close(descriptor)
-    return None
+    """Locks the file `path`, made if need be.
+
+    Returns None while somebody else, this process included, holds the lock.
+    """
+    lock = FileLock(
+        path,
+        timeout=_PATIENCE_SECONDS,
+        poll_interval=_PAUSE_SECONDS,
+        mode=0o644,
+        thread_local=False,
+    )
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return Claim(lock)
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock `path` at this moment."""
+    """Returns whether somebody holds the lock `path` at this moment.
+
+    The system is asked directly for a shared lock: filelock has no way to look without making the
+    file, opening it for writing and locking out others, and a survey may read a folder in which it
+    can write nothing.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        return not _lock(descriptor, fcntl.LOCK_SH)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, operation: int) -> bool:
-    try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+    return False

@@ -1,4 +1,4 @@
-"""What the store knows of one trial, and how it is read back."""
+"""The record of one trial, read from its folder."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ from harness.store import claims, writes
 FINISHED = ("done", "diverged")
 STATUSES = ("done", "diverged", "failed", "running", "interrupted")
 
+_OF_TRIAL = ("trial_id", "cell_id", "seed", "rules_version", "axes", "spec")
+_OF_STATUS = ("diverged_step", "error", "traceback", "started", "ended")
+# Errors that a missing or damaged file causes while it is read.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
@@ -46,64 +49,84 @@ class Record:
 
     @property
     def finished(self) -> bool:
-        """Whether there is a result: done or diverged."""
+        """True for a trial with a result: done or diverged."""
         return self.status in FINISHED
 
     def table(self, name: str, wanted: Collection[str] | None = None) -> pyarrow.Table:
-        """The trial's own table, `curves` or `layers`, or its wanted columns as far as it has them; RequestError when the file is missing or damaged."""
+        """Returns the trial's table `curves` or `layers`.
+
+        Args:
+            name: `curves` or `layers`.
+            wanted: only these columns, as far as the table has them.
+
+        Raises:
+            RequestError: the file is missing or damaged.
+        """
         path = self.folder / f"{name}.parquet"
         try:
-            # One small file: opening it plainly costs a third of what the data set reader does.
+            # For one small file, opening it plainly costs a third of what the data set reader does.
             with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
-                columns = (
-                    None
-                    if wanted is None
-                    else [column for column in file.schema_arrow.names if column in wanted]
-                )
+                columns = None
+                if wanted is not None:
+                    names = file.schema_arrow.names
+                    columns = [column for column in names if column in wanted]
                 return file.read(columns, use_threads=False)
         except (OSError, pyarrow.ArrowException) as error:
             raise _damaged(path, error) from None
 
     def columns(self, name: str, wanted: Collection[str]) -> dict[str, NDArray]:
-        """The wanted columns of a table as arrays, as far as it has them: quicker than a frame of all. NaN where a number is missing."""
+        """Returns the wanted columns of a table as arrays, as far as it has them.
+
+        NaN where a number is missing. Quicker than a frame of all columns.
+        """
         table = self.table(name, wanted)
         return {column: table[column].to_numpy() for column in table.column_names}
 
     def curves(self) -> pandas.DataFrame:
-        """One row per evaluation."""
+        """Returns the curves: one row per evaluation."""
         return self.table("curves").to_pandas()
 
     def layers(self) -> pandas.DataFrame:
-        """One row per (step, layer)."""
+        """Returns the layers: one row per (step, layer)."""
         return self.table("layers").to_pandas()
 
 
 def read_record(folder: Path) -> Record:
-    """Everything about one trial but its tables.
+    """Reads everything about one trial but its tables.
 
-    A trial neither finished nor failed is `running` while somebody holds its claim and `interrupted` otherwise.
-    Raises RequestError, which names the file and the mend, for one that is missing or damaged.
+    A trial neither finished nor failed is `running` while somebody holds its claim and
+    `interrupted` otherwise.
+
+    Raises:
+        RequestError: a file is missing or damaged; the message says how to mend it.
     """
-    trial = _read(folder / "trial.json")
+    trial = _read_object(folder / "trial.json")
     done = (folder / "done").exists()
-    state = _read(folder / "status.json") if done else read_status(folder)
-    summary = _read(folder / "summary.json") if done else {}
+    state = _read_object(folder / "status.json") if done else read_status(folder)
+    summary = _read_object(folder / "summary.json") if done else {}
     try:
+        from_trial: dict[str, Any] = {name: trial[name] for name in _OF_TRIAL}
+        from_status: dict[str, Any] = {name: state.get(name) for name in _OF_STATUS}
         return Record(
             folder=folder,
             status=_status(folder, done, state.get("status")),
             summary={name: writes.read_number(value) for name, value in summary.items()},
-            **{
-                name: trial[name]
-                for name in ("trial_id", "cell_id", "seed", "rules_version", "axes", "spec")
-            },
-            **{
-                name: state.get(name)
-                for name in ("diverged_step", "error", "traceback", "started", "ended")
-            },
+            **from_trial,
+            **from_status,
         )
     except _UNREADABLE as error:
         raise _damaged(folder / "trial.json", error) from None
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """Returns the content of `status.json`; empty where it is missing or damaged.
+
+    It was never written then, or was lost with the power: the trial will be trained again.
+    """
+    try:
+        return _read_object(folder / "status.json")
+    except RequestError:
+        return {}
 
 
 def _status(folder: Path, done: bool, written: str | None) -> str:
@@ -114,7 +137,7 @@ def _status(folder: Path, done: bool, written: str | None) -> str:
     return "running" if claims.is_locked(folder / "lock") else "interrupted"
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_object(path: Path) -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             content = json.loads(file.read())
@@ -125,20 +148,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise _damaged(path, error) from None
 
 
-def read_status(folder: Path) -> dict[str, Any]:
-    """What `status.json` holds; nothing where it was never written or was lost with the power: the trial will be trained again."""
-    try:
-        return _read(folder / "status.json")
-    except RequestError:
-        return {}
-
-
 def _damaged(path: Path, error: Exception) -> RequestError:
-    reason = (
-        "is missing"
-        if isinstance(error, FileNotFoundError)
-        else f"is damaged ({str(error).splitlines()[0]})"
-    )
+    if isinstance(error, FileNotFoundError):
+        reason = "is missing"
+    else:
+        reason = f"is damaged ({str(error).splitlines()[0]})"
     return RequestError(
-        f"{path} {reason}; delete the folder {path.parent} and the next sweep trains that trial again"
+        f"{path} {reason}; delete the folder {path.parent} "
+        "and the next sweep trains that trial again"
     )

@@ -1,9 +1,9 @@
-"""How far the trials of a store are: counts, failures, and progress by cell."""
+"""The progress of the trials in a store: counts, failures, and every cell."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,23 +11,37 @@ from harness.errors import RequestError
 from harness.store.records import FINISHED, STATUSES
 from harness.store.trials import Store
 
+_HEADLINE_AXES = (
+    "dataset",
+    "architecture",
+    "depth",
+    "activation",
+    "initializer",
+    "normalization",
+)
+_NO_ERROR = "no error was recorded"
+
 
 @dataclass
 class CellProgress:
-    """One cell: what it is, and how many of its trials have which status."""
+    """One cell: its axes, and its trials counted by status."""
 
     axes: dict[str, Any]
     counts: Counter[str] = field(default_factory=Counter)
 
     @property
     def finished(self) -> int:
-        """Trials with a result."""
+        """Number of trials with a result."""
         return sum(self.counts[status] for status in FINISHED)
 
 
 @dataclass
 class Progress:
-    """All cells by id, the last error line of every failed trial, and the trials that cannot be read."""
+    """All cells of a store.
+
+    `cells` are by cell id. `failures` maps a failed trial to the last line of its error, `damaged`
+    a trial that cannot be read to the reason.
+    """
 
     cells: dict[str, CellProgress] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
@@ -39,29 +53,31 @@ class Progress:
         return sum((cell.counts for cell in self.cells.values()), Counter())
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain values, for JSON; `done` counts diverged trials too, as they have a result."""
+        """Returns plain values, for JSON.
+
+        `done` counts diverged trials too, as they have a result.
+        """
         counts = self.counts
+        cells = {
+            cell_id: {
+                "axes": cell.axes,
+                "finished": cell.finished,
+                "trials": cell.counts.total(),
+            }
+            for cell_id, cell in self.cells.items()
+        }
         return {
             "trials": counts.total() + len(self.damaged),
             "done": counts["done"] + counts["diverged"],
             **{status: counts[status] for status in STATUSES if status != "done"},
             "damaged": self.damaged,
             "failures": self.failures,
-            "cells": {
-                cell_id: {
-                    "axes": cell.axes,
-                    "finished": cell.finished,
-                    "trials": cell.counts.total(),
-                }
-                for cell_id, cell in self.cells.items()
-            },
+            "cells": cells,
         }
 
     def lines(self) -> list[str]:
-        """What a person reads: the counts first, then the failures, then the cells."""
-        state = self.as_dict()
-        first = "{trials} trials: {done} done ({diverged} diverged), {failed} failed, {running} running, {interrupted} interrupted"
-        lines = [first.format(**state) + (f", {len(self.damaged)} damaged" if self.damaged else "")]
+        """Returns lines for a reader: the counts first, then the failures, then the cells."""
+        lines = [self._counts_line()]
         lines += [f"failed {trial_id}: {error}" for trial_id, error in self.failures.items()]
         lines += [f"damaged {trial_id}: {error}" for trial_id, error in self.damaged.items()]
         labels = distinguishing([cell.axes for cell in self.cells.values()])
@@ -70,9 +86,17 @@ class Progress:
             lines.append(f"{cell.finished}/{cell.counts.total()}{diverged}  {cell_id}  {label}")
         return lines
 
+    def _counts_line(self) -> str:
+        counts = self.as_dict()
+        parts = [f"{counts['done']} done ({counts['diverged']} diverged)"]
+        parts += [f"{counts[status]} {status}" for status in ("failed", "running", "interrupted")]
+        if self.damaged:
+            parts.append(f"{len(self.damaged)} damaged")
+        return f"{counts['trials']} trials: {', '.join(parts)}"
+
 
 def survey(store: Store) -> Progress:
-    """Look at every trial of the store; a damaged one is reported and does not stop the survey."""
+    """Reads every trial of the store; a damaged one is reported and does not stop the survey."""
     progress = Progress()
     for trial_id in store.trial_ids():
         try:
@@ -80,32 +104,34 @@ def survey(store: Store) -> Progress:
         except RequestError as error:
             progress.damaged[trial_id] = str(error)
             continue
-        progress.cells.setdefault(record.cell_id, CellProgress(record.axes)).counts[
-            record.status
-        ] += 1
+        cell = progress.cells.setdefault(record.cell_id, CellProgress(record.axes))
+        cell.counts[record.status] += 1
         if record.status == "failed":
-            progress.failures[trial_id] = last_line(
-                record.error or record.traceback or "no error was recorded"
-            )
+            progress.failures[trial_id] = last_line(record.error or record.traceback or _NO_ERROR)
     return progress
 
 
 def distinguishing(cells: list[Mapping[str, Any]]) -> list[str]:
-    """A label for each cell: the axes in which the cells differ, or all headline names where they do not."""
+    """Returns a label for each cell: the axes in which the cells differ.
+
+    Where they do not differ, the label has all headline axes.
+    """
     names = list(dict.fromkeys(name for axes in cells for name in axes))
-    varied = [name for name in names if len({repr(axes.get(name)) for axes in cells}) > 1]
-    shown = varied or [
-        "dataset",
-        "architecture",
-        "depth",
-        "activation",
-        "initializer",
-        "normalization",
-    ]
-    return [" ".join(f"{name}={axes[name]}" for name in shown if name in axes) for axes in cells]
+    varied = [name for name in names if _values_differ(name, cells)]
+    shown = varied or _HEADLINE_AXES
+    return [_label(axes, shown) for axes in cells]
+
+
+def _values_differ(name: str, cells: list[Mapping[str, Any]]) -> bool:
+    values = {repr(axes.get(name)) for axes in cells}
+    return len(values) > 1
+
+
+def _label(axes: Mapping[str, Any], names: Collection[str]) -> str:
+    return " ".join(f"{name}={axes[name]}" for name in names if name in axes)
 
 
 def last_line(text: str) -> str:
-    """The last line that is not empty, which in a traceback is the error itself."""
+    """Returns the last line that is not empty, which in a traceback is the error itself."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no error was recorded"
+    return lines[-1] if lines else _NO_ERROR

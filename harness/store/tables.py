@@ -1,4 +1,7 @@
-"""Tidy tables over all trials: `trials` (one row each), `curves` and `layers` (join on trial_id for the axes)."""
+"""Tidy tables over all trials: `trials` (one row each), `curves` and `layers`.
+
+The last two join with the first on `trial_id`.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,16 @@ from harness.store import writes
 from harness.store.records import Record
 from harness.store.trials import Store
 
+_IDENTITY = (
+    "trial_id",
+    "cell_id",
+    "seed",
+    "status",
+    "diverged_step",
+    "error",
+    "started",
+    "ended",
+)
 _TEXT = ("trial_id", "cell_id", "status", "error", "started", "ended")
 _ALWAYS_FLOAT = ("diverged_step",)
 _READERS = min(4, os.cpu_count() or 1)
@@ -25,16 +38,21 @@ _READERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True)
 class Tables:
-    """`trials`: ids, seed, status, one column per axis, `spec.*`, the summary. `curves`, `layers`: trial_id, then the trial's own rows."""
+    """The tables of a store.
+
+    `trials` has the ids, the seed, the status, one column per axis, `spec.*`, and the summary.
+    `curves` and `layers` have `trial_id`, then the trial's own rows.
+    """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `trials.parquet`, `curves.parquet` and `layers.parquet` into `folder`, each in one step.
+        """Writes `trials.parquet`, `curves.parquet` and `layers.parquet`, each in one step.
 
-        Raises RequestError where the folder cannot be written.
+        Raises:
+            RequestError: the folder cannot be written.
         """
         paths = [folder / f"{name}.parquet" for name in ("trials", "curves", "layers")]
         try:
@@ -49,10 +67,14 @@ class Tables:
 
 
 def collect(store: Store) -> Tables:
-    """Read every trial of the store; failed, running and interrupted ones have a row in `trials` and nothing else.
+    """Reads every trial of the store.
 
-    A value a trial does not have is NaN. Numbers of the summary are float64 in every collection; axes and settings
-    that are whole numbers in every trial are int64. Raises RequestError for a damaged trial.
+    Failed, running and interrupted trials have a row in `trials` and nothing else. A value that a
+    trial does not have is NaN. Numbers of the summary are float64 in every collection; axes and
+    settings that are whole numbers in every trial are int64.
+
+    Raises:
+        RequestError: a trial is damaged.
     """
     records = list(store.records())
     finished = [record for record in records if record.finished]
@@ -60,43 +82,43 @@ def collect(store: Store) -> Tables:
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
-    """One row per trial; see `collect`."""
+    """Returns one row per trial; see `collect`."""
     rows = list(records)
-    parts = [
-        _frame([_identity(record) for record in rows], whole=("seed",)),
-        _frame([dict(flat(record.axes)) for record in rows], whole=None),
-        _frame([dict(flat(record.spec, "spec.")) for record in rows], whole=None),
-        _frame([dict(flat(record.summary)) for record in rows], whole=()),
-    ]
-    parts[3] = parts[3].drop(
-        columns=[name for name in parts[3] if name in parts[0] or name in parts[1]]
-    )
-    return pandas.concat(parts, axis="columns")
+    identity = _frame([_identity(record) for record in rows], integers=("seed",))
+    axes = _frame([dict(flat(record.axes)) for record in rows], integers=None)
+    spec = _frame([dict(flat(record.spec, "spec.")) for record in rows], integers=None)
+    summary = _frame([dict(flat(record.summary)) for record in rows], integers=())
+    duplicates = [name for name in summary if name in identity or name in axes]
+    summary = summary.drop(columns=duplicates)
+    return pandas.concat([identity, axes, spec, summary], axis="columns")
 
 
 def joined(records: Iterable[Record], name: str) -> pandas.DataFrame:
-    """The tables `name` of all records below each other, with the trial's id as the first column."""
+    """Returns the tables `name` of all records below each other, with `trial_id` first."""
+
+    def read(record: Record) -> pyarrow.Table:
+        return _with_id(record.table(name), record.trial_id)
+
     with ThreadPoolExecutor(_READERS) as readers:
-        pieces = list(
-            readers.map(lambda record: _with_id(record.table(name), record.trial_id), records)
-        )
+        pieces = list(readers.map(read, records))
     if not pieces:
         return pandas.DataFrame({"trial_id": pandas.Series(dtype="str")})
     return pyarrow.concat_tables(pieces, promote_options="permissive").to_pandas()
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a nested dict under dotted names; a list is one leaf, as JSON text."""
+    """Yields the leaves of a nested dict under dotted names; a list is one leaf, as JSON text."""
     for key, value in nested.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            yield prefix + key, json.dumps(value)
         else:
-            yield prefix + key, json.dumps(value) if isinstance(value, list) else value
+            yield prefix + key, value
 
 
 def _identity(record: Record) -> dict[str, Any]:
-    names = ("trial_id", "cell_id", "seed", "status", "diverged_step", "error", "started", "ended")
-    return {name: getattr(record, name) for name in names}
+    return {name: getattr(record, name) for name in _IDENTITY}
 
 
 def _with_id(table: pyarrow.Table, trial_id: str) -> pyarrow.Table:
@@ -104,32 +126,39 @@ def _with_id(table: pyarrow.Table, trial_id: str) -> pyarrow.Table:
     return table.add_column(0, "trial_id", ids)
 
 
-def _frame(rows: list[dict[str, Any]], whole: tuple[str, ...] | None) -> pandas.DataFrame:
-    """Columns in order of first appearance; `whole` names those that may be int64 (None: all)."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    columns = {
-        name: _column(name, [row.get(name) for row in rows], whole is None or name in whole)
-        for name in names
-    }
+def _frame(rows: list[dict[str, Any]], integers: tuple[str, ...] | None) -> pandas.DataFrame:
+    """Returns a frame with columns in order of first appearance.
+
+    `integers` names the columns that may be int64; None stands for all.
+    """
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row)
+    columns = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        may_be_integer = integers is None or name in integers
+        columns[name] = _column(name, values, may_be_integer)
     return pandas.DataFrame(columns, index=pandas.RangeIndex(len(rows)))
 
 
-def _column(name: str, values: list[Any], may_be_whole: bool) -> pandas.Series:
-    """One dtype from the kinds of values present: text if there is any text, else bool, int64 or float64."""
-    kinds = {type(value) for value in values if value is not None}
-    if name in _TEXT or str in kinds:
-        return pandas.Series(
-            [None if value is None else _word(value) for value in values], dtype="str"
-        )
+def _column(name: str, values: list[Any], may_be_integer: bool) -> pandas.Series:
+    """Returns a column of one dtype.
+
+    Text where there is any text, else bool, int64 or float64.
+    """
+    types = {type(value) for value in values if value is not None}
+    if name in _TEXT or str in types:
+        texts = [None if value is None else _text(value) for value in values]
+        return pandas.Series(texts, dtype="str")
     complete = None not in values and bool(values)
-    if complete and kinds == {bool}:
+    if complete and types == {bool}:
         return pandas.Series(values, dtype="bool")
-    if complete and kinds == {int} and may_be_whole and name not in _ALWAYS_FLOAT:
+    if complete and types == {int} and may_be_integer and name not in _ALWAYS_FLOAT:
         return pandas.Series(values, dtype="int64")
-    return pandas.Series(
-        [None if value is None else float(value) for value in values], dtype="float64"
-    )
+    numbers = [None if value is None else float(value) for value in values]
+    return pandas.Series(numbers, dtype="float64")
 
 
-def _word(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

@@ -1,4 +1,8 @@
-"""One folder per trial: `trial.json`, `status.json`, `summary.json`, `curves.parquet`, `layers.parquet`, and `done` last."""
+"""The folders of trials: writing, claiming and listing them.
+
+A folder holds `trial.json`, `status.json`, `summary.json`, `curves.parquet`, `layers.parquet`, and
+`done`, which is written last.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,24 @@ from harness.store.records import Record, read_record, read_status
 
 _INTEGERS = ("step", "layer", "units", "fan_in")
 _TEXTS = ("phase", "name", "kind")
+# Files that an earlier attempt may have left.
 _RESULTS = ("done", "summary.json", "curves.parquet", "layers.parquet", "mlflow.json")
+# Files that must be on the disk before the trial is marked as done.
+_VOUCHED_FOR = (
+    "trial.json",
+    "status.json",
+    "summary.json",
+    "curves.parquet",
+    "layers.parquet",
+)
 
 
 class Store:
-    """The trials below `runs`. `sync=False` leaves the disk to itself: faster where that is slow, not safe against power failure."""
+    """The trials below the folder `runs`.
+
+    `sync=False` leaves the time of writing to the operating system: faster where the disk is slow,
+    and not safe against power failure.
+    """
 
     def __init__(self, runs: Path | str, *, sync: bool = True) -> None:
         self.runs = Path(runs)
@@ -32,17 +49,25 @@ class Store:
 
     @classmethod
     def existing(cls, runs: Path | str) -> Store:
-        """The store in a folder that must be there; RequestError otherwise."""
+        """Returns the store in an existing folder.
+
+        Raises:
+            RequestError: there is no such folder.
+        """
         if not Path(runs).is_dir():
             raise RequestError(f"there is no runs folder {runs}; give one with --runs")
         return cls(runs)
 
     def folder(self, trial_id: str) -> Path:
-        """Where the trial lies, whether it exists or not."""
+        """Returns the trial's folder, whether it exists or not."""
         return self.trials / trial_id
 
     def check_writable(self) -> None:
-        """Make the folder and write a file into it; RequestError where that is not possible."""
+        """Makes the folder and writes a file into it.
+
+        Raises:
+            RequestError: that is not possible.
+        """
         try:
             self.trials.mkdir(parents=True, exist_ok=True)
             probe = self.trials / f".writable.{os.getpid()}"
@@ -51,29 +76,42 @@ class Store:
         except OSError as error:
             reason = error.strerror or str(error)
             raise RequestError(
-                f"cannot write to the runs folder {self.runs}: {reason}; give a writable folder with runs="
+                f"cannot write to the runs folder {self.runs}: {reason}; "
+                "give a writable folder with runs="
             ) from None
 
     def is_done(self, trial_id: str) -> bool:
-        """Whether the trial has its result (done or diverged); one look at the disk."""
+        """Returns whether the trial has its result (done or diverged); one look at the disk."""
         return os.path.exists(f"{self.trials}/{trial_id}/done")
 
     def has_failed(self, trial_id: str) -> bool:
-        """Whether the trial was tried and could not be trained; see `failed_at`."""
+        """Returns whether the trial was tried and could not be trained; see `failed_at`."""
         return self.failed_at(trial_id) is not None
 
     def failed_at(self, trial_id: str) -> str | None:
-        """When the trial was tried and could not be trained; None for one whose folder is empty or damaged, which the next attempt writes anew.
+        """Returns when the trial was tried and could not be trained, or None.
 
-        It reads the status alone: another sweep may have claimed the trial, which makes its folder, and not have begun it yet.
+        None also where the folder is empty or damaged: the next attempt writes it anew. Only the
+        status is read, as another sweep may have claimed the trial, which makes its folder, and not
+        have begun it yet.
         """
-        status = {} if self.is_done(trial_id) else read_status(self.folder(trial_id))
-        return (status.get("ended") or "unknown") if status.get("status") == "failed" else None
+        if self.is_done(trial_id):
+            return None
+        status = read_status(self.folder(trial_id))
+        if status.get("status") != "failed":
+            return None
+        return status.get("ended") or "unknown"
 
     def claim(self, trial_id: str) -> Claim | None:
-        """The right to train the trial, or None when another process has it or the trial is done meanwhile.
+        """Takes the right to train the trial.
 
-        A held claim keeps one file open, so claim what trains next, not a whole sweep. NotStored where there can be no claim.
+        A held claim keeps one file open, so claim what trains next and not a whole sweep.
+
+        Returns:
+            The claim, or None where another process has it or the trial is done meanwhile.
+
+        Raises:
+            NotStored: the lock file cannot be made.
         """
         folder = self.folder(trial_id)
         with writes.storing(folder):
@@ -85,9 +123,13 @@ class Store:
         return claim
 
     def begin(self, trial: Mapping[str, Any]) -> None:
-        """Write `trial.json` and the status `running`, and clear what an earlier attempt left.
+        """Writes `trial.json` and the status `running`, and clears what an earlier attempt left.
 
-        `trial` holds trial_id, cell_id, rules_version, seed, axes and spec. Call it while holding the claim. NotStored where it cannot be written.
+        To be called while holding the claim. `trial` holds trial_id, cell_id, rules_version, seed,
+        axes and spec.
+
+        Raises:
+            NotStored: a file cannot be written.
         """
         folder = self.folder(trial["trial_id"])
         with writes.storing(folder):
@@ -96,7 +138,7 @@ class Store:
                 (folder / name).unlink(missing_ok=True)
             writes.remove_temporaries(folder)
             writes.write_json(folder / "trial.json", trial, sync=False)
-            self._write_status(folder, "running", started=_now())
+            _write_status(folder, "running", started=_now())
 
     def finish(
         self,
@@ -107,39 +149,45 @@ class Store:
         layers: pandas.DataFrame | Mapping[str, Any],
         diverged_step: int | None = None,
     ) -> None:
-        """Write the result of a trial that was begun and mark it done; it is `diverged` where `diverged_step` is given.
+        """Writes the result of a trial that was begun, and marks it done.
 
-        `curves` has one row per evaluation, `layers` one per (step, layer), as a frame or as columns of equal length.
-        NotStored where a file cannot be written; the trial is not done then.
+        Args:
+            trial_id: the trial.
+            summary: its final values by name.
+            curves: one row per evaluation, as a frame or as columns of equal length.
+            layers: one row per (step, layer), likewise.
+            diverged_step: the step at which the trial diverged; its status says so.
+
+        Raises:
+            NotStored: a file cannot be written; the trial is not done then.
         """
         folder = self.folder(trial_id)
         with writes.storing(folder):
             writes.write_json(folder / "summary.json", summary, sync=False)
             writes.write_parquet(folder / "curves.parquet", typed(curves), sync=False)
             writes.write_parquet(folder / "layers.parquet", typed(layers), sync=False)
-            status = "done" if diverged_step is None else "diverged"
-            self._write_status(
-                folder, status, started=_started(folder), ended=_now(), diverged_step=diverged_step
+            _write_status(
+                folder,
+                "done" if diverged_step is None else "diverged",
+                started=_started(folder),
+                ended=_now(),
+                diverged_step=diverged_step,
             )
             if self._sync:
-                writes.sync_folder(
-                    folder,
-                    (
-                        "trial.json",
-                        "status.json",
-                        "summary.json",
-                        "curves.parquet",
-                        "layers.parquet",
-                    ),
-                )
-            # Lost in a power failure, the marker costs one more training; everything it vouches for is on the disk.
+                writes.sync_folder(folder, _VOUCHED_FOR)
+            # If a power failure loses the marker, that costs one more training; everything that
+            # the marker vouches for is on the disk.
             writes.write_bytes(folder / "done", b"", sync=False)
 
     def fail(self, trial_id: str, error: str, traceback: str | None = None) -> None:
-        """Keep why a trial that was begun could not be trained; the next sweep tries it again. NotStored where that cannot be written."""
+        """Keeps why a trial that was begun could not be trained; the next sweep tries it again.
+
+        Raises:
+            NotStored: the status cannot be written.
+        """
         folder = self.folder(trial_id)
         with writes.storing(folder):
-            self._write_status(
+            _write_status(
                 folder,
                 "failed",
                 started=_started(folder),
@@ -149,7 +197,7 @@ class Store:
             )
 
     def trial_ids(self) -> list[str]:
-        """The trials that were ever begun, sorted."""
+        """Returns the ids of all trials that were ever begun, sorted."""
         try:
             with os.scandir(self.trials) as entries:
                 names = [
@@ -162,48 +210,50 @@ class Store:
         return sorted(name for name in names if os.path.exists(f"{self.trials}/{name}/trial.json"))
 
     def read(self, trial_id: str) -> Record:
-        """Everything about one trial but its tables; see `read_record`."""
+        """Reads everything about one trial but its tables; see `read_record`."""
         return read_record(self.folder(trial_id))
 
     def records(self) -> Iterator[Record]:
-        """Every trial that was ever begun, in the order of the ids."""
+        """Reads every trial that was ever begun, in the order of the ids."""
         return map(self.read, self.trial_ids())
-
-    def _write_status(self, folder: Path, status: str, **known: Any) -> None:
-        blank = dict.fromkeys(("diverged_step", "error", "traceback", "started", "ended"))
-        writes.write_json(folder / "status.json", {"status": status} | blank | known, sync=False)
 
 
 def typed(columns: pandas.DataFrame | Mapping[str, Any]) -> pyarrow.Table:
-    """A trial's table with the same column types in every trial: int64, text, and float64 with NaN for absent."""
+    """Returns a trial's table with the same column types in every trial.
+
+    The types are int64, text, and float64 with NaN for absent values.
+    """
     arrays = {str(name): _array(str(name), values) for name, values in columns.items()}
     return pyarrow.table(arrays)
+
+
+def _write_status(folder: Path, status: str, **values: Any) -> None:
+    content: dict[str, Any] = {"status": status}
+    content |= dict.fromkeys(("diverged_step", "error", "traceback", "started", "ended"))
+    writes.write_json(folder / "status.json", content | values, sync=False)
 
 
 def _array(name: str, values: Any) -> pyarrow.Array:
     if name in _INTEGERS:
         return pyarrow.array(numpy.asarray(values, dtype=numpy.int64))
-    values = numpy.asarray(values)
-    if name in _TEXTS or values.dtype.kind not in "biufO":
-        return pyarrow.array(values.tolist(), type=pyarrow.string())
-    if values.dtype.kind == "O":
-        return _mixed(values.tolist())
-    return pyarrow.array(values.astype(numpy.float64))
+    array = numpy.asarray(values)
+    if name in _TEXTS or array.dtype.kind not in "biufO":
+        return pyarrow.array(array.tolist(), type=pyarrow.string())
+    if array.dtype.kind == "O":
+        return _mixed(array.tolist())
+    return pyarrow.array(array.astype(numpy.float64))
 
 
 def _mixed(values: list[Any]) -> pyarrow.Array:
-    """Text with gaps, numbers with gaps, or nothing at all, which joins with either."""
+    """Returns text with gaps, numbers with gaps, or a column of nulls, which joins with either."""
     present = [value for value in values if value is not None]
     if not present:
         return pyarrow.nulls(len(values))
     if any(isinstance(value, str) for value in present):
-        return pyarrow.array(
-            [value if isinstance(value, str) else None for value in values], type=pyarrow.string()
-        )
-    return pyarrow.array(
-        [float("nan") if value is None else float(value) for value in values],
-        type=pyarrow.float64(),
-    )
+        texts = [value if isinstance(value, str) else None for value in values]
+        return pyarrow.array(texts, type=pyarrow.string())
+    numbers = [float("nan") if value is None else float(value) for value in values]
+    return pyarrow.array(numbers, type=pyarrow.float64())
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""Atomic writes: a reader sees the old file or the new one, never a part of one, whenever the writer is killed."""
+"""Atomic writes: a reader sees the old file or the new one, whenever the writer is killed."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ _serial = itertools.count()
 
 
 def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
-    """Replace `path` by `content` in one step.
+    """Replaces `path` by `content` in one step.
 
-    The temporary file lies in the same folder under a name nobody else uses, so one that a killed process left
-    never blocks. `sync` waits until the bytes are on the disk; without it a power failure may lose them.
-    An OSError names `path`.
+    The temporary file lies in the same folder under a name that nobody else uses, so one that a
+    killed process left never blocks.
+
+    Args:
+        path: the file to replace.
+        content: its new content.
+        sync: waits until the bytes are on the disk; without it a power failure may lose them.
+
+    Raises:
+        OSError: the system refused; the error names `path`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{next(_serial)}{_TEMPORARY_SUFFIX}")
     try:
@@ -40,52 +47,59 @@ def write_bytes(path: Path, content: bytes, *, sync: bool = True) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError):  # of a full disk it names no file, else the temporary one
+        if isinstance(error, OSError):
+            # The error of a full disk names no file, others name the temporary one.
             raise OSError(error.errno, error.strerror or str(error), str(path)) from error
         raise
 
 
 @contextlib.contextmanager
 def storing(folder: Path) -> Iterator[None]:
-    """Around the writing of a result into `folder`: NotStored where the system refuses a file."""
+    """Turns errors of the system into `NotStored` while a result is written into `folder`.
+
+    Raises:
+        NotStored: the system refused a file.
+    """
     try:
         yield
+    except NotStored:
+        raise
     except OSError as error:
-        raise NotStored(
-            f"cannot write {error.filename or folder}: {error.strerror or error}"
-        ) from error
+        path = error.filename or folder
+        raise NotStored(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def write_text(path: Path, text: str, *, sync: bool = True) -> None:
-    """Replace `path` by `text` as UTF-8, in one step.
+    """Replaces `path` by `text` as UTF-8, in one step.
 
-    Half a surrogate pair, as in the name of a file that is not UTF-8, has no UTF-8; it becomes its escape, which JSON reads back.
+    Half a surrogate pair, as in the name of a file that is not UTF-8, cannot be encoded; it becomes
+    its escape, which JSON reads back.
     """
     write_bytes(path, text.encode(errors="backslashreplace"), sync=sync)
 
 
 def write_json(path: Path, value: Any, *, sync: bool = True) -> None:
-    """Replace `path` by `value` as strict JSON, in one step; see `plain` for what becomes of NaN and infinities."""
-    write_text(
-        path,
-        json.dumps(plain(value), allow_nan=False, ensure_ascii=False, indent=1) + "\n",
-        sync=sync,
-    )
+    """Replaces `path` by `value` as strict JSON, in one step.
+
+    See `plain` for NaN and infinities.
+    """
+    text = json.dumps(plain(value), allow_nan=False, ensure_ascii=False, indent=1)
+    write_text(path, f"{text}\n", sync=sync)
 
 
 def write_parquet(
     path: Path, table: pyarrow.Table | pandas.DataFrame, *, sync: bool = True
 ) -> None:
-    """Replace `path` by a table in Parquet, in one step."""
-    buffer = io.BytesIO()
+    """Replaces `path` by a table in Parquet, in one step."""
     if isinstance(table, pandas.DataFrame):
         table = pyarrow.Table.from_pandas(table, preserve_index=False)
+    buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer, compression="zstd")
     write_bytes(path, buffer.getvalue(), sync=sync)
 
 
 def sync_folder(folder: Path, names: Iterable[str]) -> None:
-    """Wait until the named files and the folder that lists them are on the disk."""
+    """Waits until the named files, and the folder that lists them, are on the disk."""
     for path in [*(folder / name for name in names), folder]:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -95,33 +109,45 @@ def sync_folder(folder: Path, names: Iterable[str]) -> None:
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Delete what killed writers left in `folder`; call it only while nobody else writes there."""
+    """Deletes the temporary files of killed writers.
+
+    To be called only while nobody else writes into `folder`.
+    """
     for leftover in folder.glob(f".*{_TEMPORARY_SUFFIX}"):
         leftover.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:
-    """`value` with NumPy scalars unwrapped, NaN as None (there is no number) and infinities as "inf" and "-inf".
+    """Returns `value` in types that JSON has.
 
-    JSON has neither; `read_number` undoes it. Raises TypeError for what JSON cannot hold.
+    NumPy scalars and arrays, and tensors, become numbers and lists; NaN becomes None (there is no
+    number), and infinities become "inf" and "-inf", which `read_number` turns back.
+
+    Raises:
+        TypeError: JSON cannot hold the value.
     """
     if value is None or isinstance(value, (str, bool, int)):
         return value
     if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return float(value) if math.isfinite(value) else ("inf" if value > 0 else "-inf")
+        return _plain_float(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(
-        value, "tolist"
-    ):  # NumPy scalars and arrays, and tensors, without importing either library
+    # NumPy's and torch's values have it; so neither library is imported here.
+    if hasattr(value, "tolist"):
         return plain(value.tolist())
     raise TypeError(f"cannot write a {type(value).__name__} as JSON")
 
 
+def _plain_float(value: float) -> float | str | None:
+    if math.isnan(value):
+        return None
+    if math.isfinite(value):
+        return float(value)
+    return "inf" if value > 0 else "-inf"
+
+
 def read_number(value: Any) -> Any:
-    """Undo `plain` for one value: "inf" and "-inf" become floats again."""
+    """Undoes `plain` for one value: "inf" and "-inf" become floats again."""
     return float(value) if value in ("inf", "-inf") else value

@@ -1,1 +1,1 @@
-"""Sweeps: cells and jobs, one pack from its trials to its results, the sweep, and the progress line."""
+"""Sweeps: requests become jobs, jobs become packs, and packs become results in the store."""

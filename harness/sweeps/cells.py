@@ -1,12 +1,15 @@
-"""Cells and their trials on the way to training: checked, deduplicated, and grouped by program. Imports no torch."""
+"""Cells and their trials before training: checked, without duplicates, grouped by program.
+
+Imports no torch, so that a wrong request is refused at once.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from harness.configuration.result_folder import writable_folder
 from harness.configuration.schema import Config
@@ -15,97 +18,135 @@ from harness.configuration.validation import validate
 from harness.data import catalog
 from harness.errors import RequestError
 from harness.networks.layout import check_layout
+from harness.training import schedules
 from harness.training.schedules import Plan
 
 # Kinds of program that a pack may be trained as; see `harness.training.programs`.
 PROGRAMS = ("auto", "batched", "stacked")
 
+# Parts of a specification that may differ between the trials of one pack.
+_FREE_WITHIN_PACK = ("activation", "initializer", "preprocessing", "schedule", "repair")
+
 
 @dataclass(frozen=True)
-class Member:
-    """A trial on its way: `config` says where its data and device are, which its id does not."""
+class Job:
+    """One trial on its way to training.
+
+    `config` says where its data and its device are, which the trial's id does not; `info` describes
+    its data set.
+    """
 
     trial: Trial
     config: Config
+    info: catalog.DatasetInfo
+
+    @property
+    def trial_id(self) -> str:
+        """The trial's id."""
+        return self.trial.trial_id
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The steps of the trial, and those after which it is evaluated and probed."""
+        return schedules.plan(self.trial.spec, self.info.training_samples)
+
+    @property
+    def steps(self) -> int:
+        """Number of updates of the trial."""
+        return self.plan.steps
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One validated request and its trials."""
+    """One validated request and its trials, one for each seed."""
 
     config: Config
-    facts: catalog.DatasetInfo
-    members: list[Member]
+    info: catalog.DatasetInfo
+    jobs: list[Job]
 
     @property
     def runs(self) -> Path:
-        """Where results go."""
+        """Absolute folder for results."""
         return Path(self.config.runs).expanduser().resolve()
 
 
 def check(config: Config) -> catalog.DatasetInfo:
-    """Check a request as far as that needs no pixels; returns what is known of its data.
+    """Checks a request as far as that needs no pixels, and returns the description of its data.
 
     Raises:
-        RequestError: one line on what is wrong.
+        RequestError: the request is impossible.
     """
     validate(config)
     writable_folder(config.runs)
-    facts = catalog.dataset_info(config.dataset)
-    check_layout(canonical(config), facts.shape, facts.classes)
-    return facts
+    info = catalog.dataset_info(config.dataset)
+    check_layout(canonical(config), info.shape, info.classes)
+    return info
 
 
 def cell(config: Config) -> Cell:
-    """A checked request with its trials; RequestError as `check`."""
-    facts = check(config)
-    return Cell(
-        config,
-        facts,
-        [Member(trial, config) for trial in trials(config, catalog.fingerprint(config.dataset))],
-    )
+    """Returns a checked request with its trials.
 
-
-def unique(cells: Iterable[Cell]) -> list[tuple[Member, catalog.DatasetInfo]]:
-    """The members of all cells, every trial once, in order."""
-    found: dict[str, tuple[Member, catalog.DatasetInfo]] = {}
-    for one in cells:
-        for member in one.members:
-            found.setdefault(member.trial.trial_id, (member, one.facts))
-    return list(found.values())
-
-
-def program_key(member: Member, trained_as: Trial, plan: Plan, mixed_activations: bool) -> str:
-    """Members with equal keys can run as one program: what is left out may differ within a pack.
-
-    `trained_as` is the member's trial with its repair applied, `plan` when it steps and is looked at; `mixed_activations`
-    says whether activations may differ.
+    Raises:
+        RequestError: the request is impossible.
     """
+    info = check(config)
+    fingerprint = catalog.fingerprint(config.dataset)
+    jobs = [Job(trial, config, info) for trial in trials(config, fingerprint)]
+    return Cell(config, info, jobs)
+
+
+def with_paths_from(config: Config, folder: str | Path) -> Config:
+    """Returns the request with its relative paths taken from `folder`."""
+    runs = (
+        str(Path(folder) / Path(config.runs).expanduser()) if config.runs.strip() else config.runs
+    )
+    dataset = config.dataset
+    if dataset.root is not None:
+        root = str(Path(folder) / Path(dataset.root).expanduser())
+        dataset = replace(dataset, root=root)
+    return replace(config, runs=runs, dataset=dataset)
+
+
+def unique(requests: Iterable[Cell]) -> list[Job]:
+    """Returns the jobs of all cells in order, every trial once."""
+    jobs: dict[str, Job] = {}
+    for request in requests:
+        for job in request.jobs:
+            jobs.setdefault(job.trial_id, job)
+    return list(jobs.values())
+
+
+def program_key(job: Job, trained_as: Trial) -> str:
+    """Returns a key that is equal for jobs that can train as one program.
+
+    `trained_as` is the job's trial with its repair applied.
+    """
+    plan = job.plan
     spec = dict(trained_as.spec)
-    spec["dataset"] = {
-        key: value for key, value in spec["dataset"].items() if key != "training_samples"
-    }
+    dataset = dict(spec["dataset"])
+    dataset.pop("training_samples", None)
+    spec["dataset"] = dataset
     spec["budget"] = [plan.batch_size, plan.steps, sorted(plan.evaluations), sorted(plan.probes)]
-    spec["optimizer"], spec["dropout"] = spec["optimizer"]["name"], spec["dropout"]["name"]
-    for group in ("initializer", "preprocessing", "schedule", "repair") + (
-        "activation",
-    ) * mixed_activations:
+    spec["optimizer"] = spec["optimizer"]["name"]
+    spec["dropout"] = spec["dropout"]["name"]
+    for group in _FREE_WITHIN_PACK:
         spec.pop(group, None)
-    config = member.config
-    place: dict[str, Any] = {
-        "device": config.device,
-        "root": config.dataset.root,
-        "residency": config.dataset.residency,
+    place = {
+        "device": job.config.device,
+        "root": job.config.dataset.root,
+        "residency": job.config.dataset.residency,
     }
     return json.dumps([spec, place], sort_keys=True)
 
 
 def check_options(pack: int | str, program: str, workers: int | str) -> None:
-    """Refuse launcher options that mean nothing; RequestError."""
+    """Refuses launcher options that have no meaning.
+
+    Raises:
+        RequestError: `pack` or `workers` is no count, or `program` is unknown.
+    """
     for name, value in (("pack", pack), ("workers", workers)):
-        if value != "auto" and not (
-            isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        ):
+        if value != "auto" and not _is_count(value):
             raise RequestError(
                 f"hydra.launcher.{name}={value}: expected auto or an integer of at least 1"
             )
@@ -113,3 +154,7 @@ def check_options(pack: int | str, program: str, workers: int | str) -> None:
         raise RequestError(
             f"hydra.launcher.program={program}: expected one of {', '.join(PROGRAMS)}"
         )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,12 +1,16 @@
-"""What was measured to be fastest, kept in `runs/packs/choices.json` by machine and kind of trial; delete the file to measure anew."""
+"""Chooses program, pack size and number of workers, and remembers what was measured to be fastest.
+
+Measurements are kept in `runs/packs/choices.json` by machine and kind of trial; delete the file to
+measure again.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,129 +19,180 @@ import torch
 from harness.data.catalog import DatasetInfo
 from harness.networks.architectures import build_network
 from harness.store import writes
-from harness.sweeps.cells import Member
+from harness.sweeps.cells import Job
 from harness.sweeps.inputs import pack_data
 from harness.sweeps.progress import say
 from harness.sweeps.runner import trained_as, view_of
 from harness.training import devices
 from harness.training import arrangements
+from harness.training.events import PackData
 from harness.training.arrangements import Arrangement, SpeedMeasurement
 from harness.training.memory import largest_pack
 from harness.training.batched import is_sequential
 from harness.training.schedules import plan
 from harness.training.workers import cores, most_workers
 
-# Measuring takes a few seconds: it has to be a small part of the sweep.
+# Measuring takes a few seconds, so it is done only for sweeps that are expected to take longer.
 _WORTH_MEASURING_SECONDS = 60.0
-# Below this nothing is worth sharing out: one pack, and one thread, which no busy neighbour can keep waiting for another.
+# A sweep expected to be shorter than this runs as one pack on one thread; starting workers would
+# cost more than it saves.
 _BRIEF_SECONDS = 2.0
+# Probe samples of a pack whose speed is measured: it takes steps only.
+_PROBE_SAMPLES = 2
 
 
 def choose(
-    members: Sequence[Member],
-    facts: DatasetInfo,
+    jobs: Sequence[Job],
     runs: Path,
     program: str = "auto",
     pack: int | None = None,
     workers: int | None = None,
 ) -> Arrangement:
-    """How to train trials of one shape. `program`, `pack` and `workers` are fixed where the user fixed them.
+    """Returns how to train jobs whose networks have one shape.
 
-    Measured once for a machine and a kind of trial, if the trials are long enough to be worth it.
+    Long sweeps are measured once for a machine and a kind of trial.
+
+    Args:
+        jobs: the jobs, all of one program key.
+        runs: the folder for results, which also keeps the measurements.
+        program: the program that the user fixed, or "auto".
+        pack: the pack size that the user fixed.
+        workers: the number of workers that the user fixed.
+
+    Raises:
+        NotStored: the measurement could not be written.
     """
-    config, trial = members[0].config, trained_as(members[0])
-    device = devices.resolve(config.device, config.precision)
-    at_most = min(workers or most_workers(device), len(members))
-    room = max(
-        1,
-        largest_pack(trial.spec, facts.shape, facts.classes, devices.free_memory(device))
-        // at_most,
-    )
-    schedule = plan(trial.spec, facts.training_samples)
-    default = Arrangement(
-        _unmeasured_program(trial, facts, program),
-        min(arrangements.UNMEASURED_PACK_SIZE[device.type], room),
-        at_most,
-    )
-    expected = arrangements.expected_seconds(
-        trial, facts.shape, facts.classes, schedule.steps * len(members), device
-    )
+    case = _Case(jobs, program, pack, workers)
+    expected = case.expected_seconds()
     if expected < _BRIEF_SECONDS:
-        chosen = replace(default, workers=1 if workers is None else at_most, brief=True)
+        brief_workers = 1 if workers is None else case.most_workers
+        choice = replace(case.unmeasured(), workers=brief_workers, brief=True)
     elif expected < _WORTH_MEASURING_SECONDS:
-        chosen = default
+        choice = case.unmeasured()
     else:
-        key = json.dumps(
-            {
-                "machine": _machine(device),
-                "asked": [program, pack, workers],
-                "kind": arrangements.speed_settings(trial, facts.shape, facts.classes),
-            },
-            sort_keys=True,
+        key = case.key()
+        choice = _read(runs).get(key) or case.measure()
+        keep(runs, key, choice)
+    size = min(pack or choice.pack, case.largest_pack)
+    return replace(choice, pack=size, workers=min(choice.workers, case.most_workers))
+
+
+def keep(runs: Path, key: str, choice: Arrangement) -> None:
+    """Adds a measured choice to the file, unless it has one under this key.
+
+    Raises:
+        NotStored: the file could not be written.
+    """
+    kept = _read(runs)
+    if key in kept:
+        return
+    kept[key] = choice
+    path = _path(runs)
+    with writes.storing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = {name: asdict(value) for name, value in kept.items()}
+        writes.write_json(path, content, sync=False)
+
+
+@dataclass
+class _Case:
+    """Jobs of one shape on this machine, with what the user fixed; None or "auto" is left open."""
+
+    jobs: Sequence[Job]
+    program: str
+    pack: int | None
+    workers: int | None
+
+    def __post_init__(self) -> None:
+        config = self.jobs[0].config
+        self.info: DatasetInfo = self.jobs[0].info
+        self.trial = trained_as(self.jobs[0])
+        self.plan = plan(self.trial.spec, self.info.training_samples)
+        self.device = devices.resolve(config.device, config.precision)
+        self.most_workers = min(self.workers or most_workers(self.device), len(self.jobs))
+        trials_in_memory = largest_pack(
+            self.trial.spec,
+            self.info.shape,
+            self.info.classes,
+            devices.free_memory(self.device),
         )
-        chosen = _read(runs).get(key) or _measure(
-            members, facts, device, program, pack, workers, at_most, room
-        )
-        _keep(runs, key, chosen)
-    return replace(
-        chosen, pack=min(pack or chosen.pack, room), workers=min(chosen.workers, at_most)
-    )
+        self.largest_pack = max(1, trials_in_memory // self.most_workers)
 
-
-def _unmeasured_program(trial, facts: DatasetInfo, program: str) -> str:
-    if program != "auto":
-        return program
-    with torch.device("meta"):
-        return (
-            "batched"
-            if is_sequential(build_network(trial.spec, facts.shape, facts.classes))
-            else "stacked"
+    def expected_seconds(self) -> float:
+        """Returns a guess of how long all jobs take."""
+        trial_steps = self.plan.steps * len(self.jobs)
+        return arrangements.expected_seconds(
+            self.trial, self.info.shape, self.info.classes, trial_steps, self.device
         )
 
+    def unmeasured(self) -> Arrangement:
+        """Returns the choice without a measurement."""
+        size = min(arrangements.UNMEASURED_PACK_SIZE[self.device.type], self.largest_pack)
+        return Arrangement(self._unmeasured_program(), size, self.most_workers)
 
-def _measure(
-    members: Sequence[Member],
-    facts: DatasetInfo,
-    device: torch.device,
-    program: str,
-    pack: int | None,
-    workers: int | None,
-    at_most: int,
-    room: int,
-) -> Arrangement:
-    trial, prepared = trained_as(members[0]), view_of(members[0]).prepared
-    programs = (
-        [program]
-        if program != "auto"
-        else list(dict.fromkeys([_unmeasured_program(trial, facts, program), "stacked"]))
-    )
-    counts = [at_most] if workers is not None else list(dict.fromkeys([at_most, 1]))
-    measure = SpeedMeasurement(
-        trial,
-        facts.shape,
-        facts.classes,
-        device,
-        lambda size: pack_data([prepared] * size, 2, device, members[0].config.dataset.residency),
-        plan(trial.spec, facts.training_samples),
-    )
-    largest = min(room, len(members))
-    sizes = (
-        [min(pack, largest)]
-        if pack is not None
-        else [2**power for power in range(largest.bit_length())]
-    )
-    chosen = arrangements.fastest_arrangement(
-        [Arrangement(one, 1, count) for one in programs for count in counts], measure, sizes
-    )
-    say(
-        f"fastest here for {_in_words(trial.spec)}: {chosen.program}, packs of {chosen.pack}, {chosen.workers} at a time ({chosen.rate:,.0f} trial-steps/s)\n",
-        sys.stderr,
-    )
-    return chosen
+    def measure(self) -> Arrangement:
+        """Measures programs, pack sizes and numbers of workers, and returns the fastest choice."""
+        candidates = [
+            Arrangement(program, 1, workers)
+            for program in self._programs()
+            for workers in self._worker_counts()
+        ]
+        measurement = SpeedMeasurement(
+            self.trial, self.info.shape, self.info.classes, self.device, self._data(), self.plan
+        )
+        choice = arrangements.fastest_arrangement(candidates, measurement, self._sizes())
+        say(
+            f"fastest here for {_in_words(self.trial.spec)}: {_choice_in_words(choice)}", sys.stderr
+        )
+        return choice
+
+    def key(self) -> str:
+        """Returns the name under which the measurement is kept."""
+        parts = {
+            "machine": _machine(self.device),
+            "asked": [self.program, self.pack, self.workers],
+            "kind": arrangements.speed_settings(self.trial, self.info.shape, self.info.classes),
+        }
+        return json.dumps(parts, sort_keys=True)
+
+    def _unmeasured_program(self) -> str:
+        if self.program != "auto":
+            return self.program
+        with torch.device("meta"):
+            network = build_network(self.trial.spec, self.info.shape, self.info.classes)
+        return "batched" if is_sequential(network) else "stacked"
+
+    def _programs(self) -> list[str]:
+        if self.program != "auto":
+            return [self.program]
+        return list(dict.fromkeys([self._unmeasured_program(), "stacked"]))
+
+    def _worker_counts(self) -> list[int]:
+        if self.workers is not None:
+            return [self.most_workers]
+        return list(dict.fromkeys([self.most_workers, 1]))
+
+    def _sizes(self) -> list[int]:
+        largest = min(self.largest_pack, len(self.jobs))
+        if self.pack is not None:
+            return [min(self.pack, largest)]
+        return [2**power for power in range(largest.bit_length())]
+
+    def _data(self) -> Callable[[int], PackData]:
+        """Returns a function from a pack size to the data of such a pack."""
+        prepared = view_of(self.jobs[0]).prepared
+        residency = self.jobs[0].config.dataset.residency
+        return lambda size: pack_data([prepared] * size, _PROBE_SAMPLES, self.device, residency)
 
 
 def _in_words(spec: dict[str, Any]) -> str:
-    return f"{spec['architecture']['name']} depth {spec['depth']} width {spec['width']} batch {spec['budget']['batch_size']}"
+    architecture, batch_size = spec["architecture"]["name"], spec["budget"]["batch_size"]
+    return f"{architecture} depth {spec['depth']} width {spec['width']} batch {batch_size}"
+
+
+def _choice_in_words(choice: Arrangement) -> str:
+    rate = f"{choice.rate:,.0f} trial-steps/s"
+    return f"{choice.program}, packs of {choice.pack}, {choice.workers} at a time ({rate})"
 
 
 def _machine(device: torch.device) -> list[Any]:
@@ -156,21 +211,9 @@ def _path(runs: Path) -> Path:
 
 
 def _read(runs: Path) -> dict[str, Arrangement]:
-    """What was measured before; nothing where the file is missing or damaged."""
+    """Returns the kept choices by key; none where the file is missing or damaged."""
     try:
-        return {key: Arrangement(**value) for key, value in json.loads(_path(runs).read_text()).items()}
+        content = json.loads(_path(runs).read_text())
+        return {key: Arrangement(**value) for key, value in content.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def _keep(runs: Path, key: str, choice: Arrangement) -> None:
-    known = _read(runs)
-    if key not in known:
-        path = _path(runs)
-        with writes.storing(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writes.write_json(
-                path,
-                {name: asdict(value) for name, value in (known | {key: choice}).items()},
-                sync=False,
-            )

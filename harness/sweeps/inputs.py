@@ -1,4 +1,4 @@
-"""The images a pack sees: every split of its data set, preprocessed as each of its trials asks, on its device."""
+"""The images of a pack: every split of its data set, preprocessed for each trial, on its device."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from harness.data.input_moments import InputMoments, input_moments
 from harness.theory.networks.predictions import Inputs, representatives
 from harness.training.events import PackData, Samples
 
-# Training accuracy is read on at most so many samples.
+# Training accuracy is read on at most this many samples.
 _TRAINING_SAMPLES_READ = 10_000
-# Input moments are measured on at most so many samples of the training split.
+# Input moments are measured on at most this many samples of the training split.
 _MOMENT_SAMPLES = 2_048
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """One data set under one preprocessing: every split with float32 images (samples, channels, height, width).
+    """One data set under one preprocessing.
 
-    `moments` and `representatives` are of the training split; theory starts from them.
+    Every split has float32 images (samples, channels, height, width). `moments` and
+    `representatives` describe the training split; theory starts from them.
     """
 
     training: Split
@@ -40,7 +41,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class View:
-    """What a trial sees: a data set and a preprocessing of it."""
+    """A data set and a preprocessing of it, as a trial sees it."""
 
     dataset: DatasetConfig
     preprocessing: PreprocessingConfig
@@ -50,16 +51,20 @@ class View:
 
     @classmethod
     def of(cls, dataset: DatasetConfig, spec: dict) -> View:
-        """The view of a trial whose specification of preprocessing is `spec`."""
+        """Returns the view of a trial whose specification of preprocessing is `spec`."""
         return cls(dataset, PreprocessingConfig(**spec))
 
     def check(self) -> None:
-        """Read and preprocess, so that a damaged file is found before anything is written; RequestError says what is wrong."""
+        """Reads and preprocesses the data, so that damage is found before anything is written.
+
+        Raises:
+            RequestError: a file is missing or damaged.
+        """
         _prepare(self)
 
     @property
     def prepared(self) -> Prepared:
-        """The preprocessed images, made once a process for the views used last."""
+        """The preprocessed images; the views used last are kept in memory."""
         return _prepare(self)
 
 
@@ -71,33 +76,35 @@ def _prepare(view: View) -> Prepared:
         Split(fitted.apply(split.images), split.labels)
         for split in (images.training, images.validation, images.test)
     )
-    some = training.images[:_MOMENT_SAMPLES]
+    measured = training.images[:_MOMENT_SAMPLES]
     return Prepared(
         training,
         validation,
         test,
         dict(fitted.report),
-        input_moments(some),
-        Inputs(representatives(some.numpy())),
+        input_moments(measured),
+        Inputs(representatives(measured.numpy())),
     )
 
 
 def pack_data(
     prepared: Sequence[Prepared], probe_samples: int, device: torch.device, residency: str
 ) -> PackData:
-    """The data of a pack whose trial t sees `prepared[t]`: one data set, in preprocessings and doses that may differ."""
-    distinct = list(dict.fromkeys(prepared))
-    variant_of_trial = [distinct.index(one) for one in prepared]
+    """Returns the data of a pack whose trial t sees `prepared[t]`.
 
-    def samples(split: str, count: int | None = None) -> Samples:
-        variants = [getattr(one, split) for one in distinct]
-        return Samples(
-            [variant.images[:count].to(device) for variant in variants],
-            _longest_labels(variants)[:count].to(device),
-            variant_of_trial,
-        )
+    All are of one data set; preprocessings and numbers of training samples may differ.
+    """
+    variants = list(dict.fromkeys(prepared))
+    variant_of_trial = [variants.index(images) for images in prepared]
 
-    training = [one.training for one in distinct]
+    def samples(splits: Sequence[Split], count: int | None = None) -> Samples:
+        images = [split.images[:count].to(device) for split in splits]
+        labels = _longest_labels(splits)[:count].to(device)
+        return Samples(images, labels, variant_of_trial)
+
+    training = [variant.training for variant in variants]
+    validation = [variant.validation for variant in variants]
+    test = [variant.test for variant in variants]
     source = make_source(
         [split.images for split in training],
         _longest_labels(training),
@@ -107,10 +114,10 @@ def pack_data(
     )
     return PackData(
         source,
-        samples("training", _TRAINING_SAMPLES_READ),
-        samples("validation"),
-        samples("test"),
-        samples("validation", probe_samples),
+        samples(training, _TRAINING_SAMPLES_READ),
+        samples(validation),
+        samples(test),
+        samples(validation, probe_samples),
     )
 
 

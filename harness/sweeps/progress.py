@@ -1,4 +1,9 @@
-"""What a command shows: the live line of a sweep (trials done of all, steps per second, time left), messages and answers."""
+"""The progress of a sweep and the other lines that a command shows.
+
+They are written to a stream and not logged: a terminal rewrites them, and Hydra sends log records
+to files of its own. A reader that goes away (`| head`, a closed terminal) changes nothing about a
+sweep.
+"""
 
 from __future__ import annotations
 
@@ -6,76 +11,131 @@ import contextlib
 import os
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
-_LIVE_SECONDS = 0.2
-_PLAIN_SECONDS = 10.0
+from tqdm import tqdm
+
+# Seconds between two updates of the bar in a terminal, and between two lines elsewhere.
+LIVE_SECONDS = 0.2
+PLAIN_SECONDS = 10.0
+
+_BAR_FORMAT = "{desc} {percentage:3.0f}% |{bar}| {rate_noinv_fmt}  {remaining} left"
 
 
 class Progress:
-    """Counts trial-steps (one step of one trial). In a terminal one line is rewritten; elsewhere a line every ten seconds."""
+    """Counts trials and trial-steps (one step of one trial) and shows them.
+
+    A terminal shows a bar; elsewhere a line is written every ten seconds.
+    """
 
     def __init__(self, trials: int, trial_steps: int, stream: TextIO | None = None) -> None:
-        self.trials, self.trial_steps = trials, trial_steps
+        self.trials = trials
+        self.trial_steps = trial_steps
         self.stream = stream or sys.stderr
-        self.live = self.stream.isatty()
-        self.finished = 0
+        self.trials_done = 0
         self.steps_done = 0
-        self.started = self.shown = time.monotonic()
+        self.started = time.monotonic()
+        self._shown = self.started
+        self._bar: _Bar | None = None
+        if trials and trial_steps and self.stream.isatty():
+            self._bar = _Bar(
+                total=trial_steps,
+                desc=f"0/{trials} trials",
+                file=_QuietStream(self.stream),
+                bar_format=_BAR_FORMAT,
+                unit=" trial-steps",
+                unit_scale=True,
+                mininterval=LIVE_SECONDS,
+                smoothing=0,
+                dynamic_ncols=True,
+            )
 
     def stepped(self, trial_steps: int) -> None:
-        """`trial_steps` more are done."""
+        """Counts trial-steps as done; a negative number takes back steps that were lost."""
         self.steps_done += trial_steps
+        if self._bar is not None:
+            self._bar.update(trial_steps)
+            return
         now = time.monotonic()
-        if now - self.shown >= (_LIVE_SECONDS if self.live else _PLAIN_SECONDS):
-            self.shown = now
-            self._show(now)
+        if now - self._shown >= PLAIN_SECONDS:
+            self._shown = now
+            say(self.line(now), self.stream)
 
     def trials_finished(self, count: int) -> None:
-        """`count` more trials have an outcome."""
-        self.finished += count
+        """Counts trials that have an outcome."""
+        self.trials_done += count
+        if self._bar is not None:
+            self._bar.set_description_str(f"{self.trials_done}/{self.trials} trials", refresh=False)
 
     def close(self) -> None:
-        """Show the end, unless there was nothing to do."""
+        """Shows the final line, unless there was nothing to do."""
+        if self._bar is not None:
+            self._bar.leave = False
+            self._bar.close()
         if self.trials:
-            self._show(time.monotonic())
-            if self.live:
-                say("\n", self.stream)
+            say(self.line(time.monotonic()), self.stream)
 
     def line(self, now: float) -> str:
-        """What is shown at a time of the monotonic clock."""
+        """Returns the plain line for a time of the monotonic clock."""
         seconds = max(now - self.started, 1e-9)
-        parts = [f"{self.finished}/{self.trials} trials"]
+        parts = [f"{self.trials_done}/{self.trials} trials"]
         if self.trial_steps:
             parts.append(f"{self.steps_done / seconds:,.0f} trial-steps/s")
-        if self.finished == self.trials:
+        if self.trials_done == self.trials:
             parts.append(f"took {_clock(seconds)}")
         elif self.steps_done:
-            parts.append(
-                f"{_clock((self.trial_steps - self.steps_done) * seconds / self.steps_done)} left"
-            )
+            steps_left = self.trial_steps - self.steps_done
+            parts.append(f"{_clock(steps_left * seconds / self.steps_done)} left")
         return "  ".join(parts)
 
-    def _show(self, now: float) -> None:
-        text = self.line(now)
-        say(f"\r\033[K{text}" if self.live else f"{text}\n", self.stream)
 
-
-def say(text: str, stream: TextIO) -> None:
-    """Write at once, unless nobody reads any more (`| head`, a closed terminal): what is trained does not depend on who watches."""
-    with contextlib.suppress(OSError):
-        stream.write(text)
-        stream.flush()
+def say(line: str, stream: TextIO) -> None:
+    """Writes a line at once, above the bar if there is one."""
+    quiet = _QuietStream(stream)
+    tqdm.write(line, file=quiet)
+    quiet.flush()
 
 
 def answer(text: str) -> None:
-    """Print what a command was asked for; the reader of a pipe who has seen enough (`| head`) is no error."""
+    """Writes a command's answer to standard output.
+
+    It is no error that the reader of a pipe has seen enough (`| head`).
+    """
     try:
-        print(text, flush=True)
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # or Python would complain at its end
+        # Python flushes standard output once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Bar(tqdm):
+    # No thread that refreshes the bar while nothing is reported.
+    monitor_interval = 0
+
+
+class _QuietStream:
+    """A stream that ignores errors of writing; it equals every wrapper of the same stream."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _QuietStream) and other._stream is self._stream
+
+    def __hash__(self) -> int:
+        return hash(id(self._stream))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _clock(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""From a pack's events to what the store keeps of each trial: a summary, its curves and its layers."""
+"""Turns the events of a pack into results: summary, curves and layers of each trial."""
 
 from __future__ import annotations
 
@@ -11,16 +11,31 @@ import torch
 
 from harness.configuration.trial import Trial
 from harness.networks.trial_prediction import Prediction
-from harness.training.events import Evaluated, Event, Finished, Probed
+from harness.training.events import Evaluated, Event, Finished, Probed, ProbedLayer
 from harness.training.schedules import Plan, multiplier
 from harness.verdicts.evaluation import summarize, verdict_columns
 
 Columns = dict[str, Any]
 
+_CURVES = ("train_loss", "validation_loss", "validation_accuracy")
+# Scores that say nothing about a trial that diverged.
+_SCORES = (
+    "validation_loss",
+    "validation_accuracy",
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+)
+
 
 @dataclass(frozen=True)
 class Result:
-    """One trial's outcome; `curves` and `layers` are columns of equal length. `diverged_step` is None for a trial that ended well."""
+    """The outcome of one trial.
+
+    `curves` and `layers` are columns of equal length. `diverged_step` is None for a trial that
+    did not diverge.
+    """
 
     diverged_step: int | None
     summary: dict[str, Any]
@@ -31,44 +46,22 @@ class Result:
 def results(
     events: list[Event], trials: list[Trial], plan: Plan, samples: Sequence[int]
 ) -> list[Result]:
-    """The results of a pack's trials, in order; `samples` are each one's in its training split."""
-    finished = next(event for event in events if isinstance(event, Finished))
-    evaluations = [event for event in events if isinstance(event, Evaluated)]
-    probes = [event for event in events if isinstance(event, Probed)]
-    curves = _stacked(
-        [
-            {
-                key: getattr(event, key)
-                for key in ("train_loss", "validation_loss", "validation_accuracy")
-            }
-            for event in evaluations
-        ]
-    )
-    layers = _stacked([layer.columns for event in probes for layer in event.layers])
-    scores = _stacked([finished.scores])
-    diverged = finished.diverged_step.cpu().numpy()
+    """Returns the results of a pack's trials, in order.
+
+    `samples` are the sizes of the trials' training splits.
+    """
+    tables = _PackTables(events, plan)
     return [
-        _result(
-            trial,
-            plan,
-            plan.steps_per_epoch(samples[index]),
-            finished.step,
-            int(diverged[index]),
-            evaluations,
-            probes,
-            *(
-                {key: values[:, index] for key, values in table.items()}
-                for table in (curves, layers, scores)
-            ),
-        )
-        for index, trial in enumerate(trials)
+        tables.result(index, trial, plan.steps_per_epoch(count))
+        for index, (trial, count) in enumerate(zip(trials, samples, strict=True))
     ]
 
 
 def add_prediction(result: Result, prediction: Prediction) -> None:
-    """Put what theory predicted beside what was measured: `predicted_*` columns on the rows at initialisation, scalars in the summary.
+    """Puts what theory predicted beside what was measured.
 
-    A column that was measured under such a name is left as it is.
+    Adds `predicted_*` columns to the rows at initialisation, and scalars to the summary. A column
+    that was measured under such a name is left as it is.
     """
     layers = result.layers
     rows = [row for row, phase in enumerate(layers["phase"]) if phase == "init"]
@@ -77,120 +70,145 @@ def add_prediction(result: Result, prediction: Prediction) -> None:
             column = np.full(len(layers["phase"]), np.nan)
             column[rows] = [values[layers["layer"][row] - 1] for row in rows]
             layers[name] = column
-    result.summary.update(
-        prediction.scalars | {"prediction_share_in_band": _share_in_band(layers, rows)}
-    )
+    share = _share_in_band(layers, rows)
+    result.summary.update(prediction.scalars | {"prediction_share_in_band": share})
 
 
 def add_verdicts(result: Result) -> None:
-    """Judge SELU's assumptions at every layer and probe; call it behind `add_prediction`, whose columns the judgement uses."""
+    """Adds the verdicts on SELU's assumptions to the summary.
+
+    They use the columns of `add_prediction`, which has to come first.
+    """
     result.summary.update(summarize(verdict_columns(result.layers)))
 
 
 def _share_in_band(layers: Columns, rows: list[int]) -> float:
-    """Of all layers and columns with a measurement and a band, the share whose measurement lies in it; NaN where there is none."""
+    """Returns the share of measurements that lie within their predicted band.
+
+    Counts every layer and column that has a measurement and a band; NaN where there is none.
+    """
     inside = []
-    for name in [
-        name.removeprefix("predicted_").removesuffix("_low")
-        for name in layers
-        if name.startswith("predicted_") and name.endswith("_low")
-    ]:
-        if name in layers:
-            measured, low, high = (
-                np.asarray(layers[key], dtype=float)[rows]
-                for key in (name, f"predicted_{name}_low", f"predicted_{name}_high")
-            )
-            compared = np.isfinite(measured) & np.isfinite(low) & (high > low)
-            inside.append(((measured >= low) & (measured <= high))[compared])
+    for low_name in layers:
+        if not (low_name.startswith("predicted_") and low_name.endswith("_low")):
+            continue
+        name = low_name.removeprefix("predicted_").removesuffix("_low")
+        if name not in layers:
+            continue
+        measured = np.asarray(layers[name], dtype=float)[rows]
+        low = np.asarray(layers[low_name], dtype=float)[rows]
+        high = np.asarray(layers[f"predicted_{name}_high"], dtype=float)[rows]
+        compared = np.isfinite(measured) & np.isfinite(low) & (high > low)
+        inside.append(((measured >= low) & (measured <= high))[compared])
     every = np.concatenate(inside) if inside else np.empty(0)
     return float(every.mean()) if len(every) else float("nan")
 
 
+class _PackTables:
+    """The events of a pack as arrays, from which the results of single trials are cut."""
+
+    def __init__(self, events: list[Event], plan: Plan) -> None:
+        finished = next(event for event in events if isinstance(event, Finished))
+        evaluations = [event for event in events if isinstance(event, Evaluated)]
+        probes = [event for event in events if isinstance(event, Probed)]
+        self._plan = plan
+        self._last_step = finished.step
+        self._diverged = finished.diverged_step.cpu().numpy()
+        self._evaluation_steps = np.array([event.step for event in evaluations])
+        self._curves = _stacked([_curve_values(event) for event in evaluations])
+        self._scores = _stacked([finished.scores])
+        # One row for every layer at every probe: the step, the layer's number from 1, the layer.
+        self._rows: list[tuple[int, int, ProbedLayer]] = []
+        for event in probes:
+            for number, layer in enumerate(event.layers, 1):
+                self._rows.append((event.step, number, layer))
+        self._layers = _stacked([layer.columns for _, _, layer in self._rows])
+
+    def result(self, index: int, trial: Trial, steps_per_epoch: int) -> Result:
+        """Returns the result of the pack's trial number `index`."""
+        first_bad_step = int(self._diverged[index])
+        diverged_step = first_bad_step if first_bad_step >= 0 else None
+        curves = self._trial_curves(index, trial, steps_per_epoch, diverged_step)
+        summary = self._summary(index, curves, diverged_step)
+        # How long the others of its pack went on says nothing about a diverged trial.
+        steps = self._last_step if diverged_step is None else diverged_step
+        summary |= {"steps": steps, "epochs": steps / steps_per_epoch}
+        layers = self._trial_layers(index, steps_per_epoch, diverged_step)
+        return Result(diverged_step, summary, curves, layers)
+
+    def _trial_curves(
+        self, index: int, trial: Trial, steps_per_epoch: int, diverged_step: int | None
+    ) -> Columns:
+        steps = self._evaluation_steps
+        kept = np.ones(len(steps), bool)
+        if diverged_step is not None:
+            # What a trial showed after it diverged says nothing about it.
+            kept = steps <= diverged_step
+        steps = steps[kept]
+        schedule = trial.spec["schedule"]
+        rate = trial.spec["optimizer"]["learning_rate"]
+        planned = max(self._plan.steps, 1)
+        curves = {
+            "step": steps,
+            "epoch": steps / steps_per_epoch,
+            "learning_rate": [
+                rate * multiplier(schedule, max(int(step), 1), planned) for step in steps
+            ],
+        }
+        return curves | {name: values[kept, index] for name, values in self._curves.items()}
+
+    def _summary(self, index: int, curves: Columns, diverged_step: int | None) -> dict[str, Any]:
+        summary = {name: float(values[0, index]) for name, values in self._scores.items()}
+        for name in ("validation_loss", "validation_accuracy"):
+            summary[name] = float(curves[name][-1])
+        accuracies = curves["validation_accuracy"]
+        finite = accuracies[np.isfinite(accuracies)]
+        summary["best_validation_accuracy"] = float(finite.max()) if len(finite) else float("nan")
+        if diverged_step is not None:
+            summary |= dict.fromkeys(_SCORES, float("nan"))
+        return summary
+
+    def _trial_layers(self, index: int, steps_per_epoch: int, diverged_step: int | None) -> Columns:
+        kept = list(range(len(self._rows)))
+        if diverged_step is not None:
+            kept = [row for row in kept if self._rows[row][0] < diverged_step]
+        steps = [self._rows[row][0] for row in kept]
+        layers = [self._rows[row][2] for row in kept]
+        columns = {
+            "step": steps,
+            "epoch": [step / steps_per_epoch for step in steps],
+            "phase": [self._phase(step) for step in steps],
+            "layer": [self._rows[row][1] for row in kept],
+            "name": [layer.name for layer in layers],
+            "kind": [layer.kind for layer in layers],
+            "units": [layer.units for layer in layers],
+            "fan_in": [layer.fan_in for layer in layers],
+            "absent": [layer.absent for layer in layers],
+        }
+        return columns | {name: values[kept, index] for name, values in self._layers.items()}
+
+    def _phase(self, step: int) -> str:
+        if step == 0:
+            return "init"
+        return "end" if step == self._plan.steps else "training"
+
+
+def _curve_values(event: Evaluated) -> dict[str, torch.Tensor]:
+    return {name: getattr(event, name) for name in _CURVES}
+
+
 def _stacked(rows: list[dict[str, torch.Tensor]]) -> dict[str, np.ndarray]:
-    """Rows of (trials,) columns as float64 arrays (rows, trials); one transfer from the device a column. NaN where a row lacks one."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    blank = torch.full_like(next(iter(rows[0].values())).double(), torch.nan) if rows else None
-    return {
-        name: torch.stack([row.get(name, blank).double() for row in rows]).cpu().numpy()
-        for name in names
-    }
+    """Returns rows of (trials,) columns as float64 arrays (rows, trials).
 
-
-def _result(
-    trial: Trial,
-    plan: Plan,
-    steps_per_epoch: int,
-    last: int,
-    diverged: int,
-    evaluations: list[Evaluated],
-    probes: list[Probed],
-    curves: Columns,
-    layers: Columns,
-    scores: Columns,
-) -> Result:
-    schedule, rate = trial.spec["schedule"], trial.spec["optimizer"]["learning_rate"]
-    steps = np.array([event.step for event in evaluations])
-    # What a trial showed after it diverged says nothing about it.
-    kept = steps <= diverged if diverged >= 0 else np.ones(len(steps), bool)
-    curves = {
-        "step": steps[kept],
-        "epoch": steps[kept] / steps_per_epoch,
-        "learning_rate": [
-            rate * multiplier(schedule, max(int(step), 1), max(plan.steps, 1))
-            for step in steps[kept]
-        ],
-    } | {name: values[kept] for name, values in curves.items()}
-    summary = {name: float(values[0]) for name, values in scores.items()}
-    summary |= {
-        name: float(curves[name][-1]) for name in ("validation_loss", "validation_accuracy")
-    }
-    known = curves["validation_accuracy"][np.isfinite(curves["validation_accuracy"])]
-    summary["best_validation_accuracy"] = float(known.max()) if len(known) else float("nan")
-    if diverged >= 0:
-        summary |= dict.fromkeys(
-            (
-                "validation_loss",
-                "validation_accuracy",
-                "train_loss",
-                "train_accuracy",
-                "test_loss",
-                "test_accuracy",
-            ),
-            float("nan"),
-        )
-    steps = (
-        diverged if diverged >= 0 else last
-    )  # how long the others of its pack went on is nothing of a diverged trial
-    summary |= {"steps": steps, "epochs": steps / steps_per_epoch}
-    return Result(
-        diverged if diverged >= 0 else None,
-        summary,
-        curves,
-        _layers(plan, steps_per_epoch, diverged, probes, layers),
-    )
-
-
-def _layers(
-    plan: Plan, steps_per_epoch: int, diverged: int, probes: list[Probed], columns: Columns
-) -> Columns:
-    rows = [
-        (event.step, number, layer)
-        for event in probes
-        for number, layer in enumerate(event.layers, 1)
-    ]
-    kept = [index for index, (step, _, _) in enumerate(rows) if diverged < 0 or step < diverged]
-    told = [rows[index] for index in kept]
-    return {
-        "step": [step for step, _, _ in told],
-        "epoch": [step / steps_per_epoch for step, _, _ in told],
-        "phase": [
-            "init" if step == 0 else "end" if step == plan.steps else "training"
-            for step, _, _ in told
-        ],
-        "layer": [number for _, number, _ in told],
-        "name": [layer.name for _, _, layer in told],
-        "kind": [layer.kind for _, _, layer in told],
-        "units": [layer.units for _, _, layer in told],
-        "fan_in": [layer.fan_in for _, _, layer in told],
-        "absent": [layer.absent for _, _, layer in told],
-    } | {name: values[kept] for name, values in columns.items()}
+    Moves each column from the device in one transfer. NaN where a row lacks a column.
+    """
+    if not rows:
+        return {}
+    names: dict[str, None] = {}
+    for row in rows:
+        names |= dict.fromkeys(row)
+    blank = torch.full_like(next(iter(rows[0].values())).double(), torch.nan)
+    columns = {}
+    for name in names:
+        column = torch.stack([row.get(name, blank).double() for row in rows])
+        columns[name] = column.cpu().numpy()
+    return columns

@@ -1,4 +1,7 @@
-"""Run one pack from its members to their results: data, initial weights, training, tables. Knows no store and no tracker."""
+"""Runs one pack from its jobs to their results: data, initial weights, training, tables.
+
+Knows no store and no tracker.
+"""
 
 from __future__ import annotations
 
@@ -10,82 +13,98 @@ from typing import Any
 from harness.configuration.trial import Trial
 from harness.data.catalog import DatasetInfo
 from harness.networks.trial_prediction import Prediction, predict
-from harness.sweeps.cells import Member
+from harness.sweeps.cells import Job
 from harness.sweeps.inputs import Prepared, View, pack_data
 from harness.sweeps.results import Result, add_prediction, add_verdicts, results
 from harness.training import devices, repairs
-from harness.training.events import Event, Stepped
+from harness.training.events import Event, PackData, Stepped
 from harness.training.loop import train
 from harness.training.packs import Pack
-from harness.training.schedules import plan
+from harness.training.schedules import Plan, plan
 
 
-def trained_as(member: Member) -> Trial:
-    """The trial with its repair applied as far as that changes the specification; equal to the trial when there is none."""
-    return member.trial.with_spec(repairs.transform_spec(member.trial.spec))
+def trained_as(job: Job) -> Trial:
+    """Returns the trial with its repair applied as far as that changes the specification.
+
+    It equals the trial where there is no repair.
+    """
+    return job.trial.with_spec(repairs.transform_spec(job.trial.spec))
 
 
-def view_of(member: Member) -> View:
-    """The images a member sees, its repair included."""
-    return View.of(member.config.dataset, trained_as(member).spec["preprocessing"])
+def view_of(job: Job) -> View:
+    """Returns the images that a job sees, its repair included."""
+    return View.of(job.config.dataset, trained_as(job).spec["preprocessing"])
 
 
 def prediction_of(
-    spec: dict[str, Any], prepared: Prepared, facts: DatasetInfo, probe_samples: int
+    spec: dict[str, Any], prepared: Prepared, info: DatasetInfo, probe_samples: int
 ) -> Prediction:
-    """What theory says of a specification as trained, for these images; seeds of a cell share one prediction."""
-    return predict(
-        spec,
-        facts.shape,
-        facts.classes,
-        prepared.representatives,
-        min(probe_samples, len(prepared.validation.labels)),
-    )
+    """Returns what theory predicts for a specification as trained, on these images.
+
+    The seeds of a cell share one prediction.
+    """
+    samples = min(probe_samples, len(prepared.validation.labels))
+    return predict(spec, info.shape, info.classes, prepared.representatives, samples)
 
 
-def run_pack(
-    members: Sequence[Member], facts: DatasetInfo, program: str, on_steps: Callable[[int], None]
-) -> list[Result]:
-    """Train members side by side; `on_steps` hears of every few trial-steps done. Results are in the members' order."""
+def run_pack(jobs: Sequence[Job], program: str, on_steps: Callable[[int], None]) -> list[Result]:
+    """Trains jobs side by side and returns their results in the jobs' order.
+
+    Args:
+        jobs: jobs that one program can run; see `harness.sweeps.cells.program_key`.
+        program: one of `harness.sweeps.cells.PROGRAMS`.
+        on_steps: called every few steps with the number of trial-steps done since its last call.
+    """
     started = time.perf_counter()
-    config = members[0].config
+    config, info = jobs[0].config, jobs[0].info
     device = devices.resolve(config.device, config.precision)
     devices.prepare(device, config.precision)
-    pack = Pack(
-        [trained_as(member) for member in members], facts.shape, facts.classes, device, program
-    )
-    members = [members[index] for index in pack.order]
-    views = [view_of(member) for member in members]
-    made = {
-        view: view.prepared for view in dict.fromkeys(views)
-    }  # held here: a pack may have more views than are kept for the next
-    prepared = [made[view] for view in views]
+    specified = [trained_as(job) for job in jobs]
+    pack = Pack(specified, info.shape, info.classes, device, program)
+    ordered = [jobs[index] for index in pack.order]
+    prepared = _prepared_images(ordered)
     data = pack_data(prepared, config.probe.samples, device, config.dataset.residency)
-    repairs.apply(
-        pack, [member.trial.spec.get("repair", "none") for member in members], data.training
-    )
+    repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     schedule = plan(pack.trials[0].spec, data.source.samples[0])
+    events = _train(pack, data, schedule, on_steps)
+    outcome = results(events, pack.trials, schedule, data.source.samples)
+    shared = {
+        "seconds": (time.perf_counter() - started) / len(jobs),
+        "pack_id": uuid.uuid4().hex[:8],
+        "pack_size": len(jobs),
+        "device": devices.describe(device),
+        "parameters": pack.parameter_count(),
+    }
+    for result, images, job, trial in zip(outcome, prepared, ordered, pack.trials, strict=True):
+        result.summary.update(shared | images.report)
+        prediction = prediction_of(trial.spec, images, info, job.config.probe.samples)
+        add_prediction(result, prediction)
+        add_verdicts(result)
+    return [outcome[pack.order.index(index)] for index in range(len(jobs))]
+
+
+def _prepared_images(jobs: Sequence[Job]) -> list[Prepared]:
+    """Returns the images of every job.
+
+    Each view is prepared once: a pack may have more views than the cache of `View.prepared` keeps.
+    """
+    views = [view_of(job) for job in jobs]
+    prepared_of = {view: view.prepared for view in dict.fromkeys(views)}
+    return [prepared_of[view] for view in views]
+
+
+def _train(
+    pack: Pack, data: PackData, schedule: Plan, on_steps: Callable[[int], None]
+) -> list[Event]:
+    """Trains a pack and returns its events other than plain steps."""
+    trials = len(pack.trials)
     events: list[Event] = []
     reported = 0
     for event in train(pack, data, schedule):
         if isinstance(event, Stepped):
-            on_steps((event.step - reported) * len(members))
+            on_steps((event.step - reported) * trials)
             reported = event.step
         else:
             events.append(event)
-    on_steps((schedule.steps - reported) * len(members))
-    outcome = results(events, pack.trials, schedule, data.source.samples)
-    shared = {
-        "seconds": (time.perf_counter() - started) / len(members),
-        "pack_id": uuid.uuid4().hex[:8],
-        "pack_size": len(members),
-        "device": devices.describe(device),
-        "parameters": pack.parameter_count(),
-    }
-    for result, images, member, trial in zip(outcome, prepared, members, pack.trials):
-        result.summary.update(shared | images.report)
-        add_prediction(
-            result, prediction_of(trial.spec, images, facts, member.config.probe.samples)
-        )
-        add_verdicts(result)
-    return [outcome[pack.order.index(index)] for index in range(len(members))]
+    on_steps((schedule.steps - reported) * trials)
+    return events

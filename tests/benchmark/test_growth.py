@@ -46,7 +46,7 @@ def test_sweep_crosses_as_many_axes_as_the_number_of_cells_allows(cells, crossed
 def test_synthetic_cells_are_those_of_the_sweep_in_its_order(tmp_path):
     """As many as the axes cross, all different."""
     configs = cell_configs(34, tmp_path)
-    trial_ids = {cell(config).members[0].trial.trial_id for config in configs}
+    trial_ids = {cell(config).jobs[0].trial.trial_id for config in configs}
     assert len(configs) == len(trial_ids) == 48
     # Hydra varies the last axis fastest.
     assert configs[0].activation == configs[1].activation

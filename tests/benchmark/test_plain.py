@@ -44,8 +44,8 @@ def cell(make_config) -> cells.Cell:
 @pytest.fixture
 def make_plain(cell):
     """The same trial as a yardstick: `make_plain(logged=True)`."""
-    member = cell.members[0]
-    prepared = runner.view_of(member).prepared
+    job = cell.jobs[0]
+    prepared = runner.view_of(job).prepared
     images, labels = prepared.validation.images, prepared.validation.labels
     data = PlainData(
         training=(prepared.training.images, prepared.training.labels),
@@ -53,10 +53,10 @@ def make_plain(cell):
         test=(prepared.test.images, prepared.test.labels),
         probe=(images[:PROBE_SAMPLES], labels[:PROBE_SAMPLES]),
     )
-    trial_plan = plan(member.trial.spec, cell.facts.training_samples)
+    trial_plan = plan(job.trial.spec, cell.info.training_samples)
 
     def make(logged: bool) -> PlainTrial:
-        return PlainTrial(member.trial, data, trial_plan, cell.facts.classes, CPU, logged)
+        return PlainTrial(job.trial, data, trial_plan, cell.info.classes, CPU, logged)
 
     return make
 
@@ -69,7 +69,7 @@ def test_yardstick_measures_what_the_harness_measures(cell, make_plain, logged):
         logged_at_step.setdefault(step, {}).update(metrics)
 
     scores = make_plain(logged).run(log)
-    result = runner.run_pack(cell.members, cell.facts, "batched", lambda steps: None)[0]
+    result = runner.run_pack(cell.jobs, "batched", lambda steps: None)[0]
     layers = result.layers
     initial_rows = [row for row, phase in enumerate(layers["phase"]) if phase == "init"]
     assert len(initial_rows) == 3
@@ -88,7 +88,7 @@ def test_yardstick_measures_what_the_harness_measures(cell, make_plain, logged):
 
 
 def test_operations_of_a_step_are_three_products_per_layer_but_the_first():
-    members, facts = DIGITS.members(1, "runs")
+    members, facts = DIGITS.jobs(1, "runs")
     layers = [64 * 64] * 8 + [64 * 10]
     assert step_flops(members[0].trial, facts) == 2 * 64 * (3 * sum(layers) - 64 * 64)
 

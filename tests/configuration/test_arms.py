@@ -29,8 +29,8 @@ def test_every_arm_is_known_here():
 @pytest.mark.parametrize("arm", ARMS)
 def test_an_arm_is_its_choices(arm):
     named, spelled = (cell(compose(["depth=3", *words])) for words in ([f"arm={arm}"], ARMS[arm]))
-    assert [member.trial.trial_id for member in named.members] == [
-        member.trial.trial_id for member in spelled.members
+    assert [member.trial.trial_id for member in named.jobs] == [
+        member.trial.trial_id for member in spelled.jobs
     ]
     assert (
         compose([f"arm={arm}", "activation=gelu"]).activation.name == "gelu"

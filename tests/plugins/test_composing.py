@@ -1,4 +1,4 @@
-"""Composing once for each choice of files gives what Hydra composes."""
+"""Composing once for each choice of files gives the configurations that Hydra composes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
-from hydra_plugins.harness_packed.composing import ComposeOnce
+from hydra_plugins.harness_packed.compose_once import ComposeOnce
 from omegaconf import DictConfig, OmegaConf
 
 from harness.configuration.composing import register_schema, to_config
+from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.schema import CONF_DIR
 
 JOBS = [
@@ -36,7 +37,7 @@ JOBS = [
 @pytest.fixture
 def loaders():
     register_schema()
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+    with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
         loader: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
         master = loader.load_configuration("config", ["seeds=2"], run_mode=RunMode.MULTIRUN)
         yield loader, ComposeOnce(loader), master
@@ -45,27 +46,21 @@ def loaders():
 def outcome(loader, master: DictConfig, overrides: list[str]) -> object:
     try:
         return OmegaConf.to_container(loader.load_sweep_config(master, overrides), resolve=False)
-    except Exception as error:  # noqa: BLE001 - the kind and the text are what is compared
+    except Exception as error:  # of any kind: kind and text are compared
         return type(error), str(error)
 
 
 @pytest.mark.parametrize("job", JOBS, ids=" ".join)
-def test_a_job_is_what_hydra_composes(loaders, job):
+def test_a_job_equals_the_job_that_hydra_composes(loaders, job):
     plain, once, master = loaders
     expected = outcome(plain, master, ["seeds=2", *job])
-    for _ in range(2):  # read, and kept
+    for _ in range(2):  # composed from files, then from the kept copy
         assert outcome(once, master, ["seeds=2", *job]) == expected
 
 
-def test_a_copy_is_ones_own_and_files_are_read_once(loaders, monkeypatch):
+def test_jobs_have_copies_of_their_own_and_files_are_read_once(loaders, monkeypatch):
     plain, once, master = loaders
-    composed = []
-    real = plain.load_sweep_config
-    monkeypatch.setattr(
-        plain,
-        "load_sweep_config",
-        lambda *arguments: composed.append(arguments) or real(*arguments),
-    )
+    composed = counted(plain, monkeypatch)
     first, second = (
         once.load_sweep_config(master, ["activation=relu", f"depth={depth}"]) for depth in (3, 4)
     )
@@ -79,28 +74,33 @@ def test_a_copy_is_ones_own_and_files_are_read_once(loaders, monkeypatch):
 
 
 def counted(plain, monkeypatch) -> list:
-    """The calls of Hydra's own composition."""
+    """Lists the calls of Hydra's own composition as they come."""
     composed = []
     real = plain.load_sweep_config
-    monkeypatch.setattr(
-        plain,
-        "load_sweep_config",
-        lambda *arguments: composed.append(arguments[1]) or real(*arguments),
-    )
+
+    def load_sweep_config(master, overrides):
+        composed.append(overrides)
+        return real(master, overrides)
+
+    monkeypatch.setattr(plain, "load_sweep_config", load_sweep_config)
     return composed
 
 
-def kinds(node, path: str = "") -> dict[str, tuple]:
-    """What OmegaConf keeps of every node beside its value: flags, types, whether it may be None."""
-    kept = node._metadata
-    found = {path: (str(kept.flags), kept.ref_type, kept.object_type, kept.optional, kept.key)}
+def metadata(node, path: str = "") -> dict[str, tuple]:
+    """Returns the metadata of every node: flags, types, whether it may be None, key."""
+    data = node._metadata
+    rows = {path: (str(data.flags), data.ref_type, data.object_type, data.optional, data.key)}
     if OmegaConf.is_dict(node) and not (node._is_none() or node._is_missing()):
         for key in node:
-            found |= kinds(node._get_node(key), f"{path}.{key}")
-    return found
+            rows |= metadata(node._get_node(key), f"{path}.{key}")
+    return rows
 
 
-def test_many_choices_are_put_together_from_each_alone(loaders, monkeypatch):
+def choices_of(axis: str, names: str) -> list[str]:
+    return [f"{axis}={name}" for name in names.split()]
+
+
+def test_many_choices_are_joined_from_each_alone(loaders, monkeypatch):
     plain, once, master = loaders
     axes = [
         ("activation", "selu relu gelu"),
@@ -109,23 +109,19 @@ def test_many_choices_are_put_together_from_each_alone(loaders, monkeypatch):
         ("dropout", "none alpha"),
         ("dataset", "digits mnist"),
     ]
-    jobs = [
-        ["seeds=2", *job, "depth=3"]
-        for job in itertools.product(
-            *([f"{axis}={name}" for name in names.split()] for axis, names in axes)
-        )
-    ]
+    choices = [choices_of(axis, names) for axis, names in axes]
+    jobs = [["seeds=2", *job, "depth=3"] for job in itertools.product(*choices)]
     composed = counted(plain, monkeypatch)
-    found = [once.load_sweep_config(master, job) for job in jobs]
+    configs = [once.load_sweep_config(master, job) for job in jobs]
     assert len(jobs) == 72
     assert len(composed) < 24
     monkeypatch.undo()
-    for job, config in zip(jobs[::5], found[::5]):
+    for job, config in zip(jobs[::5], configs[::5], strict=True):
         expected = plain.load_sweep_config(master, job)
         assert OmegaConf.to_yaml(config, sort_keys=False) == OmegaConf.to_yaml(
             expected, sort_keys=False
         )
-        assert kinds(config) == kinds(expected)
+        assert metadata(config) == metadata(expected)
 
 
 FILES = {
@@ -136,10 +132,13 @@ FILES = {
     "second/d.yaml": "name: d\n",
     **{f"third/{name}.yaml": f"name: {name}\n" for name in "efghi"},
 }
-# Files that make a choice touch more than itself; each is invisible while the other choices are the usual ones.
+# Files that make a choice change more than its own part. The difference shows only together with
+# certain other choices.
 ENTANGLED = {
     "a file for two choices": {
-        "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - optional both: ${first}_${second}\n  - _self_\n",
+        "main.yaml": FILES["main.yaml"].replace(
+            "  - _self_\n", "  - optional both: ${first}_${second}\n  - _self_\n"
+        ),
         "both/b_d.yaml": "name: both\n",
     },
     "a package of its own": {
@@ -147,27 +146,20 @@ ENTANGLED = {
     },
     "a file that asks for another": {
         "second/d.yaml": "defaults:\n  - /first@first: a\n",
-        "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n",
     },
 }
 
 
 @pytest.mark.parametrize("extra", [{}, *ENTANGLED.values()], ids=["each alone", *ENTANGLED])
-def test_entangled_choices_are_what_hydra_composes(extra, tmp_path, monkeypatch):
+def test_entangled_choices_equal_those_that_hydra_composes(extra, tmp_path, monkeypatch):
     for name, text in (FILES | extra).items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    jobs = [
-        list(job)
-        for job in itertools.product(
-            ["first=a", "first=b"],
-            ["second=c", "second=d"],
-            [f"third={name}" for name in "efghi"],
-            ["first.size=7"],
-        )
-    ]
-    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+    choices = [choices_of("first", "a b"), choices_of("second", "c d")]
+    choices += [choices_of("third", "e f g h i"), ["first.size=7"]]
+    jobs = [list(job) for job in itertools.product(*choices)]
+    with initialize_config_dir(str(tmp_path), **VERSION_OPTIONS):
         plain: ConfigLoaderImpl = GlobalHydra.instance().config_loader()
         master = plain.load_configuration("main", [], run_mode=RunMode.MULTIRUN)
         expected = [outcome(plain, master, job) for job in jobs]

@@ -1,7 +1,8 @@
-"""Hydra's own suites for launchers, and what they do not ask."""
+"""The packed launcher passes Hydra's own suites for launchers."""
 
 from __future__ import annotations
 
+import pytest
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.test_utils.launcher_common_tests import (
@@ -10,12 +11,14 @@ from hydra.test_utils.launcher_common_tests import (
     LauncherTestSuite,
 )
 from hydra.version import _UNSPECIFIED_, VersionBase
-from pytest import fixture, mark
 
 
-@fixture(autouse=True)
+@pytest.fixture(autouse=True)
 def no_version_chosen():
-    """The suites expect a process in which no app has chosen Hydra's version rules, which are one for the process."""
+    """Resets Hydra's version rules, of which a process has one.
+
+    The suites expect a process in which no application has chosen them.
+    """
     versions = VersionBase.instance()
     before, versions.version_base = versions.version_base, _UNSPECIFIED_
     yield
@@ -26,16 +29,18 @@ def test_the_launcher_is_found():
     assert "PackedLauncher" in [cls.__name__ for cls in Plugins.instance().discover(Launcher)]
 
 
-@mark.parametrize("launcher_name, overrides", [("packed", [])])
+@pytest.mark.parametrize("launcher_name, overrides", [("packed", [])])
 class TestLauncher(LauncherTestSuite):
     """Jobs, names, folders, overrides."""
 
 
-@mark.parametrize("launcher_name, overrides", [("packed", ["hydra.sweeper.max_batch_size=2"])])
+@pytest.mark.parametrize(
+    "launcher_name, overrides", [("packed", ["hydra.sweeper.max_batch_size=2"])]
+)
 class TestBatches(BatchedSweeperTestSuite):
     """Order and numbering across batches."""
 
 
-@mark.parametrize("task_launcher_cfg, extra_flags", [({}, ["-m", "hydra/launcher=packed"])])
+@pytest.mark.parametrize("task_launcher_cfg, extra_flags", [({}, ["-m", "hydra/launcher=packed"])])
 class TestIntegration(IntegrationTestSuite):
     """Real processes."""

@@ -48,7 +48,7 @@ def test_every_column_of_a_sweep_has_a_meaning(make_config, choices):
         **{"budget.epochs": None, "budget.steps": 2, "probe.samples": 64},
     )
     request = cell(config)
-    (result,) = run_pack(request.members, request.facts, "auto", lambda steps: None)
+    (result,) = run_pack(request.jobs, "auto", lambda steps: None)
     assert set(result.layers) - meanings().keys() == set()
 
 

@@ -63,7 +63,7 @@ def test_the_command_stands_for_what_was_run(tmp_path, words):
     again = {
         member.trial.trial_id
         for job in jobs
-        for member in cell(compose([*job, f"runs={tmp_path}"])).members
+        for member in cell(compose([*job, f"runs={tmp_path}"])).jobs
     }
     assert again == set(Store(tmp_path).trial_ids())
 

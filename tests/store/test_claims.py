@@ -1,4 +1,4 @@
-"""Two processes want one trial; a holder is killed."""
+"""Claims exclude other processes, and a killed holder blocks nobody."""
 
 import multiprocessing
 import os
@@ -63,17 +63,22 @@ def test_a_claim_excludes_others_until_it_is_released(tmp_path):
     assert not claims.is_locked(store.folder("a") / "lock")
 
 
+LOOKING = """
+import sys
+from pathlib import Path
+from harness.store import claims
+print("ready", flush=True)
+while True:
+    claims.is_locked(Path(sys.argv[1]))
+"""
+
+
 def test_a_look_at_a_claim_does_not_refuse_a_trainer(tmp_path):
-    """Surveys lock for an instant; a claim made in that instant is tried again."""
+    """Surveys lock for an instant; a claim made in that instant succeeds a moment later."""
     store = Store(tmp_path)
     store.claim("a").release()
     looking = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys\nfrom pathlib import Path\nfrom harness.store import claims\nprint('ready', flush=True)\nwhile True: claims.is_locked(Path(sys.argv[1]))",
-            str(store.folder("a") / "lock"),
-        ],
+        [sys.executable, "-c", LOOKING, str(store.folder("a") / "lock")],
         stdout=subprocess.PIPE,
     )
     try:
@@ -90,20 +95,28 @@ def test_a_look_at_a_claim_does_not_refuse_a_trainer(tmp_path):
         looking.wait()
 
 
-@pytest.mark.parametrize("moment", ["claimed", "begun"])
-def test_a_killed_holder_blocks_nobody_and_leaves_an_interrupted_trial(tmp_path, moment):
-    code = """
+TRIAL = """
+def trial(trial_id):
+    ids = {"trial_id": trial_id, "cell_id": "c", "rules_version": 1, "seed": 0}
+    return ids | {"axes": {}, "spec": {}}
+"""
+HOLDING = f"""
 import sys, time
 from harness.store.trials import Store
+{TRIAL}
 store = Store(sys.argv[1])
 claim = store.claim("a")
 if sys.argv[2] == "begun":
-    store.begin({"trial_id": "a", "cell_id": "c", "rules_version": 1, "seed": 0, "axes": {}, "spec": {}})
+    store.begin(trial("a"))
 print("ready", flush=True)
 time.sleep(600)
 """
+
+
+@pytest.mark.parametrize("moment", ["claimed", "begun"])
+def test_a_killed_holder_blocks_nobody_and_leaves_an_interrupted_trial(tmp_path, moment):
     holder = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path), moment], stdout=subprocess.PIPE
+        [sys.executable, "-c", HOLDING, str(tmp_path), moment], stdout=subprocess.PIPE
     )
     store = Store(tmp_path)
     try:
@@ -121,23 +134,28 @@ time.sleep(600)
         assert claim is not None
 
 
-def test_killed_in_the_middle_of_writes_a_trial_is_done_whole_or_not_at_all(tmp_path):
-    """A writer that finishes one trial after another is killed at arbitrary moments."""
-    code = """
+WRITING = f"""
 import itertools, sys
 from harness.store.trials import Store
+{TRIAL}
 store = Store(sys.argv[1])
+rows = {{"step": range(3000)}}
 print("ready", flush=True)
 for number in itertools.count(int(sys.argv[2])):
-    trial_id = f"{number:016x}"
+    trial_id = f"{{number:016x}}"
     with store.claim(trial_id):
-        store.begin({"trial_id": trial_id, "cell_id": "c", "rules_version": 1, "seed": 0, "axes": {}, "spec": {}})
-        store.finish(trial_id, summary={"x": 1.0}, curves={"step": range(3000)}, layers={"step": range(3000)})
+        store.begin(trial(trial_id))
+        store.finish(trial_id, summary={{"x": 1.0}}, curves=rows, layers=rows)
 """
+
+
+def test_a_trial_whose_writer_is_killed_is_done_whole_or_not_at_all(tmp_path):
+    """A writer that finishes one trial after another is killed at arbitrary moments."""
     store = Store(tmp_path)
     for attempt in range(6):
         writer = subprocess.Popen(
-            [sys.executable, "-c", code, str(tmp_path), str(attempt * 1000)], stdout=subprocess.PIPE
+            [sys.executable, "-c", WRITING, str(tmp_path), str(attempt * 1000)],
+            stdout=subprocess.PIPE,
         )
         assert writer.stdout.readline() == b"ready\n"
         time.sleep(0.05 + 0.013 * attempt)
@@ -158,7 +176,10 @@ def test_the_limit_of_open_files_is_raised_and_leaves_room(monkeypatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
         most = claims.most_held()
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == hard
-        assert most == sys.maxsize if hard == resource.RLIM_INFINITY else 0 < most < hard
+        if hard == resource.RLIM_INFINITY:
+            assert most == sys.maxsize
+        else:
+            assert 0 < most < hard
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     for limit, room in ((100, 50), (1_000, 800)):

@@ -1,4 +1,4 @@
-"""What is written is what is read, and damage is named with its mend."""
+"""Trials read back as they were written, and damage is named together with its mend."""
 
 import itertools
 import json
@@ -78,18 +78,16 @@ def test_a_finished_trial_reads_back(store):
 
 
 def test_done_is_written_last(store, monkeypatch):
-    """So a failure of any write before it leaves a trial that is not done."""
+    """A failure of any write before it then leaves a trial that is not done."""
     store.begin(TRIAL)
     written = []
     original = writes.write_bytes
-    monkeypatch.setattr(
-        writes,
-        "write_bytes",
-        lambda path, content, **options: (
-            written.append(path.name),
-            original(path, content, **options),
-        ),
-    )
+
+    def write_bytes(path, content, **options):
+        written.append(path.name)
+        original(path, content, **options)
+
+    monkeypatch.setattr(writes, "write_bytes", write_bytes)
     store.finish(TRIAL["trial_id"], summary={}, curves=CURVES, layers=LAYERS)
     assert written[-1] == "done"
     assert {
@@ -102,11 +100,9 @@ def test_done_is_written_last(store, monkeypatch):
 
 def test_a_diverged_trial_is_done_and_keeps_its_step(store):
     record = finish(store, diverged_step=0)
-    assert (record.status, record.diverged_step, store.is_done(record.trial_id)) == (
-        "diverged",
-        0,
-        True,
-    )
+    assert record.status == "diverged"
+    assert record.diverged_step == 0
+    assert store.is_done(record.trial_id)
     assert store.claim(record.trial_id) is None
 
 
@@ -114,12 +110,10 @@ def test_a_failed_trial_keeps_its_traceback_and_may_be_claimed_again(store):
     store.begin(TRIAL)
     store.fail(TRIAL["trial_id"], "ValueError: no", "Traceback ...\nValueError: no")
     record = store.read(TRIAL["trial_id"])
-    assert (record.status, record.error, record.traceback, record.summary) == (
-        "failed",
-        "ValueError: no",
-        "Traceback ...\nValueError: no",
-        {},
-    )
+    assert record.status == "failed"
+    assert record.error == "ValueError: no"
+    assert record.traceback == "Traceback ...\nValueError: no"
+    assert record.summary == {}
     with store.claim(TRIAL["trial_id"]) as claim:
         assert claim is not None
     assert finish(store).status == "done"
@@ -149,7 +143,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path):
     with pytest.raises(TypeError, match="cannot write a set as JSON"):
         writes.write_json(path, {"a": {1}})
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="folder"):
         writes.write_bytes(tmp_path / "folder", b"x")
     assert json.loads(path.read_text()) == {"a": 1}
     assert sorted(os.listdir(tmp_path)) == ["folder", "value.json"]
@@ -183,7 +177,7 @@ def test_a_torn_status_of_an_unfinished_trial_is_only_interrupted(store):
     assert store.read(TRIAL["trial_id"]).status == "interrupted"
 
 
-def test_what_has_failed_is_told_by_the_status_alone(store):
+def test_the_status_alone_says_whether_a_trial_failed(store):
     trial_id = TRIAL["trial_id"]
     assert not store.has_failed(trial_id)
     with store.claim(trial_id):  # the folder is there, and nothing else yet

@@ -1,4 +1,4 @@
-"""The tidy tables, the progress, and the scripts over them."""
+"""Tidy tables, progress of a store, and the scripts that show them."""
 
 import json
 import math
@@ -43,7 +43,7 @@ def finish(store, number, *, summary=None, layers=None, diverged_step=None, **ax
 
 @pytest.fixture
 def store(tmp_path):
-    """Two finished trials of one cell, one diverged, one failed, one interrupted."""
+    """A store with two finished trials of one cell, one diverged, one failed, one interrupted."""
     store = Store(tmp_path)
     finish(store, 0)
     finish(store, 1)
@@ -148,7 +148,7 @@ def run(script, *arguments):
     )
 
 
-def test_the_scripts(store):
+def test_scripts_show_the_progress_and_write_the_tables(store):
     status = run("status.py", "--runs", store.runs, "--json")
     assert status.returncode == 0, status.stderr
     assert {
@@ -178,5 +178,9 @@ def test_a_missing_runs_folder_is_one_line(tmp_path, script):
 
 
 def test_tables_need_no_torch():
-    code = "import sys, harness.store.tables, harness.store.status; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
+    code = """
+import sys
+import harness.store.tables, harness.store.status
+sys.exit("torch" in sys.modules or "mlflow" in sys.modules)
+"""
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -1,4 +1,7 @@
-"""A disk that fills, or becomes read-only, while results are written: one line, nothing that only looks done, and the next run goes on."""
+"""A disk fills or becomes read-only while results are written.
+
+The command says so in one line, no unfinished trial reads as done, and the next run goes on.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,10 @@ FULL = "No space left on device"
 
 
 def fill(monkeypatch, name: str, times: int = 1) -> None:
-    """From the `times`-th time on that a file whose name holds `name` is written, there is no space: as the system says it, with no file named."""
+    """Lets the disk be full from the `times`-th write of a file whose name holds `name`.
+
+    The error names no file, as the system's does not.
+    """
     real, left = builtins.open, [times]
 
     def scarce(path, mode="r", *rest, **options):
@@ -88,13 +94,14 @@ def test_a_trial_whose_file_has_no_space_is_not_done_and_can_be_tried_again(tmp_
     assert not store.is_done(TRIAL["trial_id"])
     assert not store.has_failed(TRIAL["trial_id"])
     assert not claims.is_locked(folder / "lock")
-    assert not list(folder.glob(".*"))  # no temporary file, which would keep the disk full
+    # No temporary file is left, which would keep the disk full.
+    assert not list(folder.glob(".*"))
     assert name == "trial.json" or store.read(TRIAL["trial_id"]).status == "interrupted"
     attempt(store)
     assert store.read(TRIAL["trial_id"]).status == "done"
 
 
-def test_what_the_disk_takes_only_to_its_memory_is_not_done(tmp_path, monkeypatch):
+def test_a_trial_that_does_not_reach_the_disk_is_not_done(tmp_path, monkeypatch):
     def refuse(descriptor):
         raise OSError(errno.ENOSPC, FULL)
 
@@ -104,7 +111,7 @@ def test_what_the_disk_takes_only_to_its_memory_is_not_done(tmp_path, monkeypatc
     assert not Store(tmp_path).is_done(TRIAL["trial_id"])
 
 
-def test_a_failure_that_cannot_be_kept_is_no_failure(tmp_path, monkeypatch):
+def test_a_failure_that_cannot_be_written_is_no_failure(tmp_path, monkeypatch):
     store = Store(tmp_path)
     store.begin(TRIAL)
     fill(monkeypatch, "status.json")
@@ -113,7 +120,7 @@ def test_a_failure_that_cannot_be_kept_is_no_failure(tmp_path, monkeypatch):
     assert not store.has_failed(TRIAL["trial_id"])
 
 
-def test_a_claim_in_a_folder_that_became_read_only(tmp_path, monkeypatch):
+def test_a_claim_in_a_read_only_folder_is_a_result_not_stored(tmp_path, monkeypatch):
     def refuse(path):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
@@ -123,9 +130,7 @@ def test_a_claim_in_a_folder_that_became_read_only(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_sweep_stops_releases_all_claims_and_the_next_trains_what_is_missing(
-    make_config, workers
-):
+def test_a_stopped_sweep_releases_all_claims_and_the_next_trains_the_rest(make_config, workers):
     config = make_config(**TINY | {"seeds": 8})
     store = Store(config.runs)
     with pytest.MonkeyPatch.context() as full:
@@ -145,20 +150,22 @@ def test_a_sweep_stops_releases_all_claims_and_the_next_trains_what_is_missing(
     assert kept.items() <= {record.trial_id: record.ended for record in records}.items()
 
 
-def test_the_choice_of_packs_names_its_file(tmp_path, monkeypatch):
+def test_a_choice_that_cannot_be_written_names_its_file(tmp_path, monkeypatch):
     fill(monkeypatch, "choices.json")
     with pytest.raises(NotStored, match=f"packs/choices.json: {FULL}"):
-        choices._keep(tmp_path, "kind", choices.Choice("batched", 4, 1))
+        choices.keep(tmp_path, "kind", choices.Arrangement("batched", 4, 1))
     assert list((tmp_path / "packs").iterdir()) == []
 
 
-# A whole program: after a file of that name was begun so many times, the disk is full or read-only for everything.
+# A whole program. Once files whose name holds NAME were begun TIMES times, the disk is full or
+# read-only for everything.
 BROKEN = f"""
 import builtins, errno, io, os, runpy, sys
 kind, name, times = sys.argv[1], sys.argv[2], int(sys.argv[3])
 sys.argv = ["train", *sys.argv[4:]]
 runs, seen = sys.argv[-1].removeprefix("runs="), 0
-real = {{name: getattr(os, name) for name in ("open", "mkdir", "rmdir", "unlink", "replace")}} | {{"file": builtins.open}}
+CALLS = ("open", "mkdir", "rmdir", "unlink", "replace")
+real = {{name: getattr(os, name) for name in CALLS}} | {{"file": builtins.open}}
 
 def refuse(path=None, *_, **__):
     if kind == "full":
@@ -167,7 +174,9 @@ def refuse(path=None, *_, **__):
 
 def changing(name):
     def call(path, *rest, **options):
-        if kind == "read-only" and seen >= times and str(path).startswith(runs) and not (name == "open" and not rest[0] & os.O_CREAT):
+        reads = name == "open" and not rest[0] & os.O_CREAT
+        broken = kind == "read-only" and seen >= times and str(path).startswith(runs)
+        if broken and not reads:
             refuse(path)
         return real[name](path, *rest, **options)
     return call
@@ -183,7 +192,7 @@ def file(path, mode="r", *rest, **options):
         opened.write = refuse
     return opened
 
-for call in ("open", "mkdir", "rmdir", "unlink", "replace"):
+for call in CALLS:
     setattr(os, call, changing(call))
 builtins.open = io.open = file
 runpy.run_module("harness.train", run_name="__main__")
@@ -240,18 +249,19 @@ def train(
     ],
     ids=["full disk", "read-only", "full disk for a job's folder", "full disk, one cell"],
 )
-def test_a_sweep_says_so_in_one_line(tmp_path, words, broken, done, where):
+def test_a_sweep_on_a_failing_disk_says_so_in_one_line(tmp_path, words, broken, done, where):
     runs = tmp_path / "runs"
     answer = train(runs, *words, broken=broken)
-    said = [
+    errors = [
         line
         for line in answer.stderr.splitlines()
-        if " trials" not in line or line.startswith("error")
-    ]  # besides the counts
-    assert answer.returncode == 1 and len(said) == 1, answer.stderr
-    assert said[0].startswith("error: cannot write ")
-    assert where.format(runs=runs) in said[0]
-    assert said[0].endswith("finished trials are kept, and the same command goes on from here")
+        if line.startswith("error") or " trials" not in line
+    ]
+    assert answer.returncode == 1, answer.stderr
+    assert len(errors) == 1, answer.stderr
+    assert errors[0].startswith("error: cannot write ")
+    assert where.format(runs=runs) in errors[0]
+    assert errors[0].endswith("finished trials are kept, and the same command goes on from here")
     assert len(list(runs.glob("trials/*/done"))) == done
 
 
@@ -262,8 +272,9 @@ def test_a_sweep_says_so_in_one_line(tmp_path, words, broken, done, where):
 )
 def test_a_disk_that_was_full_before_is_a_wrong_request_and_leaves_nothing(tmp_path, words, name):
     answer = train(tmp_path / "runs", *words, broken=("full", name, 1))
-    assert (answer.returncode, answer.stderr) == (
-        2,
-        f"error: runs: a file below {tmp_path}/runs/sweeps cannot be made ({FULL}); choose another folder with runs=FOLDER\n",
+    assert answer.returncode == 2
+    assert answer.stderr == (
+        f"error: runs: a file below {tmp_path}/runs/sweeps cannot be made ({FULL}); "
+        "choose another folder with runs=FOLDER\n"
     )
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Theory annotates trials and never costs one."""
+"""Theory annotates trials, and its failure never costs a trial."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_a_prediction_that_fails_leaves_its_reason_and_the_trial(make_config, mo
     )
 
 
-def test_vanishing_lengths_are_predicted_beside_training(make_config):
-    # Training flushes denormal numbers to zero: lengths that vanish over 32 layers must not trip over it.
+def test_vanishing_lengths_are_predicted_during_training(make_config):
+    # Training flushes denormal numbers to zero. Lengths that vanish over 32 layers are no error.
     config = make_config(
         activation="gelu", depth=32, width=32, seeds=1, **{"budget.epochs": None, "budget.steps": 1}
     )

@@ -1,4 +1,8 @@
-"""Sweeps as real processes: interrupted, side by side on one folder, with files edited meanwhile, led by a sweeper that learns."""
+"""Sweeps as real processes.
+
+They are interrupted, run side by side on one folder, see files edited meanwhile, and are led by a
+sweeper that learns.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +31,15 @@ TINY = [
 ]
 
 
+def environment(root: Path = ROOT, path: str = "") -> dict[str, str]:
+    """Returns the environment of a process that imports the code below `root`, and from `path`."""
+    folders = [str(root), str(root / "harness" / "plugins")]
+    if path:
+        folders.append(path)
+    return os.environ | {"PYTHONPATH": os.pathsep.join(folders), "OMP_NUM_THREADS": "2"}
+
+
 def start(runs: Path, *arguments: str, root: Path = ROOT, path: str = "") -> subprocess.Popen[str]:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(
-            [str(root), str(root / "harness" / "plugins"), *filter(None, [path])]
-        ),
-        "OMP_NUM_THREADS": "2",
-    }
     command = [
         sys.executable,
         "-m",
@@ -43,24 +49,27 @@ def start(runs: Path, *arguments: str, root: Path = ROOT, path: str = "") -> sub
         f"runs={runs}",
         *arguments,
     ]
-    # A shell's background job ignores Ctrl-C, and so would its children: a sweep is to hear it however the tests were started.
+    # A shell's background job ignores Ctrl-C, and so would its children. The sweep must hear it
+    # however the tests were started.
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=root,
-        env=environment,
+        env=environment(root, path),
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Waits for the end of a sweep; returns its exit code and what it wrote to standard error."""
     try:
-        _, said = process.communicate(timeout=180)
+        _, errors = process.communicate(timeout=180)
     finally:
-        process.kill()  # one that did not end would hold a core through all tests after it; nothing happens to one that has
-    return process.returncode, said
+        # One that did not end would hold a core through all tests after it.
+        process.kill()
+    return process.returncode, errors
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -83,16 +92,16 @@ def done(runs: Path) -> set[str]:
     ],
     ids=["inside a pack", "inside two packs at a time"],
 )
-def test_ctrl_c_inside_a_pack(tmp_path, launcher):
+def test_ctrl_c_inside_a_pack_leaves_interrupted_trials(tmp_path, launcher):
     runs = tmp_path / "runs"
     process = start(runs, "seeds=4", "budget.steps=1000000", *launcher)
     wait_until(lambda: bool(list((runs / "trials").glob("*/status.json"))), process)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    code, said = ended(process)
-    assert (
-        code == 130 and "interrupted: finished trials are kept" in said and "Traceback" not in said
-    ), said
+    code, errors = ended(process)
+    assert code == 130, errors
+    assert "interrupted: finished trials are kept" in errors
+    assert "Traceback" not in errors
     assert done(runs) == set()
     assert {record.status for record in Store(runs).records()} == {"interrupted"}
 
@@ -104,13 +113,14 @@ def test_ctrl_c_between_packs_loses_nothing_and_the_same_command_goes_on(tmp_pat
     process = start(runs, *command)
     wait_until(lambda: len(done(runs)) >= 2, process)
     process.send_signal(signal.SIGINT)
-    code, said = ended(process)
+    code, errors = ended(process)
     kept = done(runs)
-    assert code == 130 and 2 <= len(kept) < 8, said
+    assert code == 130, errors
+    assert 2 <= len(kept) < 8
     times = {trial_id: Store(runs).read(trial_id).ended for trial_id in kept}
-    code, said = ended(start(runs, *command))
+    code, errors = ended(start(runs, *command))
     assert code == 0
-    assert f"8 trials: {len(kept)} done, 0 failed, {8 - len(kept)} to run" in said
+    assert f"8 trials: {len(kept)} done, 0 failed, {8 - len(kept)} to run" in errors
     assert len(done(runs)) == 8
     assert times == {trial_id: Store(runs).read(trial_id).ended for trial_id in kept}
 
@@ -130,14 +140,32 @@ def test_two_sweeps_at_once_train_every_trial_once(tmp_path):
         for _ in range(2)
     ]
     for process in both:
-        code, said = ended(process)
-        assert code == 0, said
+        code, errors = ended(process)
+        assert code == 0, errors
     records = list(Store(runs).records())
     assert [record.status for record in records] == ["done"] * 12
-    # All of a pack have one id; were a trial trained twice, its second result would carry another pack's.
+    # All of a pack have one id. Were a trial trained twice, its second result would have another.
     assert sum(1 / record.summary["pack_size"] for record in records) == pytest.approx(
         len({record.summary["pack_id"] for record in records})
     )
+
+
+@pytest.mark.slow
+def test_relative_paths_mean_the_folder_of_the_command_though_jobs_change_it(tmp_path):
+    arguments = ["seeds=2", "activation=selu,relu", "budget.steps=5", "hydra.job.chdir=true"]
+    command = [sys.executable, "-m", "harness.train", "--multirun", *TINY, *arguments]
+    for launcher in ("packed", "basic"):
+        answer = subprocess.run(
+            [*command, f"runs=results-{launcher}", f"hydra/launcher={launcher}"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(),
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert len(done(tmp_path / f"results-{launcher}")) == 4
+    # Nothing was written into the folders of the jobs but Hydra's own files.
+    assert len(list(tmp_path.rglob("trials"))) == 2
 
 
 @pytest.mark.slow
@@ -156,30 +184,31 @@ def test_a_file_edited_during_the_sweep_changes_none_of_its_jobs(tmp_path):
     )
     wait_until(lambda: bool(list((runs / "trials").glob("*/status.json"))), process)
     edited.write_text(edited.read_text().replace("learning_rate: 0.01", "learning_rate: 0.77"))
-    code, said = ended(process)
-    assert code == 0, said
+    code, errors = ended(process)
+    assert code == 0, errors
     assert {record.spec["optimizer"]["learning_rate"] for record in Store(runs).records()} == {0.01}
     assert len(done(runs)) == 3
-    told = [path.read_text() for path in (runs / "sweeps").glob("*/[0-9]/.hydra/config.yaml")]
-    assert len(told) == 3
-    assert all("learning_rate: 0.01" in text for text in told)
+    composed = [path.read_text() for path in (runs / "sweeps").glob("*/[0-9]/.hydra/config.yaml")]
+    assert len(composed) == 3
+    assert all("learning_rate: 0.01" in text for text in composed)
 
 
-def test_another_launcher_trains_job_by_job_and_what_packs_left_is_done(tmp_path):
+def test_another_launcher_trains_job_by_job_what_packs_left(tmp_path):
     runs = tmp_path / "runs"
     assert ended(start(runs, "seeds=2", "activation=selu", "budget.steps=5"))[0] == 0
     before = {path: path.stat().st_mtime_ns for path in (runs / "trials").glob("*/done")}
-    code, said = ended(
+    code, errors = ended(
         start(runs, "seeds=2", "activation=selu,relu", "budget.steps=5", "hydra/launcher=basic")
     )
-    assert code == 0 and "2 trials: 0 done, 0 failed, 2 to run" in said, said
+    assert code == 0, errors
+    assert "2 trials: 0 done, 0 failed, 2 to run" in errors
     assert len(before) == 2
     assert len(done(runs)) == 4
     assert all(path.stat().st_mtime_ns == when for path, when in before.items())
 
 
 SWEEPER = '''
-"""Asks for five learning rates, and then for the best of them once more with ten times the steps."""
+"""Tries five learning rates, then the best of them once more with ten times the steps."""
 from dataclasses import dataclass
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
@@ -196,21 +225,24 @@ ConfigStore.instance().store(group="hydra/sweeper", name="learning", node=Conf, 
 
 class Learning(Sweeper):
     def setup(self, *, hydra_context, task_function, config):
-        self.launcher = Plugins.instance().instantiate_launcher(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
         self.hydra_context, self.config = hydra_context, config
 
     def sweep(self, arguments):
         rates = [1e-6, 1e-5, 1e-4, 3e-2, 1e-1]
-        first = self.launcher.launch([[*arguments, f"optimizer.learning_rate={rate}"] for rate in rates], initial_job_idx=0)
+        jobs = [[*arguments, f"optimizer.learning_rate={rate}"] for rate in rates]
+        first = self.launcher.launch(jobs, initial_job_idx=0)
         scores = [job.return_value for job in first]
         best = max(range(5), key=scores.__getitem__)
-        again = self.launcher.launch([[*arguments, f"optimizer.learning_rate={rates[best]}", "budget.steps=400"]], initial_job_idx=5)
+        again = self.launcher.launch([[*jobs[best], "budget.steps=400"]], initial_job_idx=5)
         print("LEARNED", rates[best], max(scores), again[0].return_value)
 '''
 
 
 @pytest.mark.slow
-def test_a_sweeper_can_optimise_what_the_jobs_return(tmp_path):
+def test_a_sweeper_can_optimise_the_score_of_the_jobs(tmp_path):
     folder = tmp_path / "plugins" / "hydra_plugins" / "learning"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")
@@ -219,9 +251,9 @@ def test_a_sweeper_can_optimise_what_the_jobs_return(tmp_path):
     process = start(
         runs, "hydra/sweeper=learning", "seeds=2", "budget.steps=40", path=str(tmp_path / "plugins")
     )
-    told, said = process.communicate(timeout=180)
-    assert process.returncode == 0, said
-    line = next(line for line in told.splitlines() if line.startswith("LEARNED")).split()
+    output, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    line = next(line for line in output.splitlines() if line.startswith("LEARNED")).split()
     assert float(line[1]) in (3e-2, 1e-1)
     assert 0.2 < float(line[2]) < float(line[3]) <= 1.0
     # The score is the mean validation accuracy of the job's seeds.
@@ -230,11 +262,12 @@ def test_a_sweeper_can_optimise_what_the_jobs_return(tmp_path):
     assert sum(record.summary["validation_accuracy"] for record in last) / 2 == pytest.approx(
         float(line[3])
     )
-    # Six jobs with folders of their own, numbered through both batches; ten trials of the first in one pack.
-    assert sorted(
-        path.name for path in next((runs / "sweeps").iterdir()).iterdir() if path.is_dir()
-    ) == ["0", "1", "2", "3", "4", "5"]
-    assert "10 trials: 0 done, 0 failed, 10 to run, in 1 pack" in said
+    # Six jobs have folders of their own, numbered through both batches.
+    (folder_of_sweep,) = (runs / "sweeps").iterdir()
+    folders = sorted(path.name for path in folder_of_sweep.iterdir() if path.is_dir())
+    assert folders == ["0", "1", "2", "3", "4", "5"]
+    # The ten trials of the first batch are one pack.
+    assert "10 trials: 0 done, 0 failed, 10 to run, in 1 pack" in errors
 
 
 @pytest.mark.parametrize(
@@ -257,8 +290,9 @@ def test_a_sweeper_can_optimise_what_the_jobs_return(tmp_path):
 )
 def test_a_wrong_sweep_is_one_line_before_anything_trains(tmp_path, request_, message):
     process = start(tmp_path / "runs", "budget.steps=5", *request_.split())
-    code, said = ended(process)
-    assert code == 2 and said.startswith("error: ") and said.count("\n") == 1 and message in said, (
-        said
-    )
+    code, errors = ended(process)
+    assert code == 2, errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert message in errors
     assert list(tmp_path.iterdir()) == []

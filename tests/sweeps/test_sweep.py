@@ -1,9 +1,10 @@
-"""Cells become packs: what is skipped, halved, kept, and shared between two sweeps."""
+"""Cells become packs, which are skipped, halved, kept, and shared between two sweeps."""
 
 from __future__ import annotations
 
 import io
 import multiprocessing
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -12,9 +13,8 @@ import torch
 from harness.errors import RequestError, TrialsFailed
 from harness.store import claims
 from harness.store.trials import Store
-from harness.sweeps import cells, runner, sweep
-from harness.sweeps.progress import Progress
-from harness.training.schedules import plan
+from harness.sweeps import cells, packing, runner, sweep
+from harness.training.arrangements import Arrangement
 
 TINY = {
     "depth": 2,
@@ -39,12 +39,12 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
     config = make_config(**TINY | {"seeds": 10})
     tried, trained = [], []
 
-    def scarce(members, facts, program, on_steps):
-        tried.append(len(members))
-        if len(members) > fits:
+    def scarce(jobs, program, on_steps):
+        tried.append(len(jobs))
+        if len(jobs) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        trained.extend(member.trial.trial_id for member in members)
-        return runner.run_pack(members, facts, program, on_steps)
+        trained.extend(job.trial_id for job in jobs)
+        return runner.run_pack(jobs, program, on_steps)
 
     monkeypatch.setattr(sweep, "run_pack", scarce)
     sweep.prefetch([config], workers=workers)
@@ -53,14 +53,15 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
     assert tried[0] == 10 // workers
     assert min(tried) >= 1
     # Sizes that failed are not tried again.
-    assert all(sum(size == other for other in tried) <= workers for size in tried if size > fits)
+    too_large = Counter(size for size in tried if size > fits)
+    assert max(too_large.values()) <= workers
     assert "trying it in halves" in capsys.readouterr().err
 
 
 def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypatch):
     config = make_config(**TINY | {"seeds": 3})
 
-    def never(members, facts, program, on_steps):
+    def never(jobs, program, on_steps):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr(sweep, "run_pack", never)
@@ -71,14 +72,11 @@ def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypa
 
 
 def test_packs_are_even_and_keep_all_workers_busy(make_config):
-    members = cells.cell(make_config(**TINY | {"seeds": 65})).members
-    jobs = [sweep.Job(member, None) for member in members]
+    jobs = cells.cell(make_config(**TINY | {"seeds": 65})).jobs
 
     def sizes(count: int, pack: int, workers: int) -> list[int]:
-        return [
-            len(part)
-            for part in sweep._even_parts(jobs[:count], sweep.Arrangement("batched", pack, workers))
-        ]
+        parts = packing.even_parts(jobs[:count], Arrangement("batched", pack, workers))
+        return [len(part) for part in parts]
 
     assert sorted(sizes(65, 64, 1)) == [32, 33]
     assert sizes(64, 64, 1) == [64]
@@ -91,10 +89,10 @@ def test_one_bad_trial_fails_alone_and_is_retried_only_when_asked(make_config, m
     config = make_config(**TINY | {"seeds": 4})
     real = runner.run_pack
 
-    def picky(members, facts, program, on_steps):
-        if any(member.trial.seed == 2 for member in members):
+    def picky(jobs, program, on_steps):
+        if any(job.trial.seed == 2 for job in jobs):
             raise ValueError("seed 2 is not for me")
-        return real(members, facts, program, on_steps)
+        return real(jobs, program, on_steps)
 
     monkeypatch.setattr(sweep, "run_pack", picky)
     sweep.prefetch([config])
@@ -115,7 +113,7 @@ def test_the_score_of_a_diverged_trial_is_chance(make_config):
     assert all(record.status == "diverged" and 1 <= record.diverged_step <= 3 for record in records)
 
 
-def test_packs_hold_what_one_program_can_run(make_config):
+def test_packs_hold_trials_that_one_program_can_run(make_config):
     requests = [
         make_config(**TINY | changes)
         for changes in (
@@ -141,11 +139,8 @@ def test_packs_hold_what_one_program_can_run(make_config):
 
 
 def key_of(config) -> str:
-    one = cells.cell(config)
-    member = one.members[0]
-    return cells.program_key(
-        member, runner.trained_as(member), plan(member.trial.spec, one.facts.training_samples), True
-    )
+    job = cells.cell(config).jobs[0]
+    return cells.program_key(job, runner.trained_as(job))
 
 
 def test_doses_of_data_share_a_pack_where_they_take_the_same_steps(make_config):
@@ -163,8 +158,8 @@ def test_doses_of_data_share_a_pack_where_they_take_the_same_steps(make_config):
     assert len(set(keys((130, 100)))) == 2  # 100 samples make no batch of 128
 
 
-def test_doses_of_data_in_one_pack_are_the_doses_alone(make_config, tmp_path):
-    """As many views as doses times preprocessings: more than are kept for the next pack."""
+def test_doses_of_data_train_in_one_pack_as_they_train_alone(make_config, tmp_path):
+    """The pack has more views (doses times preprocessings) than are kept for the next pack."""
     changes = TINY | {"budget.steps": 12}
     configs = [
         make_config(**changes | {"dataset.training_samples": dose, "preprocessing": preprocessing})
@@ -206,7 +201,7 @@ def test_doses_of_data_in_one_pack_are_the_doses_alone(make_config, tmp_path):
 @pytest.mark.parametrize(
     "repair", ["center_rows", "rescale_tau", "lsuv", "zero_bias", "per_sample", "neutral_dropout"]
 )
-def test_repairs_mend_what_they_name(make_config, repair):
+def test_a_repair_mends_the_quantity_that_it_names(make_config, repair):
     changes = {
         "initializer": "pytorch_default",
         "initializer.bias": "uniform",
@@ -220,12 +215,12 @@ def test_repairs_mend_what_they_name(make_config, repair):
         make_config(**TINY | changes | {"repair": repair}),
     )
     sweep.prefetch([plain, mended])
-    first = {one.trial.trial_id for one in cells.cell(plain).members}
+    plain_ids = {job.trial_id for job in cells.cell(plain).jobs}
     layers = {}
     for record in Store(plain.runs).records():
         table = record.layers()
         layers.setdefault(
-            record.trial_id in first, table[table["phase"] == "init"].set_index("layer")
+            record.trial_id in plain_ids, table[table["phase"] == "init"].set_index("layer")
         )
     before, after = layers[True], layers[False]
     if repair == "center_rows":
@@ -256,7 +251,7 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(make_config):
         assert process.exitcode == 0
     records = list(Store(config.runs).records())
     assert [record.status for record in records] == ["done"] * 6
-    # All of a pack have one id; were a trial trained twice, its second result would carry another pack's.
+    # All of a pack have one id. Were a trial trained twice, its second result would have another.
     assert sum(1 / record.summary["pack_size"] for record in records) == pytest.approx(
         len({record.summary["pack_id"] for record in records})
     )
@@ -269,24 +264,10 @@ def test_every_cell_is_checked_before_anything_is_written(make_config):
     assert not Store(good.runs).runs.exists()
 
 
-def test_progress_in_plain_lines():
-    stream = io.StringIO()
-    progress = Progress(4, 1000, stream)
-    progress.stepped(500)
-    progress.trials_finished(2)
-    assert progress.line(progress.started + 10.0) == "2/4 trials  50 trial-steps/s  0:10 left"
-    progress.stepped(500)
-    progress.trials_finished(2)
-    progress.close()
-    assert stream.getvalue().startswith("4/4 trials")
-    assert "took 0:00" in stream.getvalue()
-    assert Progress(2, 0, stream).line(progress.started) == "0/2 trials"
-
-
 def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_config, monkeypatch):
     config = make_config(**TINY)
     store = Store(config.runs)
-    first, second = [member.trial.trial_id for member in cells.cell(config).members]
+    first, second = [job.trial_id for job in cells.cell(config).jobs]
     claim = store.claim(first)
     folder = store.folder(second)
     folder.mkdir()
@@ -297,12 +278,10 @@ def test_a_sweep_is_not_refused_while_another_has_claimed_and_not_begun(make_con
 
 
 @pytest.mark.parametrize("retry", [True, False])
-def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, monkeypatch, retry):
+def test_a_failure_by_another_sweep_meanwhile_is_the_outcome_here(make_config, monkeypatch, retry):
     config = make_config(**TINY)
-    store, (first, second) = (
-        Store(config.runs),
-        (member.trial for member in cells.cell(config).members),
-    )
+    store = Store(config.runs)
+    first, second = (job.trial for job in cells.cell(config).jobs)
     claim = store.claim(first.trial_id)
     trained = []
 
@@ -320,9 +299,9 @@ def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, mon
         store.fail(first.trial_id, "ValueError: not there either")
         claim.release()
 
-    def count(members, *rest):
-        trained.extend(member.trial.trial_id for member in members)
-        return runner.run_pack(members, *rest)
+    def count(jobs, *rest):
+        trained.extend(job.trial_id for job in jobs)
+        return runner.run_pack(jobs, *rest)
 
     monkeypatch.setattr(sweep.time, "sleep", other_fails)
     monkeypatch.setattr(sweep, "run_pack", count)
@@ -335,11 +314,9 @@ def test_what_another_sweep_fails_meanwhile_is_its_outcome_here(make_config, mon
     assert statuses(config) == ["done", "done"]
 
 
-def test_a_trial_that_failed_before_and_that_another_sweep_lets_go_is_tried(
-    make_config, monkeypatch
-):
+def test_a_failed_trial_that_another_sweep_lets_go_is_tried_again(make_config, monkeypatch):
     config = make_config(**TINY)
-    store, trial = Store(config.runs), cells.cell(config).members[0].trial
+    store, trial = Store(config.runs), cells.cell(config).jobs[0].trial
 
     def never(*_):
         raise ValueError("not today")
@@ -361,14 +338,14 @@ def test_a_pack_holds_no_more_claims_than_files_may_be_open(make_config, monkeyp
     assert all(record.summary["pack_size"] <= 3 for record in Store(config.runs).records())
 
 
-def test_nobody_needs_to_watch(make_config, monkeypatch):
+def test_a_sweep_trains_though_nobody_reads_its_messages(make_config, monkeypatch):
     class Closed(io.StringIO):
         def write(self, text: str) -> int:
             raise BrokenPipeError("nobody reads")
 
     config = make_config(**TINY)
     monkeypatch.setattr(sweep.sys, "stderr", Closed())
-    monkeypatch.setattr("harness.sweeps.progress._PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("harness.sweeps.progress.PLAIN_SECONDS", 0.0)
     sweep.prefetch([config])
     assert statuses(config) == ["done"] * 2
 
@@ -382,7 +359,18 @@ def test_the_steps_of_a_diverged_trial_do_not_depend_on_its_companions(make_conf
     alone = make_config(**changes | {"optimizer.learning_rate": 1e30}, runs=str(tmp_path / "alone"))
     sweep.prefetch([diverging, other])
     sweep.prefetch([alone])
-    trial_id = cells.cell(diverging).members[0].trial.trial_id
+    trial_id = cells.cell(diverging).jobs[0].trial_id
     beside, by_itself = Store(diverging.runs).read(trial_id), Store(alone.runs).read(trial_id)
     assert (beside.summary["pack_size"], by_itself.summary["pack_size"]) == (2, 1)
     assert beside.summary["steps"] == by_itself.summary["steps"] == beside.diverged_step < 12
+
+
+def test_relative_paths_are_taken_from_a_folder_and_absolute_ones_stay(make_config, tmp_path):
+    config = make_config(runs="results", **{"dataset.root": str(tmp_path / "images")})
+    moved = cells.with_paths_from(config, "/home")
+    assert moved.runs == "/home/results"
+    assert moved.dataset.root == str(tmp_path / "images")
+    assert config.runs == "results"
+    relative = make_config(**{"dataset.root": "images"})
+    assert cells.with_paths_from(relative, "/home").dataset.root == "/home/images"
+    assert cells.with_paths_from(make_config(), "/home").dataset.root is None

@@ -29,7 +29,7 @@ SLACK = 1e-6
 def train(config: Config) -> list[Any]:
     """Trains the trials of a cell and returns their results."""
     trained_cell = cell(config)
-    return run_pack(trained_cell.members, trained_cell.facts, "auto", lambda steps: None)
+    return run_pack(trained_cell.jobs, "auto", lambda steps: None)
 
 
 def predictions_of_seeds(
@@ -43,11 +43,11 @@ def predictions_of_seeds(
         changes: groups of the specification to replace.
     """
     predicted_cell = cell(config)
-    first = predicted_cell.members[0]
+    first = predicted_cell.jobs[0]
     samples = samples or first.config.probe.samples
-    specs = [trained_as(member).spec | changes for member in predicted_cell.members]
+    specs = [trained_as(member).spec | changes for member in predicted_cell.jobs]
     prepared = view_of(first).prepared
-    return [prediction_of(spec, prepared, predicted_cell.facts, samples) for spec in specs]
+    return [prediction_of(spec, prepared, predicted_cell.info, samples) for spec in specs]
 
 
 def assert_in_bands(

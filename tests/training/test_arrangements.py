@@ -62,8 +62,8 @@ def test_arrangement_that_cannot_run_is_not_returned():
 
 
 @pytest.fixture
-def members(make_config):
-    """The trials of a cell of 40 seeds and what is known of their data: `members(depth=3)`."""
+def jobs(make_config):
+    """The trials of a cell of 40 seeds: `jobs(depth=3)`."""
     defaults = {
         "depth": 2,
         "width": 8,
@@ -75,7 +75,7 @@ def members(make_config):
 
     def make(**settings):
         request = cell(make_config(**defaults | settings))
-        return request.members, request.facts
+        return request.jobs
 
     return make
 
@@ -102,48 +102,48 @@ def forbid_measuring(monkeypatch) -> None:
 
 
 @pytest.mark.usefixtures("always_measured")
-def test_measured_arrangement_is_kept_and_used_again(members, tmp_path, monkeypatch, capsys):
-    chosen = choices.choose(*members(), tmp_path)
+def test_measured_arrangement_is_kept_and_used_again(jobs, tmp_path, monkeypatch, capsys):
+    chosen = choices.choose(jobs(), tmp_path)
     assert chosen.program in ("batched", "stacked")
     assert chosen.rate > 0
     assert 1 <= chosen.pack <= 40
     assert "mlp depth 2 width 8" in capsys.readouterr().err
     forbid_measuring(monkeypatch)
-    assert choices.choose(*members(), tmp_path) == chosen
+    assert choices.choose(jobs(), tmp_path) == chosen
     # What only changes numbers needs no new measurement; what changes a step does.
-    same_speed = members(initializer="orthogonal", activation="relu")
+    same_speed = jobs(initializer="orthogonal", activation="relu")
     assert choices.choose(*same_speed, tmp_path) == chosen
     with pytest.raises(pytest.fail.Exception):
-        choices.choose(*members(depth=3), tmp_path)
+        choices.choose(jobs(depth=3), tmp_path)
 
 
 @pytest.mark.usefixtures("always_measured")
-def test_damaged_file_of_arrangements_is_measured_anew(members, tmp_path):
-    choices.choose(*members(), tmp_path)
+def test_damaged_file_of_arrangements_is_measured_anew(jobs, tmp_path):
+    choices.choose(jobs(), tmp_path)
     path = tmp_path / "packs" / "choices.json"
     path.write_text("{")
-    assert choices.choose(*members(), tmp_path).rate > 0
+    assert choices.choose(jobs(), tmp_path).rate > 0
     assert path.read_text() != "{"
 
 
 @pytest.mark.usefixtures("always_measured")
-def test_options_that_the_user_fixed_are_kept(members, tmp_path):
+def test_options_that_the_user_fixed_are_kept(jobs, tmp_path):
     for program, pack, workers in (("stacked", 3, 1), ("batched", 5, 2), ("stacked", 7, 2)):
-        chosen = choices.choose(*members(), tmp_path, program, pack, workers)
+        chosen = choices.choose(jobs(), tmp_path, program, pack, workers)
         assert (chosen.program, chosen.pack, chosen.workers) == (program, pack, workers)
 
 
 @pytest.mark.usefixtures("never_measured")
-def test_only_long_sweeps_are_measured(members, tmp_path):
-    brief = choices.choose(*members(), tmp_path)
+def test_only_long_sweeps_are_measured(jobs, tmp_path):
+    brief = choices.choose(jobs(), tmp_path)
     assert brief.workers == 1
     assert brief.rate == 0.0
     assert brief.threads == 1
     assert not (tmp_path / "packs").exists()
     # A longer one is shared out among workers.
-    longer = choices.choose(*members(**{"budget.steps": 2000, "width": 64}), tmp_path)
+    longer = choices.choose(jobs(**{"budget.steps": 2000, "width": 64}), tmp_path)
     assert longer.workers == most_workers(torch.device("cpu"))
-    longest = members(**{"budget.steps": 2_000_000, "width": 512})
+    longest = jobs(**{"budget.steps": 2_000_000, "width": 512})
     with pytest.raises(pytest.fail.Exception):
         choices.choose(*longest, tmp_path)
 
@@ -161,29 +161,29 @@ def test_only_long_sweeps_are_measured(members, tmp_path):
     ids=str,
 )
 def test_sizes_for_which_memory_does_not_suffice_are_passed_over(
-    members, tmp_path, monkeypatch, error
+    jobs, tmp_path, monkeypatch, error
 ):
     def take_steps(stepper: Stepper, to: int) -> None:
         if len(stepper.pack.trials) > 2:
             raise error
 
     monkeypatch.setattr(Stepper, "take_steps", take_steps)
-    assert choices.choose(*members(), tmp_path).pack <= 2
+    assert choices.choose(jobs(), tmp_path).pack <= 2
 
 
 @pytest.mark.usefixtures("always_measured")
-def test_other_errors_while_measuring_are_raised(members, tmp_path, monkeypatch):
+def test_other_errors_while_measuring_are_raised(jobs, tmp_path, monkeypatch):
     def take_steps(stepper: Stepper, to: int) -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
     monkeypatch.setattr(Stepper, "take_steps", take_steps)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-        choices.choose(*members(), tmp_path)
+        choices.choose(jobs(), tmp_path)
 
 
-def test_memory_bounds_a_pack_that_the_user_asked_for(members, tmp_path, monkeypatch):
+def test_memory_bounds_a_pack_that_the_user_asked_for(jobs, tmp_path, monkeypatch):
     monkeypatch.setattr(devices, "free_memory", lambda device: 2 * 6 * 200_000)
-    chosen = choices.choose(*members(), tmp_path, "batched", 1000, 2)
+    chosen = choices.choose(jobs(), tmp_path, "batched", 1000, 2)
     assert 1 <= chosen.pack < 40
 
 

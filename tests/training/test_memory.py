@@ -48,13 +48,13 @@ LEAST_RATIO, MOST_RATIO = 0.95, 2.1
 
 def peak_bytes(cell: Cell, trials: int, device: torch.device) -> int:
     """The most bytes allocated at once while a pack is made and takes steps, without its data."""
-    members = cell.members[:trials]
-    prepared = [runner.view_of(member).prepared for member in members]
+    jobs = cell.jobs[:trials]
+    prepared = [runner.view_of(job).prepared for job in jobs]
     data = pack_data(prepared, 2, device, "auto")
 
     def work() -> None:
-        trials_of_pack = [member.trial for member in members]
-        pack = Pack(trials_of_pack, cell.facts.shape, cell.facts.classes, device)
+        trials_of_pack = [job.trial for job in jobs]
+        pack = Pack(trials_of_pack, cell.info.shape, cell.info.classes, device)
         trial_plan = plan(pack.trials[0].spec, data.source.samples[0])
         Stepper(pack, data, trial_plan).take_steps(4)
 
@@ -86,8 +86,8 @@ def measured_bytes_per_trial(cell: Cell, device: torch.device) -> float:
 
 def assert_bound(cell: Cell, device: torch.device) -> None:
     measured = measured_bytes_per_trial(cell, device)
-    spec = cell.members[0].trial.spec
-    model = bytes_per_trial(spec, cell.facts.shape, cell.facts.classes)
+    spec = cell.jobs[0].trial.spec
+    model = bytes_per_trial(spec, cell.info.shape, cell.info.classes)
     assert LEAST_RATIO <= model / measured <= MOST_RATIO, (
         f"measured {measured:,.0f}, model {model:,.0f}, ratio {model / measured:.2f}"
     )
@@ -110,7 +110,7 @@ def test_model_of_memory_is_a_close_upper_bound_on_a_gpu(make_config, case):
 
 def test_at_least_one_trial_fits_however_little_memory_there_is(make_config):
     request = cell(make_config(**BASE))
-    spec, facts = request.members[0].trial.spec, request.facts
-    sizes = [largest_pack(spec, facts.shape, facts.classes, free) for free in (0, 2**32, 2**33)]
+    spec, info = request.jobs[0].trial.spec, request.info
+    sizes = [largest_pack(spec, info.shape, info.classes, free) for free in (0, 2**32, 2**33)]
     assert sizes[0] == 1
     assert 50 < sizes[1] < sizes[2] < 4000

@@ -9,7 +9,7 @@ from torch.nn import functional
 from harness.configuration.schema import REPAIRS, validate
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
-from harness.sweeps.cells import Member
+from harness.sweeps.cells import Job
 from harness.sweeps.runner import trained_as
 from harness.training import repairs
 from harness.training.events import Samples
@@ -151,11 +151,11 @@ def test_per_sample_changes_the_name_of_the_preprocessing_only(
     settings = ARCHITECTURES[architecture]
     config = make_config(**settings)
     plain = make_trial(5, **settings)
-    repaired = trained_as(Member(make_trial(5, repair="per_sample", **settings), config))
+    repaired = trained_as(Job(make_trial(5, repair="per_sample", **settings), config, None))
     expected = plain.spec["preprocessing"] | {"name": "per_sample"}
     assert repaired.spec["preprocessing"] == expected
     assert repaired.seed == 5
-    assert trained_as(Member(plain, config)).spec == plain.spec
+    assert trained_as(Job(plain, config, None)).spec == plain.spec
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
@@ -164,7 +164,7 @@ def test_neutral_dropout_is_alpha_dropout_at_the_neutral_rate(
 ):
     settings = ARCHITECTURES[architecture]
     trial = make_trial(5, repair="neutral_dropout", dropout="standard", **settings)
-    repaired = trained_as(Member(trial, make_config(**settings)))
+    repaired = trained_as(Job(trial, make_config(**settings), None))
     assert repaired.spec["dropout"] == {"name": "alpha", "rate": NEUTRAL_RATE}
     # The rate at which 1 + alpha'^2 p = chi_1 (Klambauer et al. 2017, alpha dropout).
     assert pytest.approx(0.0231565837302467, abs=1e-15) == NEUTRAL_RATE

@@ -188,18 +188,18 @@ def test_whole_packs_run_from_their_data_to_their_results(
     ]
     outcomes = {}
     for device in ("cpu", "cuda"):
-        members = []
+        jobs = []
         for own in differences:
             settings = SMALL | {"dataset.residency": residency} | own
             cell = cells.cell(make_config(**settings))
-            for member in cell.members:
-                config = dataclasses.replace(member.config, device=device)
-                members.append(dataclasses.replace(member, config=config))
+            for job in cell.jobs:
+                config = dataclasses.replace(job.config, device=device)
+                jobs.append(dataclasses.replace(job, config=config))
         if device == "cpu":
-            outcomes[device] = runner.run_pack(members, cell.facts, "auto", lambda steps: None)
+            outcomes[device] = runner.run_pack(jobs, "auto", lambda steps: None)
         else:
             with gpu:
-                outcomes[device] = runner.run_pack(members, cell.facts, "auto", lambda steps: None)
+                outcomes[device] = runner.run_pack(jobs, "auto", lambda steps: None)
     assert waits_in_steps == []
     for on_host, on_device in zip(outcomes["cpu"], outcomes["cuda"], strict=True):
         assert on_host.layers.keys() == on_device.layers.keys()

@@ -1,8 +1,9 @@
-"""`hydra/launcher=packed`: shows all jobs of a sweep to the task function's `prefetch`, then runs each as Hydra would.
+"""`hydra/launcher=packed`: trains the jobs of a sweep together, then runs each as Hydra would.
 
-The prefetch trains what is not done yet, many trials as one program; each job then finds its result. Hydra executes this
-module at every start of every app in the environment, outside sys.modules: it imports nothing heavy, keeps no state, and
-has no postponed annotations, which a dataclass could not look up.
+The launcher passes all jobs to the task function's attribute `prefetch`, which trains what is not
+done yet, many trials as one program; each job then finds its result. Hydra executes this module at
+every start of every app in the environment, outside sys.modules: it imports nothing heavy, keeps no
+state, and has no postponed annotations, which a dataclass could not look up.
 """
 
 import contextlib
@@ -17,13 +18,13 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from hydra_plugins.harness_packed.composing import ComposeOnce
+from hydra_plugins.harness_packed.compose_once import ComposeOnce
 from omegaconf import DictConfig, open_dict
 
 
 @dataclass
 class PackedLauncherConf:
-    """What is handed to `prefetch`."""
+    """Options of the launcher, which `prefetch` receives."""
 
     _target_: str = "hydra_plugins.harness_packed.launcher.PackedLauncher"
     pack: Any = "auto"
@@ -38,7 +39,7 @@ ConfigStore.instance().store(
 
 
 class PackedLauncher(Launcher):
-    """A task function with an attribute `prefetch` has that called with all composed jobs first, and with the launcher's options."""
+    """Calls the task function's `prefetch`, if it has one, before the jobs run one by one."""
 
     def __init__(self, pack: Any, program: str, workers: Any, retry: bool) -> None:
         self.options = {"pack": pack, "program": program, "workers": workers, "retry": retry}
@@ -46,66 +47,83 @@ class PackedLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        """Keeps what Hydra gives, with a loader that composes once for every choice of files."""
         hydra_context.config_loader = ComposeOnce(hydra_context.config_loader)
-        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.hydra_context = hydra_context
+        self.task_function = task_function
+        self.config = config
 
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
+        """Trains all jobs together, then runs each in a folder of its own."""
         setup_globals()
-        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        self._configure_log()
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        prefetch = getattr(self.task_function, "prefetch", None)
-        if prefetch is not None:
-            try:
-                prefetch(
-                    (self._compose(list(overrides), 0) for overrides in job_overrides),
-                    **self.options,
-                )
-            except Exception:
-                _remove_if_unused(sweep_dir)
-                raise
+        self._prefetch(job_overrides, sweep_dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         state = Singleton.get_state()
         returns = []
         for index, overrides in enumerate(job_overrides):
-            # Composed again rather than kept: thousands of configurations would fill the memory.
-            job = self._compose(list(overrides), initial_job_idx + index)
+            # Composed again and not kept: thousands of configurations would fill the memory.
+            job = self._compose(overrides, initial_job_idx + index)
             Singleton.set_state(state)
-            returns.append(
-                utils.run_job(
-                    hydra_context=self.hydra_context,
-                    task_function=self.task_function,
-                    config=job,
-                    job_dir_key="hydra.sweep.dir",
-                    job_subdir_key="hydra.sweep.subdir",
-                )
+            job_return = utils.run_job(
+                hydra_context=self.hydra_context,
+                task_function=self.task_function,
+                config=job,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
             )
-            configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+            returns.append(job_return)
+            self._configure_log()
         _join_failures(returns)
         return returns
 
-    def _compose(self, overrides: list[str], number: int) -> DictConfig:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+    def _prefetch(self, job_overrides: Sequence[Sequence[str]], sweep_dir: Path) -> None:
+        prefetch = getattr(self.task_function, "prefetch", None)
+        if prefetch is None:
+            return
+        jobs = (self._compose(overrides, 0) for overrides in job_overrides)
+        try:
+            prefetch(jobs, **self.options)
+        except Exception:
+            _remove_if_unused(sweep_dir)
+            raise
+
+    def _compose(self, overrides: Sequence[str], number: int) -> DictConfig:
+        loader = self.hydra_context.config_loader
+        config = loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
             config.hydra.job.id = str(number)
             config.hydra.job.num = number
         return config
 
+    def _configure_log(self) -> None:
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
 
 def _remove_if_unused(sweep_dir: Path) -> None:
-    """Delete what Hydra wrote for a sweep that was refused before its first job, where the folder still allows it."""
-    if {path.name for path in sweep_dir.glob("*")} == {"multirun.yaml"}:
+    """Deletes what Hydra wrote for a sweep that was refused before its first job."""
+    names = {path.name for path in sweep_dir.glob("*")}
+    if names == {"multirun.yaml"}:
+        # The disk may refuse this as well; the error that stopped the sweep matters more.
         with contextlib.suppress(OSError):
             (sweep_dir / "multirun.yaml").unlink()
             sweep_dir.rmdir()
 
 
 def _join_failures(returns: list[JobReturn]) -> None:
-    """The sweeper raises the first failed job's error: let that one speak for all, where errors can be joined."""
+    """Lets the first failed job's error name the failures of all, where errors can be joined.
+
+    The sweeper raises that error alone.
+    """
     failed = [job for job in returns if job.status == JobStatus.FAILED]
+    # Reading the public `return_value` would print and raise the error.
     errors = [job._return_value for job in failed]
-    if len(failed) > 1 and all(hasattr(error, "failures") for error in errors):
-        failed[0]._return_value = type(errors[0])(
-            {key: text for error in errors for key, text in error.failures.items()}
-        )
+    if len(failed) < 2 or not all(hasattr(error, "failures") for error in errors):
+        return
+    failures: dict[str, str] = {}
+    for error in errors:
+        failures |= error.failures
+    failed[0].return_value = type(errors[0])(failures)

@@ -1,0 +1,73 @@
+"""`selu-report`: writes the report of all finished trials."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.commands.runs_option import add_runs_option
+from harness.errors import RequestError
+from harness.reports.evidence import gather
+from harness.store.tables import collect
+from harness.store.trials import Store
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the report, prints its path, and returns the exit code."""
+    options = _parser().parse_args(argv)
+    folder = options.out or options.runs / "reports" / "latest"
+    try:
+        conditions = dict(_condition(text) for text in options.where)
+        evidence = gather(collect(Store.existing(options.runs)), conditions)
+        # matplotlib takes a second, which a wrong request need not wait for.
+        from harness.reports import report
+
+        path = report.write(evidence, folder, options.title)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"error: --out {folder} cannot be written: {error.strerror}; give a writable folder",
+            file=sys.stderr,
+        )
+        return 2
+    print(path.resolve() if options.quiet else f"Report: {path.resolve()}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="One self-contained HTML report of all finished trials, with its tables as CSV."
+    )
+    add_runs_option(parser)
+    parser.add_argument(
+        "--out", type=Path, help="the folder to write (default: RUNS/reports/latest)"
+    )
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="AXIS=VALUE[,VALUE]",
+        help="only trials with these values; may be repeated",
+    )
+    parser.add_argument(
+        "--title",
+        default="When do SELU's assumptions hold, and does it matter?",
+        help="the report's title",
+    )
+    parser.add_argument("--quiet", action="store_true", help="print the path alone")
+    return parser
+
+
+def _condition(text: str) -> tuple[str, list[str]]:
+    axis, equals, values = text.partition("=")
+    if not equals or not values:
+        raise RequestError(f"--where {text}: expected axis=value or axis=value,value")
+    return axis, values.split(",")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
