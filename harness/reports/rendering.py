@@ -31,6 +31,7 @@ def environment(folder: Path = TEMPLATES) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        auto_reload=False,
     )
     made.globals["verdict_colours"] = VERDICT_COLOURS
     made.globals["verdict_signs"] = VERDICT_SIGNS
