@@ -1,4 +1,4 @@
-"""The card of a diagnosis: as text, as plain values, and as one self-contained page."""
+"""The card of a diagnosis: as text, as values, as a page."""
 
 from __future__ import annotations
 

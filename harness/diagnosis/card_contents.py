@@ -1,4 +1,4 @@
-"""The contents of a card: the tables, verdicts and findings of a diagnosis, as plain data."""
+"""The contents of a card: tables, verdicts and findings as data."""
 
 from __future__ import annotations
 

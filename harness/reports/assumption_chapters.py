@@ -88,7 +88,7 @@ def _pictures(table: pandas.DataFrame) -> dict[str, str | None]:
 
 
 def _verdicts_shown(evidence: Evidence, cells: pandas.DataFrame) -> pandas.DataFrame:
-    """Returns one row per cell: the varied axes, then the verdicts on each assumption."""
+    """Returns one row per cell: its axes, then its verdicts."""
     if not len(cells):
         return cells
     texts = [_verdict_text(row) for row in cells.to_dict("records")]
@@ -112,7 +112,7 @@ def _verdict_text(row: dict[str, Any]) -> str:
 
 
 def _repairs_shown(repairs: pandas.DataFrame) -> pandas.DataFrame:
-    """Returns the table of repairs with one text for each number and each change."""
+    """Returns the table of repairs as texts."""
     if not len(repairs):
         return repairs
     shown = repairs[["repair", "context", "pairs"]].copy()

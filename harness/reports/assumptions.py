@@ -18,11 +18,11 @@ _EXAMPLE_LEVELS = {"activation": "selu", "normalization": "none", "repair": "non
 
 
 def by_cell(evidence: Evidence) -> pandas.DataFrame:
-    """Returns one row per cell and assumption: the counts of verdicts of its trials.
+    """Returns the counts of verdicts by cell and assumption.
 
-    A trial's verdict is its worst at any layer and probe. `share_holds` is the share of trials that
-    hold, of those with a verdict, with a 95 % Wilson interval `low`, `high`: seeds are the
-    replicates. Cells stand in the order of their axes' levels.
+    One row each. A trial's verdict is its worst at any layer and probe. `share_holds` is the share
+    of trials that hold, of those with a verdict, with a 95 % Wilson interval `low`, `high`: seeds
+    are the replicates. Cells stand in the order of their axes' levels.
     """
     rows = []
     for cell_id, trials in _in_order(evidence).groupby("cell_id", sort=False):
@@ -35,10 +35,10 @@ def by_cell(evidence: Evidence) -> pandas.DataFrame:
 
 
 def layer_shares(evidence: Evidence) -> pandas.DataFrame:
-    """Returns one row per cell and assumption: the mean share of layers at which it holds.
+    """Returns the share of layers that hold, by cell and assumption.
 
-    `layers_hold_at_first` and `layers_hold_at_the_end` are of the first and the last probe, over
-    the layers with a verdict.
+    One row each, means over trials. `layers_hold_at_first` and `layers_hold_at_the_end` are of the
+    first and the last probe, over the layers with a verdict.
     """
     layers = evidence.of_cells(evidence.layers)
     if not len(layers):
@@ -55,12 +55,13 @@ def layer_shares(evidence: Evidence) -> pandas.DataFrame:
 
 
 def theory_misses(evidence: Evidence) -> pandas.DataFrame:
-    """Returns one row per criterion of theory: the share of readings at initialisation it misses.
+    """Returns the share of readings that theory misses, by criterion.
 
-    A miss is a reading whose 99 % interval and the 99 % band of theory have nothing in common, so
-    that about 1 % are misses where theory is right, and fewer by intervals, which are rather too
-    wide. Criteria with neither band nor interval are left out. So are repaired trials: theory is
-    about independent weights, which theirs are not.
+    One row per criterion. Readings are those at initialisation. A miss is a reading whose 99 %
+    interval and the 99 % band of theory have nothing in common, so that about 1 % are misses where
+    theory is right, and fewer by intervals, which are rather too wide. Criteria with neither band
+    nor interval are left out. So are repaired trials: theory is about independent weights, which
+    theirs are not.
     """
     trials = evidence.finished
     if "repair" in trials:
@@ -89,7 +90,7 @@ def theory_misses(evidence: Evidence) -> pandas.DataFrame:
 
 
 def repairs(evidence: Evidence) -> pandas.DataFrame:
-    """Returns one row per repair and context: the repaired trials against the same ones without.
+    """Returns repaired trials against unrepaired ones, by repair and context.
 
     Trials are paired by seed with everything else equal. Columns: `pairs`, mean scores, their
     `difference` with a 95 % t interval, and for each assumption the usual verdict without and with

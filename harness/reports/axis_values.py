@@ -1,4 +1,4 @@
-"""Values of axes for people: as text, and in the order in which a reader expects them."""
+"""Values of axes as text, and in the order that readers expect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons of arms: by how much one is better, paired by seed with everything else equal.
+"""Comparisons of arms, paired by seed with everything else equal.
 
 A family is the set of comparisons along one axis, or of recommended pairs of activation and
 initializer. A context is everything but the compared axis and the seed.
@@ -42,7 +42,7 @@ def families(evidence: Evidence) -> list[str]:
 
 
 def paired(evidence: Evidence) -> pandas.DataFrame:
-    """Returns one row per comparison of an arm with the baseline in one context.
+    """Returns one row per arm and context, compared with the baseline.
 
     Columns: `family`, `arm`, `baseline`, `context`; `n` pairs; `complete`, true when both cells
     have all their seeds; `difference` (arm - baseline, in units of accuracy) with its 95 % interval
@@ -107,7 +107,7 @@ def _averages_by_seed(complete: pandas.DataFrame) -> pandas.Series:
 
 
 def _win_share(complete: pandas.DataFrame) -> statistics.Interval:
-    """Returns the share of pairs in which the arm is better; a tie counts half."""
+    """Returns the share of pairs that the arm wins, ties half."""
     wins = []
     for differences in complete["by_seed"]:
         wins.append((numpy.sign(list(differences.values())) + 1) / 2)
@@ -159,7 +159,7 @@ def _moves_with(evidence: Evidence, other: str, axis: str) -> bool:
 
 
 def _contexts(evidence: Evidence, axes: list[str]) -> pandas.Series:
-    """Returns each finished trial's context in words: the values of those axes that vary."""
+    """Returns each finished trial's context in words."""
     trials = evidence.finished
     text = pandas.Series("", index=trials.index)
     for axis in axes:

@@ -1,4 +1,4 @@
-"""Parts that several figures share: a figure with its panels, domains, and legends above panels.
+"""Parts that several figures share: panels, domains and legends.
 
 Figures are made without pyplot, so that drawing one changes no backend and no list of open figures.
 """
@@ -48,7 +48,7 @@ def shade_domain(panel: Axes, domain: tuple[float, float], last: int, colour: st
 
 
 def legend_entries(panels: Iterable[Axes]) -> dict[str, Artist]:
-    """Returns the labelled artists of several panels by label; each label once, the first one."""
+    """Returns the labelled artists of several panels by label."""
     entries: dict[str, Artist] = {}
     for panel in panels:
         handles, labels = panel.get_legend_handles_labels()

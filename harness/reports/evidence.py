@@ -1,4 +1,4 @@
-"""The trials that a report describes: their axes, cells and scores, from the tidy tables."""
+"""The trials that a report describes: axes, cells and scores."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ class Evidence:
 
     @functools.cached_property
     def seeds(self) -> int:
-        """The usual number of seeds per cell: the mode, the larger one of two."""
+        """The usual number of seeds per cell (the mode)."""
         modes = self.trials.groupby("cell_id").size().mode()
         return int(modes.max())
 
     def levels(self, axis: str) -> list[Any]:
-        """Returns the values of an axis among finished trials, in the order of `ordered`."""
+        """Returns the values of an axis among finished trials, in order."""
         return ordered([plain_value(level) for level in self._levels(axis).unique()])
 
     def of_cells(self, table: pandas.DataFrame, columns: Sequence[str] = ()) -> pandas.DataFrame:
@@ -92,7 +92,7 @@ class Evidence:
         return table.join(trials, on="trial_id", how="inner")
 
     def label(self, cell_id: str, axes: Sequence[str] | None = None) -> str:
-        """Returns a cell in words: the values of these axes, or of all that vary."""
+        """Returns a cell in words: the values of `axes`, or of all varied axes."""
         row = self.cells.loc[cell_id]
         shown = self.varied if axes is None else axes
         words = [value_label(axis, row[axis]) for axis in shown]
@@ -101,7 +101,7 @@ class Evidence:
         return ", ".join(words)
 
     def follows(self, axis: str) -> bool:
-        """Returns True when another axis settles the value, as the optimizer its learning rate."""
+        """Returns True when another axis settles the value of this one."""
         owner = _OWNERS.get(axis, axis.partition(".")[0])
         if owner == axis or owner not in self.axes or self._levels(owner).nunique() < 2:
             return False
@@ -157,7 +157,7 @@ def axis_names(trials: pandas.DataFrame) -> list[str]:
 
 
 def chance_level(trial: dict[str, Any]) -> float:
-    """Returns 1/classes of a trial's data set, or NaN where the number of classes is unknown."""
+    """Returns 1/classes of a trial's data set; NaN where that is unknown."""
     for name in ("classes", "spec.dataset.classes"):
         classes = trial.get(name)
         if isinstance(classes, (int, float)) and classes > 0:
@@ -186,7 +186,7 @@ def _restricted(
 
 
 def _comparable(value: Any) -> float | str:
-    """Returns a key by which a value equals its text on the command line."""
+    """Returns a key that a value shares with its text."""
     try:
         number = json.loads(value) if isinstance(value, str) else value
         return float(number)

@@ -1,4 +1,4 @@
-"""Factors of the score: which axis explains how much of its variance, by least squares.
+"""Factors of the score: shares of its variance, by least squares.
 
 Factors are coded so that their levels sum to zero: a main effect is a deviation from the grand
 mean. statsmodels fits; this file builds the design, whose terms are blocks of columns.
@@ -121,7 +121,7 @@ def _fit(blocks: Iterable[Array], scores: Array) -> RegressionResults:
 
 
 def _shares(terms: Terms, scores: Array) -> pandas.DataFrame:
-    """Returns the share of variance of each term, with its F test (type II).
+    """Returns the share of variance of each term (type II).
 
     The sum of squares of a term is the drop of the residual sum of squares when the term joins all
     terms that do not contain it; F compares it with the residual of the full model.

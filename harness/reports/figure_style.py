@@ -67,7 +67,9 @@ THEOREM_1_DOMAIN = {
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of the layer table as figures show it; all are pure numbers.
+    """A column of the layer table as figures show it.
+
+    All are pure numbers.
 
     Attributes:
         column: its name in the layer table.
@@ -103,7 +105,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Rung:
-    """A rung of the attribution ladder: a prediction with one assumption less than the one above.
+    """A rung of the attribution ladder: one assumption less than above.
 
     Attributes:
         column: the column of the layer table with the error of the prediction.
@@ -127,7 +129,7 @@ RUNGS = (
 
 
 def activation_colour(activation: str, others: list[str]) -> str:
-    """Returns the colour of an activation, the same in every figure of a report.
+    """Returns the colour of an activation, the same in every figure.
 
     Args:
         activation: its name; one without a colour of its own gets one after all those that have.

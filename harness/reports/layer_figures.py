@@ -1,4 +1,4 @@
-"""Figures over the layers of one network: profiles against theory, and the attribution ladder.
+"""Figures over the layers of one network: profiles and ladder.
 
 Each function takes a layer table and returns one matplotlib figure, or None where the table has
 nothing to draw.
@@ -31,7 +31,7 @@ _NARROW_SPAN = 4
 
 
 class _Probe(NamedTuple):
-    """A probe of a network: its step, and the colour and label of its line."""
+    """A probe of a network, and how its line is drawn."""
 
     step: int
     colour: str

@@ -1,4 +1,4 @@
-"""The figure of the layers' mean and variance on the vector field of SELU's map g."""
+"""The figure of the layers' mean and variance on g's field."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST_ARROW = 0.05
 
 
 class _Window(NamedTuple):
-    """The part of the plane that is drawn: (low, high) of the mean mu and of the variance nu."""
+    """The part of the plane that is drawn: (low, high) of mu and nu."""
 
     mu: tuple[float, float]
     nu: tuple[float, float]

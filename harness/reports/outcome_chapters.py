@@ -112,7 +112,7 @@ def divergence(evidence: Evidence) -> Chapter:
 
 
 def _best_cell(evidence: Evidence) -> dict[str, str] | None:
-    """Returns the complete cell that is best by validation accuracy, with its test accuracy."""
+    """Returns the complete cell that is best by validation accuracy."""
     complete = evidence.cells[evidence.cells["complete"]]
     if not evidence.trained or not complete["validation_accuracy"].notna().any():
         return None

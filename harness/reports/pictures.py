@@ -12,7 +12,7 @@ _DPI = 120
 
 
 def data_uri(figure: Figure | None) -> str | None:
-    """Returns the figure's pixels as a `data:` address of a PNG, or None for no figure."""
+    """Returns the figure as the `data:` address of a PNG."""
     if figure is None:
         return None
     buffer = io.BytesIO()

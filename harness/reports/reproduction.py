@@ -1,4 +1,4 @@
-"""The commands that run a report's cells again, from their specifications and the files in conf.
+"""The commands that run a report's cells again.
 
 A specification is turned back into overrides such as `activation=selu optimizer.learning_rate=0.1`.
 A setting that has its default in every cell needs no override.
@@ -104,7 +104,7 @@ def _overrides_beside(group: str, name: str, cells: list[Settings]) -> int:
 
 
 def _given_keys(cells: Iterable[Settings], bundles: Mapping[str, str]) -> set[str]:
-    """Returns the settings that a command must name: those that differ from their default."""
+    """Returns the settings that a command must name."""
     cells = list(cells)
     given: set[str] = set()
     for cell in cells:
@@ -117,7 +117,7 @@ def _given_keys(cells: Iterable[Settings], bundles: Mapping[str, str]) -> set[st
 
 
 def _defaults(cell: Settings, bundles: Mapping[str, str]) -> Settings:
-    """Returns the settings that the cell's names and the bundles stand for without overrides."""
+    """Returns the settings of a cell without its overrides."""
     defaults = {"budget.epochs": None, "budget.steps": None, **_primary()}
     for group in _groups():
         name = bundles.get(group) or str(cell.get(group, ""))
@@ -152,7 +152,7 @@ def _primary() -> Settings:
 
 @functools.cache
 def _options(group: str, name: str) -> Settings:
-    """Returns the values of one choice: the defaults of the schema, then those of its file."""
+    """Returns the values of one choice: schema, then file."""
     section = type(getattr(Config(), group))
     options: dict[str, Any] = {}
     for field in fields(section):
@@ -168,7 +168,7 @@ def _options(group: str, name: str) -> Settings:
 
 
 def _cells_by_keys(overrides: Mapping[str, Settings]) -> list[list[str]]:
-    """Returns the cells that need the same overrides together, in the order of their keys."""
+    """Returns the cells in groups that need the same overrides."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for cell_id, cell in overrides.items():
         groups.setdefault(tuple(sorted(cell)), []).append(cell_id)

@@ -1,4 +1,4 @@
-"""Figures of a sweep: accuracy, layer profiles, gradients and training curves over many cells.
+"""Figures of a sweep: accuracy, layer profiles, gradients and training curves.
 
 Each function returns one matplotlib figure, or None where there is nothing to draw.
 """
@@ -58,11 +58,11 @@ def accuracy(evidence: Evidence) -> Figure | None:
 
 
 def profiles(evidence: Evidence, phase: str) -> Figure | None:
-    """Draws pooled mean and variance of activations over the layers of the deepest cells.
+    """Draws mean and variance of activations over the layers.
 
-    A line is the mean over the seeds of a cell, a row of panels a normalization; Theorem 1's domain
-    is grey. x: layer. y: mean (linear, or symmetric-logarithmic where it spans more than 2) and
-    variance (logarithmic).
+    A line is the mean over the seeds of one of the deepest cells, a row of panels a normalization;
+    Theorem 1's domain is grey. Moments are pooled over samples and units. x: layer. y: mean
+    (linear, or symmetric-logarithmic where it spans more than 2) and variance (logarithmic).
 
     Args:
         evidence: the trials.
@@ -105,9 +105,10 @@ def gradients(evidence: Evidence, phase: str = "init") -> Figure | None:
 
 
 def curves(evidence: Evidence) -> Figure | None:
-    """Draws training loss over epochs, a panel for each of the four largest depths.
+    """Draws training loss over epochs, a panel for each depth.
 
-    A line is the mean over the seeds of a cell that did not diverge; it is thin for a cell with a
+    The four largest depths are drawn. A line is the mean over the seeds of a cell that did not
+    diverge; it is thin for a cell with a
     normalization. x: epoch. y: training loss in nats (logarithmic).
     """
     if not evidence.trained or not len(evidence.curves):
@@ -167,9 +168,10 @@ def _draw_accuracy(
 
 
 def _deepest_by_normalization(evidence: Evidence, phase: str) -> list[tuple[str, pandas.DataFrame]]:
-    """Returns the layer rows of the deepest cells at a probe, by normalization, at most four.
+    """Returns the layer rows of the deepest cells, by normalization.
 
-    The deepest cells show most; shallower ones with the same weights are their beginnings.
+    At most four normalizations. The deepest cells show most; shallower ones with the same weights
+    are their beginnings.
     """
     layers = evidence.of_cells(evidence.layers, ["activation", "initializer", "normalization"])
     if not len(layers):

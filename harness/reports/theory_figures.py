@@ -1,4 +1,4 @@
-"""Figures of theory alone: the flow of g, order and chaos, and depth against dropout."""
+"""Figures of theory: the flow of g, chaos, depth against dropout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figure of a network's verdicts: layer by probe, one panel for each assumption."""
+"""The figure of a network's verdicts, by layer and probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A connection to an MLflow tracking store, which makes one flat run of every trial.
+"""A connection to MLflow, which makes a flat run of every trial.
 
 A run is sent in three steps: it is begun (tags, params, metrics and data set), its files are
 written, and it is ended. A trial's folder holds a marker that names its run before the run exists

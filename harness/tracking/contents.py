@@ -1,4 +1,4 @@
-"""The contents of a run but its files: one description, however MLflow is made to store it.
+"""The contents of a run but its files, however they are stored.
 
 Metrics of a run: `accuracy/`, `loss/` and `cost/` are single numbers, `curve/` runs over training
 steps, and `init/` and `end/` are profiles over the layers, whose step is the layer.

@@ -13,7 +13,7 @@ from harness.tracking.contents import Contents
 
 @dataclass(frozen=True)
 class Outgoing:
-    """A trial on its way to MLflow, with what is known of its run so far.
+    """A trial on its way to MLflow, with its run so far.
 
     Attributes:
         record: the trial in the store.

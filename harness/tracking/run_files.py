@@ -1,4 +1,4 @@
-"""The files of a run: specification, layer table, figure, and the page of its verdicts."""
+"""The files of a run: specification, layers, figure and page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tracker of a sweep: it sends finished trials, and an outage costs one warning."""
+"""The tracker of a sweep: it sends finished trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a trial in MLflow: predictions, verdicts by layer and probe, price of assumptions."""
+"""The page of a trial in MLflow: predictions, verdicts and ladder."""
 
 from __future__ import annotations
 

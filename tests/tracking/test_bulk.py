@@ -242,7 +242,7 @@ def test_odd_values_are_kept_as_the_client_keeps_them(trials, place, monkeypatch
 
 
 @pytest.mark.parametrize("ways", [(open_for_client, open_in_bulk), (open_in_bulk, open_for_client)])
-def test_bulk_and_client_write_into_one_store(trials, place, caplog, ways):
+def test_bulk_and_client_write_into_one_store(trials, place, warnings_of_harness, ways):
     """Whichever made the store and the data set, the other finds it."""
     both, one = place("both"), place("one")
     ids = trials.trial_ids()
@@ -250,34 +250,36 @@ def test_bulk_and_client_write_into_one_store(trials, place, caplog, ways):
         way(both, trials.runs).log(trials, part)
         for way, part in zip(ways, (ids[:2], ids[1:]), strict=True)
     ] == [2, 2]
-    assert caplog.text == ""
+    assert warnings_of_harness() == ""
     open_for_client(one, trials.runs).log(trials, ids)
     assert tables(both) == tables(one)
     assert len(tables(both)["datasets"]) == 1
 
 
-def test_a_name_that_mlflow_refuses_is_refused(trials, place, monkeypatch, caplog):
+def test_a_name_that_mlflow_refuses_is_refused(trials, place, monkeypatch, warnings_of_harness):
     point = contents.Point("accuracy?", 1.0, 1, 0)
     monkeypatch.setattr(contents, "metric_points", lambda *_: [point])
     tracker = open_in_bulk(place("many"), trials.runs)
     assert tracker.log(trials, trials.trial_ids()) == 0
     assert not tracker.connected
-    assert "Invalid value" in caplog.text
+    assert "Invalid value" in warnings_of_harness()
 
 
-def test_unknown_tables_are_left_to_the_client(trials, place, monkeypatch, caplog):
+def test_unknown_tables_are_left_to_the_client(trials, place, monkeypatch, warnings_of_harness):
     from harness.tracking import bulk
 
     monkeypatch.setattr(bulk, "REVISION", "0123456789ab")
     assert_sent_by_the_client(trials, place("newer"))
-    assert "trials are sent to MLflow one by one" in caplog.text
-    assert "written to revision 0123456789ab only" in caplog.text
+    assert "trials are sent to MLflow one by one" in warnings_of_harness()
+    assert "written to revision 0123456789ab only" in warnings_of_harness()
 
 
-def test_an_mlflow_with_other_modules_is_left_to_the_client(trials, place, monkeypatch, caplog):
+def test_an_mlflow_with_other_modules_is_left_to_the_client(
+    trials, place, monkeypatch, warnings_of_harness
+):
     monkeypatch.setitem(sys.modules, "harness.tracking.bulk", None)
     assert_sent_by_the_client(trials, place("other"))
-    assert "trials are sent to MLflow one by one" in caplog.text
+    assert "trials are sent to MLflow one by one" in warnings_of_harness()
 
 
 def assert_sent_by_the_client(trials: Store, settings: TrackingConfig) -> None:
@@ -287,15 +289,15 @@ def assert_sent_by_the_client(trials: Store, settings: TrackingConfig) -> None:
     assert len(read_back(settings)) == 4
 
 
-def test_a_server_is_written_to_by_the_client(trained, server, caplog):
+def test_a_server_is_written_to_by_the_client(trained, server, warnings_of_harness):
     tracker = tracking.open(TrackingConfig(uri=server, experiment="bulk"), trained.runs)
     assert tracker.connected
     assert not tracker.in_bulk
-    assert caplog.text == ""
+    assert warnings_of_harness() == ""
 
 
 def test_a_failed_transaction_leaves_nothing_and_the_client_takes_over(
-    trials, place, monkeypatch, caplog
+    trials, place, monkeypatch, warnings_of_harness
 ):
     from harness.tracking import bulk
 
@@ -307,15 +309,15 @@ def test_a_failed_transaction_leaves_nothing_and_the_client_takes_over(
     assert tracker.log(trials, trials.trial_ids()) == 4
     assert tracker.connected
     assert not tracker.in_bulk
-    assert caplog.text.count("MLflow's database did not take many trials at once") == 1
-    assert "UNIQUE constraint failed: latest_metrics.key" in caplog.text
+    assert warnings_of_harness().count("MLflow's database did not take many trials at once") == 1
+    assert "UNIQUE constraint failed: latest_metrics.key" in warnings_of_harness()
     assert tables(many) == tables(one)
     assert read_back(many) == read_back(one)
     assert tracker.log(trials, trials.trial_ids()) == 0
 
 
 def test_runs_that_cannot_be_ended_together_are_ended_one_by_one(
-    trials, place, monkeypatch, caplog
+    trials, place, monkeypatch, warnings_of_harness
 ):
     from harness.tracking.bulk import Bulk
 
@@ -326,11 +328,11 @@ def test_runs_that_cannot_be_ended_together_are_ended_one_by_one(
     open_for_client(one, trials.runs).log(trials, trials.trial_ids())
     monkeypatch.setattr(Bulk, "end", fail)
     assert open_in_bulk(many, trials.runs).log(trials, trials.trial_ids()) == 4
-    assert "(no more room)" in caplog.text
+    assert "(no more room)" in warnings_of_harness()
     assert tables(many) == tables(one)
 
 
-def test_a_run_deleted_under_way_is_no_success(trials, place, monkeypatch, caplog):
+def test_a_run_deleted_under_way_is_no_success(trials, place, monkeypatch, warnings_of_harness):
     from harness.tracking import run_files
 
     settings, ordinary = place("many"), run_files.write
@@ -343,24 +345,24 @@ def test_a_run_deleted_under_way_is_no_success(trials, place, monkeypatch, caplo
     tracker = open_in_bulk(settings, trials.runs)
     assert tracker.log(trials, trials.trial_ids()) == 0
     assert not tracker.connected
-    assert "MLflow did not take trial" in caplog.text
+    assert "MLflow did not take trial" in warnings_of_harness()
     monkeypatch.undo()
     assert open_in_bulk(settings, trials.runs).log(trials, trials.trial_ids()) == 4
     assert len(runs_of(settings)) == 4
 
 
 @pytest.mark.parametrize("way", [open_for_client, open_in_bulk])
-def test_trials_before_one_that_cannot_be_read_are_sent(trials, place, caplog, way):
+def test_trials_before_one_that_cannot_be_read_are_sent(trials, place, warnings_of_harness, way):
     settings, ids = place("store"), trials.trial_ids()
     (trials.folder(ids[2]) / "layers.parquet").write_bytes(b"no table")
     assert way(settings, trials.runs).log(trials, ids) == 2
-    assert f"did not take trial {ids[2]}" in caplog.text
+    assert f"did not take trial {ids[2]}" in warnings_of_harness()
     assert sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == ids[:2]
 
 
 @pytest.mark.parametrize("way", [open_for_client, open_in_bulk])
 def test_trials_before_one_whose_files_are_not_taken_are_sent(
-    trials, place, monkeypatch, caplog, way
+    trials, place, monkeypatch, warnings_of_harness, way
 ):
     from harness.tracking import run_files
 
@@ -373,7 +375,7 @@ def test_trials_before_one_whose_files_are_not_taken_are_sent(
 
     monkeypatch.setattr(run_files, "write", third_fails)
     assert way(settings, trials.runs).log(trials, ids) == 2
-    assert f"did not take trial {ids[2]} (disk full)" in caplog.text
+    assert f"did not take trial {ids[2]} (disk full)" in warnings_of_harness()
     assert (
         sorted(
             run.data.tags["trial_id"] for run in runs_of(settings, "attributes.status = 'FINISHED'")
@@ -386,7 +388,7 @@ def test_trials_before_one_whose_files_are_not_taken_are_sent(
     assert all(run.info.status == "FINISHED" for run in runs_of(settings))
 
 
-def test_a_busy_database_is_waited_for(trials, place, caplog):
+def test_a_busy_database_is_waited_for(trials, place, warnings_of_harness):
     settings = place("busy")
     tracker = open_in_bulk(settings, trials.runs)
     other = sqlite3.connect(
@@ -397,7 +399,7 @@ def test_a_busy_database_is_waited_for(trials, place, caplog):
     release.start()
     assert tracker.log(trials, trials.trial_ids()) == 4
     release.join()
-    assert caplog.text == ""
+    assert warnings_of_harness() == ""
     assert len(runs_of(settings)) == 4
 
 

@@ -10,7 +10,7 @@ import numpy
 from harness.tracking import profile_figure, trial_page
 from harness.verdicts.evaluation import verdict_columns
 
-HOSTILE = """<script>alert('x')</script> & "quoted\""""
+HOSTILE = "<script>alert('x')</script> & \"quoted\""
 
 
 def test_tables_judged_together_are_judged_as_alone(trained):
