@@ -1,116 +1,99 @@
-"""A diagnosis as one self-contained HTML page: sentence, figures, tables, lint and notes."""
+"""A diagnosis as one self-contained HTML page: sentence, lint, figures, tables and notes."""
 
 from __future__ import annotations
 
-from html import escape
+from pathlib import Path
+from typing import Any
 
 import pandas
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
-from harness.diagnosis.card import Card, table_html
-from harness.reports import assumption_figures as figures
-from harness.reports.pictures import picture
+from harness.diagnosis.card_contents import CardContents
+from harness.diagnosis.card_table import (
+    HEADINGS,
+    assumption_names,
+    layer_cells,
+    verdicts_by_layer,
+)
+from harness.reports import layer_figures, moment_figures, verdict_figures
+from harness.reports.pictures import data_uri
+from harness.reports.rendering import render, table_html
 from harness.verdicts.criteria import load
 
-_STYLE = f"""
-body {{ font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #1b1b1b; background: #fff; }}
-h2 {{ margin-top: 2em; border-bottom: 1px solid #ccc; }} img {{ max-width: 100%; background: #fff; }} figure {{ margin: 1.2em 0; }}
-figcaption {{ color: #555; font-size: 13px; }} table {{ border-collapse: collapse; font-size: 13px; }} td, th {{ padding: 3px 8px; text-align: left; border-bottom: 1px solid #ddd; white-space: nowrap; }}
-.scroll {{ overflow: auto; max-height: 36em; }} dt {{ font-weight: 600; margin-top: 1em; }} dd {{ margin-left: 1.2em; }}
-{"".join(f"td.{word} {{ background: {colour}; color: #000; }}" for word, colour in figures.VERDICT_COLOURS.items())}
-"""
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
-def page(card: Card) -> str:
-    """The page of a card."""
-    title = f"Diagnosis of {card.model}"
-    shape = " x ".join(map(str, card.shape))
-    parts = [
-        f"<h1>{escape(title)}</h1><p>{card.parameters:,} parameters, {len(card.layers)} activated layers, measured on {card.samples} samples of shape {shape} ({escape(card.device)}).</p>",
-        f"<p><b>{escape(card.summary['verdict_sentence'])}</b></p>",
-        "<h2>Lint</h2>",
-        _lint(card),
-        "<h2>Verdicts by layer</h2>",
-        table_html(card),
-        _drawn(
-            figures.verdict_map(card.verdicts),
-            "What SELU assumes, layer by layer. The effect size decides the colour; a dot says that theory missed: its 99 % band and that of the measurement have nothing in common.",
-        ),
-        "<h2>Layer profiles</h2>",
-        _drawn(
-            figures.profiles(card.layers),
-            "Measured values with their 99 % intervals over samples and units, and what theory predicts for independent weights of each layer's scale.",
-        ),
-        "<h2>Mean and variance</h2>",
-        _drawn(
-            figures.trajectories(card.layers),
-            "Pooled mean and variance of every layer's activations on the vector field of SELU's map g (omega = 0, tau = 1).",
-        ),
-        "<h2>Attribution</h2>",
-        _drawn(
-            figures.ladder(card.layers),
-            "Each unit's mean and variance predicted with one assumption less a line; what is left in the last line is nothing.",
-        ),
-        "<h2>Criteria</h2>",
-        _criteria(card),
-        "<h2>Notes</h2>",
-        "<ul>" + "".join(f"<li>{escape(note)}</li>" for note in card.notes) + "</ul>",
-        "<h2>All columns</h2>",
-        _columns(card),
-    ]
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return (
-        f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+def page(card: CardContents) -> str:
+    """Returns the page of a card; it loads nothing and runs nothing."""
+    return render(
+        "diagnosis.html.j2",
+        _TEMPLATES,
+        title=f"Diagnosis of {card.model}",
+        card=card,
+        headings=[*HEADINGS, *assumption_names()],
+        rows=_rows(card),
+        verdict_map=data_uri(verdict_figures.verdict_map(card.verdicts)),
+        profiles=data_uri(layer_figures.profiles(card.layers)),
+        trajectories=data_uri(moment_figures.trajectories(card.layers)),
+        ladder=data_uri(layer_figures.ladder(card.layers)),
+        criteria_version=load().version,
+        criteria=_criteria(),
+        columns=_columns(card),
     )
 
 
-def _drawn(figure: Figure | None, caption: str) -> str:
-    return picture(figure, caption, missing="<p>There is nothing to draw.</p>")
+def _rows(card: CardContents) -> list[dict[str, Any]]:
+    """Returns the texts of each layer, and its verdicts with the hint of each."""
+    judged = verdicts_by_layer(card.verdicts)
+    rows = []
+    for layer in card.layers.to_dict("records"):
+        verdicts = []
+        for name in assumption_names():
+            verdict = judged[layer["layer"], name]
+            verdicts.append({"word": verdict["verdict"], "hint": _hint(verdict)})
+        rows.append({"cells": layer_cells(layer), "verdicts": verdicts})
+    return rows
 
 
-def _lint(card: Card) -> str:
-    if not card.findings:
-        return "<p>Nothing found.</p>"
-    said = []
-    for finding in card.findings:
-        where = escape(", ".join(finding.layers))
-        said.append(
-            f"<dt>{escape(finding.rule)}</dt><dd>Where: {where}</dd><dd>Found: {escape(finding.found)}</dd><dd>So: {escape(finding.consequence)}</dd><dd>Fix: {escape(finding.fix)}</dd>"
+def _hint(verdict: dict[str, Any]) -> str:
+    """Returns the number that decided a verdict, or why there is none."""
+    if verdict["verdict"] == "unknown":
+        return verdict["reason"]
+    text = f"{verdict['criterion']}: {verdict['column']} = {verdict['measured']:.4g}"
+    if pandas.notna(verdict["measured_low"]):
+        low, high = verdict["measured_low"], verdict["measured_high"]
+        text += f" (99 % interval {low:.4g} to {high:.4g})"
+    if pandas.notna(verdict["predicted"]):
+        source = "theory says" if verdict["by_theory"] else "assumed"
+        text += f", {source} {verdict['predicted']:.4g}"
+    return text
+
+
+def _criteria() -> Markup:
+    rows = []
+    for criterion in load().criteria:
+        rows.append(
+            {
+                "assumption": criterion.assumption,
+                "criterion": criterion.name,
+                "column": criterion.column,
+                "effect that holds": _range(criterion.holds),
+                "strained": _range(criterion.strained),
+                "decides": "yes" if criterion.decides else "reported only",
+                "source": criterion.source,
+            }
         )
-    return f"<dl>{''.join(said)}</dl>"
+    return table_html(pandas.DataFrame(rows))
 
 
-def _criteria(card: Card) -> str:
-    rows = [
-        (
-            criterion.assumption,
-            criterion.name,
-            criterion.column,
-            f"[{criterion.holds[0]:g}, {criterion.holds[1]:g}]",
-            f"[{criterion.strained[0]:g}, {criterion.strained[1]:g}]",
-            "yes" if criterion.decides else "reported only",
-            criterion.source,
-        )
-        for criterion in load().criteria
-    ]
-    table = pandas.DataFrame(
-        rows,
-        columns=[
-            "assumption",
-            "criterion",
-            "column",
-            "effect that holds",
-            "strained",
-            "decides",
-            "source",
-        ],
-    )
-    return f'<p>Version {load().version}.</p><div class="scroll">{table.to_html(index=False, border=0)}</div>'
+def _range(bounds: tuple[float, float]) -> str:
+    return f"[{bounds[0]:g}, {bounds[1]:g}]"
 
 
-def _columns(card: Card) -> str:
+def _columns(card: CardContents) -> Markup:
+    """Returns all columns of the layer table, a row for each and a column for each layer."""
     table = card.layers.drop(columns=["step", "phase"]).set_index("layer").T
-    return f'<div class="scroll">{table.map(_text).to_html(border=0)}</div>'
+    return table_html(table.map(_text), index=True)
 
 
 def _text(value: object) -> str:

@@ -1,186 +1,209 @@
-"""SELU's assumptions over many trials: shares of verdicts by cell, where theory missed, and what a repair brought back."""
+"""SELU's assumptions over many trials: verdicts by cell, misses of theory, and repairs."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pandas
 
 from harness.reports import statistics
-from harness.reports.evidence import Evidence, ordered, value_label
+from harness.reports.axis_values import ordered, value_label
+from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
 from harness.verdicts.evaluation import VERDICTS, evaluate, verdicts
 
 _MOST_EXAMPLES = 2
+# The levels of the example trials, on those axes that have them.
+_EXAMPLE_LEVELS = {"activation": "selu", "normalization": "none", "repair": "none"}
 
 
 def by_cell(evidence: Evidence) -> pandas.DataFrame:
-    """One row per (cell, assumption): how many trials hold, are strained, fail or are unknown, and the share that holds with a 95 % Wilson interval.
+    """Returns the counts of verdicts by cell and assumption.
 
-    A trial's verdict is its worst at any layer and probe. The replicates are seeds. Cells are in the order of their axes' levels.
+    One row each. A trial's verdict is its worst at any layer and probe. `share_holds` is the share
+    of trials that hold, of those with a verdict, with a 95 % Wilson interval `low`, `high`: seeds
+    are the replicates. Cells stand in the order of their axes' levels.
     """
     rows = []
-    places = {
-        axis: {
-            value: place for place, value in enumerate(ordered(evidence.finished[axis].unique()))
-        }
-        for axis in evidence.varied
-    }
-    in_order = evidence.finished.sort_values(
-        list(evidence.varied), key=lambda values: values.map(places[values.name]), kind="stable"
-    )
-    for cell_id, trials in in_order.groupby("cell_id", sort=False):
+    for cell_id, trials in _in_order(evidence).groupby("cell_id", sort=False):
+        levels = {axis: trials[axis].iloc[0] for axis in evidence.varied}
         for name in load().assumptions:
-            if f"verdict_{name}" not in trials:
-                continue
-            counts = trials[f"verdict_{name}"].fillna("unknown").value_counts()
-            known = int(sum(counts.get(word, 0) for word in VERDICTS))
-            share = statistics.wilson(int(counts.get("holds", 0)), known) if known else None
-            row = (
-                {"cell_id": cell_id}
-                | {axis: trials[axis].iloc[0] for axis in evidence.varied}
-                | {"assumption": name}
-            )
-            row |= {word: int(counts.get(word, 0)) for word in (*VERDICTS, "unknown")}
-            row |= {
-                "share_holds": share.value if share else None,
-                "low": share.low if share else None,
-                "high": share.high if share else None,
-            }
-            rows.append(row)
+            if f"verdict_{name}" in trials:
+                counts = _verdict_counts(trials[f"verdict_{name}"])
+                rows.append({"cell_id": cell_id, **levels, "assumption": name, **counts})
     return pandas.DataFrame(rows)
 
 
 def layer_shares(evidence: Evidence) -> pandas.DataFrame:
-    """One row per (cell, assumption): the mean share of layers at which it holds, at the first and at the last probe, of those judged."""
-    layers = evidence.of_cells(evidence.layers) if len(evidence.layers) else evidence.layers
+    """Returns the share of layers that hold, by cell and assumption.
+
+    One row each, means over trials. `layers_hold_at_first` and `layers_hold_at_the_end` are of the
+    first and the last probe, over the layers with a verdict.
+    """
+    layers = evidence.of_cells(evidence.layers)
     if not len(layers):
         return pandas.DataFrame()
-    table = verdicts(layers[layers["phase"].isin(("init", "end"))])
-    table = table[table["verdict"] != "unknown"].merge(
-        evidence.finished[["trial_id", "cell_id"]], on="trial_id"
-    )
-    table["holds"] = (table["verdict"] == "holds").astype(float)
-    shares = table.pivot_table(
+    judged = verdicts(layers[layers["phase"].isin(("init", "end"))])
+    judged = judged[judged["verdict"] != "unknown"]
+    judged = judged.merge(evidence.finished[["trial_id", "cell_id"]], on="trial_id")
+    judged["holds"] = (judged["verdict"] == "holds").astype(float)
+    shares = judged.pivot_table(
         index=["cell_id", "assumption"], columns="phase", values="holds", aggfunc="mean"
-    ).reset_index()
-    return shares.rename(columns={"init": "layers_hold_at_first", "end": "layers_hold_at_the_end"})
+    )
+    names = {"init": "layers_hold_at_first", "end": "layers_hold_at_the_end"}
+    return shares.reset_index().rename(columns=names)
 
 
 def theory_misses(evidence: Evidence) -> pandas.DataFrame:
-    """At initialisation, for each criterion of theory with a band of its own or an interval of what was measured: the share of readings
-    where the two have nothing in common; about 1 % where theory is right, and less by intervals, which are rather too wide.
+    """Returns the share of readings that theory misses, by criterion.
 
-    Theory is about independent weights, so that repaired trials, whose weights are not, are left out.
+    One row per criterion. Readings are those at initialisation. A miss is a reading whose 99 %
+    interval and the 99 % band of theory have nothing in common, so that about 1 % are misses where
+    theory is right, and fewer by intervals, which are rather too wide. Criteria with neither band
+    nor interval are left out. So are repaired trials: theory is about independent weights, which
+    theirs are not.
     """
     trials = evidence.finished
-    drawn = trials[trials["repair"] == "none"] if "repair" in trials else trials
-    start = (
-        evidence.layers[
-            (evidence.layers["phase"] == "init")
-            & evidence.layers["trial_id"].isin(set(drawn["trial_id"]))
-        ]
-        if len(evidence.layers)
-        else evidence.layers
-    )
+    if "repair" in trials:
+        trials = trials[trials["repair"] == "none"]
+    layers = evidence.layers
+    if not len(layers):
+        return pandas.DataFrame()
+    at_start = layers["phase"] == "init"
+    start = layers[at_start & layers["trial_id"].isin(set(trials["trial_id"]))]
     if not len(start):
         return pandas.DataFrame()
     table = evaluate(start)
-    judged = (table["low"].notna() & (table["high"] > table["low"])) | (
-        table["measured_low"].notna() & table["predicted"].notna()
-    )
-    table = table[table["by_theory"].astype(bool) & table["measured"].notna() & judged]
+    has_band = table["low"].notna() & (table["high"] > table["low"])
+    has_interval = table["measured_low"].notna() & table["predicted"].notna()
+    by_theory = table["by_theory"].astype(bool) & table["measured"].notna()
+    table = table[by_theory & (has_band | has_interval)]
     if not len(table):
         return pandas.DataFrame()
-    grouped = table.groupby(["assumption", "criterion", "column"], sort=False)["outside_band"]
-    return pandas.DataFrame(
-        {"readings": grouped.size(), "outside": grouped.sum(), "share_outside": grouped.mean()}
-    ).reset_index()
+    outside = table.groupby(["assumption", "criterion", "column"], sort=False)["outside_band"]
+    misses = {
+        "readings": outside.size(),
+        "outside": outside.sum(),
+        "share_outside": outside.mean(),
+    }
+    return pandas.DataFrame(misses).reset_index()
 
 
 def repairs(evidence: Evidence) -> pandas.DataFrame:
-    """What each repair brought back: repaired against not, everything else equal, paired by seed.
+    """Returns repaired trials against unrepaired ones, by repair and context.
 
-    One row per (repair, context): pairs, mean scores, the difference with a 95 % t interval, and for each assumption the usual
-    verdict without and with the repair and in how many pairs it got better or worse. Empty without trials of both kinds.
+    Trials are paired by seed with everything else equal. Columns: `pairs`, mean scores, their
+    `difference` with a 95 % t interval, and for each assumption the usual verdict without and with
+    the repair, and in how many pairs it got better or worse. Empty without trials of both kinds.
     """
     trials = evidence.finished
     if "repair" not in evidence.axes or trials["repair"].nunique() < 2:
         return pandas.DataFrame()
     others = [axis for axis in evidence.axes if axis != "repair"]
-    keyed = trials.assign(context=trials[others].astype(str).agg("|".join, axis=1))
-    plain = keyed[keyed["repair"] == "none"].set_index(["context", "seed"])
+    trials = trials.assign(context=trials[others].astype(str).agg("|".join, axis=1))
+    key = ["context", "seed"]
+    unrepaired = trials[trials["repair"] == "none"].set_index(key)
+    repaired = trials[trials["repair"] != "none"]
     rows = []
-    for (repair, context), group in keyed[keyed["repair"] != "none"].groupby(
-        ["repair", "context"], sort=False
-    ):
-        pairs = group.set_index(["context", "seed"]).merge(
-            plain, left_index=True, right_index=True, suffixes=("", "_without")
+    for (repair, _), group in repaired.groupby(["repair", "context"], sort=False):
+        pairs = group.set_index(key).merge(
+            unrepaired, left_index=True, right_index=True, suffixes=("", "_without")
         )
         if len(pairs):
             rows.append(_repair(evidence, str(repair), pairs))
     return pandas.DataFrame(rows)
 
 
-def _repair(evidence: Evidence, repair: str, pairs: pandas.DataFrame) -> dict[str, object]:
-    context = (
-        ", ".join(
-            value_label(axis, pairs[axis].iloc[0]) for axis in evidence.varied if axis != "repair"
-        )
-        or "all trials"
+def examples(evidence: Evidence) -> list[tuple[str, pandas.DataFrame]]:
+    """Returns titles and layer tables of at most two trials that are worth a look.
+
+    They are the first seeds of the deepest SELU cells without normalization and repair, one for
+    each initializer.
+    """
+    if not len(evidence.layers):
+        return []
+    trials = evidence.finished
+    trials = trials[trials["trial_id"].isin(set(evidence.layers["trial_id"]))]
+    for axis, level in _EXAMPLE_LEVELS.items():
+        if axis in trials and (trials[axis] == level).any():
+            trials = trials[trials[axis] == level]
+    if not len(trials):
+        return []
+    trials = trials[trials["depth"] == trials["depth"].max()]
+    places = _places(trials["initializer"])
+    trials = trials.assign(place=trials["initializer"].map(places))
+    trials = trials.sort_values(["place", "seed"], kind="stable")
+    shown = trials.drop_duplicates("initializer").head(_MOST_EXAMPLES)
+    tables = []
+    for trial in shown.to_dict("records"):
+        title = f"{evidence.label(trial['cell_id'])}, seed {trial['seed']}"
+        layers = evidence.layers[evidence.layers["trial_id"] == trial["trial_id"]]
+        tables.append((title, layers))
+    return tables
+
+
+def _in_order(evidence: Evidence) -> pandas.DataFrame:
+    """Returns the finished trials in the order of the levels of the varied axes."""
+    places = {axis: _places(evidence.finished[axis]) for axis in evidence.varied}
+    return evidence.finished.sort_values(
+        list(evidence.varied), key=lambda values: values.map(places[values.name]), kind="stable"
     )
-    row: dict[str, object] = {"repair": repair, "context": context, "pairs": len(pairs)}
+
+
+def _places(values: pandas.Series) -> dict[Any, int]:
+    """Returns the place of each value in the order of `ordered`."""
+    return {value: place for place, value in enumerate(ordered(values.unique()))}
+
+
+def _verdict_counts(words: pandas.Series) -> dict[str, Any]:
+    """Returns how many trials have each verdict, and the share that holds with its interval."""
+    counts = words.fillna("unknown").value_counts()
+    row: dict[str, Any] = {word: int(counts.get(word, 0)) for word in (*VERDICTS, "unknown")}
+    judged = sum(row[word] for word in VERDICTS)
+    if not judged:
+        return row | {"share_holds": None, "low": None, "high": None}
+    share = statistics.wilson(row["holds"], judged)
+    return row | {"share_holds": share.value, "low": share.low, "high": share.high}
+
+
+def _repair(evidence: Evidence, repair: str, pairs: pandas.DataFrame) -> dict[str, Any]:
     interval = statistics.paired_difference(pairs["score"] - pairs["score_without"]).interval
-    row |= {
+    row: dict[str, Any] = {
+        "repair": repair,
+        "context": _context(evidence, pairs),
+        "pairs": len(pairs),
         "score_without": pairs["score_without"].mean(),
         "score": pairs["score"].mean(),
         "difference": interval.value,
         "low": interval.low,
         "high": interval.high,
     }
-    order = {word: rank for rank, word in enumerate(VERDICTS)}
     for name in load().assumptions:
-        column = f"verdict_{name}"
-        if column not in pairs:
-            continue
-        before, after = pairs[f"{column}_without"].map(order), pairs[column].map(order)
-        row |= {
-            f"{name}_without": _usual(pairs[f"{column}_without"]),
-            name: _usual(pairs[column]),
-            f"{name}_better": int((after < before).sum()),
-            f"{name}_worse": int((after > before).sum()),
-        }
+        if f"verdict_{name}" in pairs:
+            row |= _changes(name, pairs[f"verdict_{name}_without"], pairs[f"verdict_{name}"])
     return row
 
 
-def examples(evidence: Evidence) -> list[tuple[str, pandas.DataFrame]]:
-    """Layer tables of trials worth a look, each with a title: the deepest SELU cells without normalization, one an initializer, their first seed."""
-    trials = (
-        evidence.finished[evidence.finished["trial_id"].isin(set(evidence.layers["trial_id"]))]
-        if len(evidence.layers)
-        else evidence.finished.iloc[:0]
-    )
-    for axis, wanted in (("activation", "selu"), ("normalization", "none"), ("repair", "none")):
-        trials = (
-            trials[trials[axis] == wanted]
-            if axis in trials and (trials[axis] == wanted).any()
-            else trials
-        )
-    if not len(trials):
-        return []
-    trials = trials[trials["depth"] == trials["depth"].max()]
-    places = {name: place for place, name in enumerate(ordered(trials["initializer"].unique()))}
-    trials = trials.assign(place=trials["initializer"].map(places)).sort_values(
-        ["place", "seed"], kind="stable"
-    )
-    chosen = trials.drop_duplicates("initializer").head(_MOST_EXAMPLES)
-    return [
-        (
-            f"{evidence.label(row['cell_id'])}, seed {row['seed']}",
-            evidence.layers[evidence.layers["trial_id"] == row["trial_id"]],
-        )
-        for row in chosen.to_dict("records")
-    ]
+def _context(evidence: Evidence, pairs: pandas.DataFrame) -> str:
+    axes = [axis for axis in evidence.varied if axis != "repair"]
+    words = [value_label(axis, pairs[axis].iloc[0]) for axis in axes]
+    return ", ".join(words) or "all trials"
+
+
+def _changes(name: str, without: pandas.Series, repaired: pandas.Series) -> dict[str, Any]:
+    """Returns the usual verdicts without and with a repair, and how many pairs changed."""
+    order = {word: rank for rank, word in enumerate(VERDICTS)}
+    before = without.map(order)
+    after = repaired.map(order)
+    return {
+        f"{name}_without": _usual(without),
+        name: _usual(repaired),
+        f"{name}_better": int((after < before).sum()),
+        f"{name}_worse": int((after > before).sum()),
+    }
 
 
 def _usual(words: pandas.Series) -> str:
-    mode = words.fillna("unknown").mode()
-    return str(mode.iloc[0]) if len(mode) else "unknown"
+    """Returns the most frequent word."""
+    modes = words.fillna("unknown").mode()
+    return str(modes.iloc[0]) if len(modes) else "unknown"

@@ -1,12 +1,16 @@
-"""The commands that run a report's cells again, from their specifications and the files in conf."""
+"""The commands that run a report's cells again.
+
+A specification is turned back into overrides such as `activation=selu optimizer.learning_rate=0.1`.
+A setting that has its default in every cell needs no override.
+"""
 
 from __future__ import annotations
 
 import functools
 import json
 import shlex
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from itertools import groupby
 from math import prod
 from typing import Any
 
@@ -14,17 +18,26 @@ import omegaconf
 from omegaconf import OmegaConf
 
 from harness.configuration.schema import CONF_DIR, Config, known_names
-from harness.reports.evidence import Evidence, ordered, plain_value
+from harness.reports.axis_values import ordered, plain_value
+from harness.reports.evidence import Evidence
 
-# Groups whose files are bundles of values: the specification keeps the values and not the file's name.
+# A cell's specification as overrides: `activation`, `activation.alpha`, `depth`, ...
+Settings = Mapping[str, Any]
+
+# Groups whose files are bundles of values: a specification keeps the values, not the file's name.
 _BUNDLES = ("budget", "probe")
-# Part of what identifies a trial, but found by the run itself.
-_FOUND = ("rules_version", "dataset.fingerprint", "activation.source")
+# Parts of a specification that a run finds out by itself.
+_DERIVED = ("rules_version", "dataset.fingerprint", "activation.source")
+# Settings that are always given where they vary, because the question is about them.
+_ALWAYS_GIVEN = ("activation", "initializer", "normalization", "depth", "dataset")
+# Settings that a specification leaves out when they were not asked for.
+_ABSENT = {"budget.epochs": None, "budget.steps": None, "repair": "none"}
+_NO_DEFAULT = object()
 
 
 @dataclass(frozen=True)
 class Command:
-    """A command line; `cells` counts those of the report that it runs, `grid` all that it runs."""
+    """A command line: `cells` counts the cells of the report that it runs, `grid` all it runs."""
 
     text: str
     cells: int
@@ -32,146 +45,161 @@ class Command:
 
 
 def commands(evidence: Evidence) -> list[Command]:
-    """As few commands as possible whose grids cover the finished cells; options that only some cells have part them."""
-    cells = evidence.finished.groupby("cell_id", sort=False)
-    settings = {
-        cell_id: _settings(row) for cell_id, row in cells.first().filter(like="spec.").iterrows()
-    }
-    bundles = {group: _nearest(group, list(settings.values())) for group in _BUNDLES}
-    usual = {cell_id: _usual(cell, bundles) for cell_id, cell in settings.items()}
-    # A setting at its usual value in every cell needs no word; `activation=...` and the like are always said where they vary.
-    told = {
-        key
-        for cell_id, cell in settings.items()
-        for key, value in cell.items()
-        if value != usual[cell_id].get(key, _NONE)
-    }
-    told |= {
-        key
-        for key in ("activation", "initializer", "normalization", "depth", "dataset")
-        if len({cell.get(key) for cell in settings.values()}) > 1
-    }
-    words = {
-        cell_id: {key: value for key, value in cell.items() if key in told}
-        for cell_id, cell in settings.items()
-    }
-    kinds = sorted(words, key=lambda cell_id: sorted(words[cell_id]))
-    made = []
-    for _, kind in groupby(kinds, key=lambda cell_id: sorted(words[cell_id])):
-        members = list(kind)
-        seeds = sorted(
-            {int(seed) for cell_id in members for seed in cells.get_group(cell_id)["seed"]}
+    """Returns as few commands as possible whose grids cover the finished cells.
+
+    Cells that need the same overrides share a command; an option that only some cells have makes a
+    second one.
+    """
+    trials = evidence.finished
+    rows = trials.groupby("cell_id", sort=False).first().filter(like="spec.")
+    settings = {cell_id: _settings(row) for cell_id, row in rows.iterrows()}
+    bundles = {group: _nearest_bundle(group, settings.values()) for group in _BUNDLES}
+    given = _given_keys(settings.values(), bundles)
+    overrides: dict[str, Settings] = {}
+    for cell_id, cell in settings.items():
+        overrides[cell_id] = {key: value for key, value in cell.items() if key in given}
+    return [
+        _command(
+            [overrides[cell_id] for cell_id in cell_ids],
+            sorted({int(seed) for seed in trials["seed"][trials["cell_id"].isin(cell_ids)]}),
+            bundles,
         )
-        made.append(_command([words[cell_id] for cell_id in members], seeds, bundles))
-    return made
+        for cell_ids in _cells_by_keys(overrides)
+    ]
 
 
-_NONE = object()
+def _settings(row: Any) -> Settings:
+    """Returns the settings of a cell from the `spec.` columns of one of its trials."""
+    settings = dict(_ABSENT)
+    for column, value in row.items():
+        name = column.removeprefix("spec.").removesuffix(".name")
+        if name not in _DERIVED and not _is_absent(value):
+            settings[name] = plain_value(value)
+    return settings
 
 
-def _settings(row: Any) -> dict[str, Any]:
-    """A cell's specification as overrides: `activation`, `activation.alpha`, `depth`, ..."""
-    known = {
-        name.removeprefix("spec."): plain_value(value)
-        for name, value in row.items()
-        if not _absent(value)
-    }
-    settings = {
-        name.removesuffix(".name"): value for name, value in known.items() if name not in _FOUND
-    }
-    return {
-        "budget.epochs": None,
-        "budget.steps": None,
-        "repair": "none",
-    } | settings  # absent when not asked for
-
-
-def _absent(value: Any) -> bool:
+def _is_absent(value: Any) -> bool:
     return value is None or (isinstance(value, float) and value != value)
 
 
-def _usual(cell: dict[str, Any], bundles: dict[str, str]) -> dict[str, Any]:
-    """What the same names and bundles stand for when nothing else is said."""
-    values = dict(_primary())
-    for group in (
-        field.name for field in fields(Config) if is_dataclass(getattr(Config(), field.name))
-    ):
+def _nearest_bundle(group: str, cells: Iterable[Settings]) -> str:
+    """Returns the bundle that needs fewest overrides; the default one where several do."""
+    cells = list(cells)
+    default = _primary()[group]
+    names = known_names(group)
+    return min(names, key=lambda name: (_overrides_beside(group, name, cells), name != default))
+
+
+def _overrides_beside(group: str, name: str, cells: list[Settings]) -> int:
+    """Returns how many settings of a group differ from those of a bundle in any cell."""
+    options = _options(group, name)
+    keys: set[str] = set()
+    for cell in cells:
+        keys.update(key for key in cell if key.startswith(f"{group}."))
+    count = 0
+    for key in keys:
+        usual = options.get(key.partition(".")[2])
+        count += any(cell.get(key) != usual for cell in cells)
+    return count
+
+
+def _given_keys(cells: Iterable[Settings], bundles: Mapping[str, str]) -> set[str]:
+    """Returns the settings that a command must name."""
+    cells = list(cells)
+    given: set[str] = set()
+    for cell in cells:
+        defaults = _defaults(cell, bundles)
+        given.update(key for key, value in cell.items() if value != defaults.get(key, _NO_DEFAULT))
+    for key in _ALWAYS_GIVEN:
+        if len({cell.get(key) for cell in cells}) > 1:
+            given.add(key)
+    return given
+
+
+def _defaults(cell: Settings, bundles: Mapping[str, str]) -> Settings:
+    """Returns the settings of a cell without its overrides."""
+    defaults = {"budget.epochs": None, "budget.steps": None, **_primary()}
+    for group in _groups():
         name = bundles.get(group) or str(cell.get(group, ""))
-        values |= {
-            f"{group}.{key}": value for key, value in _options(group, name).items() if key != "name"
-        }
-    return {"budget.epochs": None, "budget.steps": None} | values
+        for key, value in _options(group, name).items():
+            if key != "name":
+                defaults[f"{group}.{key}"] = value
+    return defaults
 
 
 @functools.cache
-def _primary() -> dict[str, Any]:
-    """Top-level values and the default choice of every group, from config.yaml."""
-    primary = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False)
-    chosen = {
-        group: name
-        for entry in primary["defaults"]
-        if isinstance(entry, dict)
-        for group, name in entry.items()
-    }
-    return chosen | {
-        key: value for key, value in primary.items() if key not in ("defaults", "hydra")
-    }
-
-
-@functools.cache
-def _options(group: str, name: str) -> dict[str, Any]:
-    """The values of one choice: the schema's defaults, then the file's."""
-    section = type(getattr(Config(), group))
-    defaults = {
-        field.name: field.default
-        for field in fields(section)
-        if field.default not in (MISSING, omegaconf.MISSING)
-    }
-    file = CONF_DIR / group / f"{name}.yaml"
-    told = OmegaConf.to_container(OmegaConf.load(file)) if file.exists() else {}
-    return {
-        key: json.dumps(value) if isinstance(value, list) else value
-        for key, value in (defaults | told).items()
-    }
-
-
-def _nearest(group: str, cells: list[dict[str, Any]]) -> str:
-    """The bundle that leaves fewest values to be said; the default one where several do."""
-
-    def differences(name: str) -> tuple[int, bool]:
-        options = _options(group, name)
-        keys = {key for cell in cells for key in cell if key.startswith(f"{group}.")}
-        missed = {
-            key
-            for key in keys
-            for cell in cells
-            if cell.get(key) != options.get(key.partition(".")[2])
-        }
-        return len(missed), name != _primary()[group]
-
-    return min(known_names(group), key=differences)
-
-
-def _command(cells: list[dict[str, Any]], seeds: list[int], bundles: dict[str, str]) -> Command:
-    levels = {
-        key: ordered([json.loads(text) for text in {json.dumps(cell[key]) for cell in cells}])
-        for key in cells[0]
-    }
-    parts = [f"{group}={name}" for group, name in bundles.items() if name != _primary()[group]]
-    parts += [
-        f"{key}={','.join(_word(level) for level in values)}" for key, values in levels.items()
-    ]
-    parts.append(
-        f"seeds={len(seeds)}"
-        if seeds == list(range(len(seeds)))
-        else f"seeds=[{','.join(map(str, seeds))}]"
+def _groups() -> tuple[str, ...]:
+    """Returns the groups of the configuration, which are folders of choices."""
+    config = Config()
+    return tuple(
+        field.name for field in fields(Config) if is_dataclass(getattr(config, field.name))
     )
+
+
+@functools.cache
+def _primary() -> Settings:
+    """Returns top-level values and the default choice of every group, from config.yaml."""
+    primary = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False)
+    settings: dict[str, Any] = {}
+    for entry in primary["defaults"]:
+        if isinstance(entry, dict):
+            settings.update(entry)
+    for key, value in primary.items():
+        if key not in ("defaults", "hydra"):
+            settings[key] = value
+    return settings
+
+
+@functools.cache
+def _options(group: str, name: str) -> Settings:
+    """Returns the values of one choice: schema, then file."""
+    section = type(getattr(Config(), group))
+    options: dict[str, Any] = {}
+    for field in fields(section):
+        if field.default not in (MISSING, omegaconf.MISSING):
+            options[field.name] = field.default
+    file = CONF_DIR / group / f"{name}.yaml"
+    if file.exists():
+        options.update(OmegaConf.to_container(OmegaConf.load(file)))
+    for key, value in options.items():
+        if isinstance(value, list):
+            options[key] = json.dumps(value)
+    return options
+
+
+def _cells_by_keys(overrides: Mapping[str, Settings]) -> list[list[str]]:
+    """Returns the cells in groups that need the same overrides."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for cell_id, cell in overrides.items():
+        groups.setdefault(tuple(sorted(cell)), []).append(cell_id)
+    return [groups[keys] for keys in sorted(groups)]
+
+
+def _command(cells: list[Settings], seeds: list[int], bundles: Mapping[str, str]) -> Command:
+    """Returns the command whose grid covers cells with the same keys."""
+    words = [f"{group}={name}" for group, name in bundles.items() if name != _primary()[group]]
+    sizes = []
+    for key in cells[0]:
+        # As JSON, because a list cannot be a member of a set.
+        texts = {json.dumps(cell[key]) for cell in cells}
+        levels = ordered([json.loads(text) for text in texts])
+        sizes.append(len(levels))
+        words.append(f"{key}={','.join(_word(level) for level in levels)}")
+    words.append(_seeds_word(seeds))
     distinct = len({json.dumps(cell, sort_keys=True) for cell in cells})
-    text = "python -m harness.train --multirun " + " ".join(shlex.quote(part) for part in parts)
-    return Command(text, distinct, prod(len(values) for values in levels.values()))
+    text = "python -m harness.train --multirun " + " ".join(shlex.quote(word) for word in words)
+    return Command(text, distinct, prod(sizes))
+
+
+def _seeds_word(seeds: list[int]) -> str:
+    if seeds == list(range(len(seeds))):
+        return f"seeds={len(seeds)}"
+    return f"seeds=[{','.join(map(str, seeds))}]"
 
 
 def _word(value: Any) -> str:
     if value is None:
         return "null"
-    return str(value).replace(" ", "") if isinstance(value, str) else json.dumps(value)
+    if isinstance(value, str):
+        return value.replace(" ", "")
+    return json.dumps(value)

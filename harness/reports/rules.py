@@ -1,10 +1,17 @@
-"""The declared rules of comparison, printed on every report, and the constants they fix. A changed rule bumps the version."""
+"""The declared rules of comparison and the constants that they fix.
+
+Every report prints `RULES` with `VERSION`; a changed rule raises the version. README.md in this
+folder explains them.
+"""
 
 from __future__ import annotations
 
-VERSION = 1
+from dataclasses import dataclass
 
-# (rule, how this report applies it)
+VERSION = 1
+SIGNIFICANT = 0.05
+
+# The rule, and how this report applies it.
 RULES: tuple[tuple[str, str], ...] = (
     (
         "Seeds are the replicates",
@@ -12,68 +19,155 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         "A cell's score",
-        "Mean test accuracy over seeds with a 95 % Student-t interval. One seed has no interval. The median is in the CSV.",
+        "Mean test accuracy over seeds with a 95 % Student-t interval. One seed has no interval. "
+        "The median is in the CSV.",
     ),
     (
         "Diverged trials count",
-        "A diverged trial scores chance level (1/classes). Its share has a Wilson interval, and the survivors' mean stands beside the score.",
+        "A diverged trial scores chance level (1/classes). Its share has a Wilson interval, and "
+        "the survivors' mean stands beside the score.",
     ),
     (
         "Comparisons are paired",
-        "Two arms are compared by per-seed differences with everything else equal, because split and batch order depend on the seed alone; paired t interval and test.",
+        "Two arms are compared by per-seed differences with everything else equal, because split "
+        "and batch order depend on the seed alone; paired t interval and test.",
     ),
     (
         "Sign flips as a check",
-        "The exact sign-flip permutation test stands beside every t test. With n seeds its smallest p-value is 2/2^n: 0.25 at 3 seeds, 0.06 at 5.",
+        "The exact sign-flip permutation test stands beside every t test. With n seeds its "
+        "smallest p-value is 2/2^n: 0.25 at 3 seeds, 0.06 at 5.",
     ),
     (
         "Many comparisons",
-        "Holm's adjustment within a family: all comparisons along one axis, or all comparisons of recommended pairs.",
+        "Holm's adjustment within a family: all comparisons along one axis, or all comparisons of "
+        "recommended pairs.",
     ),
     (
         "Better, worse, undecided",
-        "Decided when the Holm-adjusted paired-t p-value is below 0.05. Undecided is not the same as equal.",
+        "Decided when the Holm-adjusted paired-t p-value is below 0.05. Undecided is not the same "
+        "as equal.",
     ),
     (
         "Two conditions",
-        "Practice (each activation with its recommended initializer) and attribution (every activation with the same initializer) are separate families.",
+        "Practice (each activation with its recommended initializer) and attribution (every "
+        "activation with the same initializer) are separate families.",
     ),
     (
         "Averages over tasks",
-        "A mean over many tasks takes per-seed averages first, then a t interval over seeds. Bootstrap intervals (stratified by task) are given from 10 seeds on.",
+        "A mean over many tasks takes per-seed averages first, then a t interval over seeds. "
+        "Bootstrap intervals (stratified by task) are given from 10 seeds on.",
     ),
     (
         "Normalised score",
-        "(accuracy - chance) / (1 - chance), so that tasks with different numbers of classes can be averaged.",
+        "(accuracy - chance) / (1 - chance), so that tasks with different numbers of classes can "
+        "be averaged.",
     ),
     (
         "Incomplete cells",
-        "Cells with unfinished seeds are marked (7/10) and left out of averages over tasks; the number of tasks is printed.",
+        "Cells with unfinished seeds are marked (7/10) and left out of averages over tasks; the "
+        "number of tasks is printed.",
     ),
     (
         "Selection",
-        "Where a best cell is named it was chosen by validation accuracy; nothing is chosen on the test set.",
+        "Where a best cell is named it was chosen by validation accuracy; nothing is chosen on "
+        "the test set.",
     ),
     ("Trainability and generalisation", "Training loss and test accuracy are reported separately."),
     (
         "Factors",
-        "Ordinary least squares with main effects and two-factor interactions on per-trial scores; share of variance and level effects with 95 % intervals.",
+        "Ordinary least squares with main effects and two-factor interactions on per-trial "
+        "scores; share of variance and level effects with 95 % intervals.",
     ),
     (
         "Assumptions",
-        "Shares of trials, with Wilson intervals over trials, whose every layer stays inside a domain or a predicted band; and the layer at which they leave it.",
+        "Shares of trials, with Wilson intervals over trials, whose every layer stays inside a "
+        "domain or a predicted band; and the layer at which they leave it.",
     ),
     (
         "Time",
-        "Seconds of trials that shared a pack are throughput, not a trial's own time; the pack size stands beside them.",
+        "Seconds of trials that shared a pack are throughput, not a trial's own time; the pack "
+        "size stands beside them.",
     ),
 )
 
-SIGNIFICANT = 0.05
 
-# The initializer an activation is published or commonly used with: Klambauer 2017 (SELU), He 2015 (the rectifier family),
-# Glorot 2010 (saturating symmetric ones). The first one that was run counts.
-RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
+@dataclass(frozen=True)
+class Statistic:
+    """The statistic that answers one question.
+
+    Attributes:
+        question: the question in plain words.
+        statistic: the number that answers it.
+        uncertainty: the interval or test beside it.
+        function: the function that computes both, as `module.name` inside `harness.reports`.
+    """
+
+    question: str
+    statistic: str
+    uncertainty: str
+    function: str
+
+
+STATISTICS: tuple[Statistic, ...] = (
+    Statistic(
+        "How good is one cell?",
+        "mean over seeds (the median in the CSV)",
+        "Student-t interval",
+        "statistics.mean_interval",
+    ),
+    Statistic(
+        "Is arm A better than arm B here?",
+        "mean paired difference",
+        "paired t interval and test; sign-flip permutation test as a check",
+        "statistics.paired_difference",
+    ),
+    Statistic(
+        "Which of many such comparisons are decided?",
+        "their paired-t p-values",
+        "Holm's adjustment within the family, at 0.05",
+        "statistics.holm",
+    ),
+    Statistic(
+        "Is A better over all contexts?",
+        "mean difference over contexts for each seed, then over seeds",
+        "Student-t interval over seeds",
+        "comparisons.summaries",
+    ),
+    Statistic(
+        "How often is A better?",
+        "share of pairs won, ties counted half",
+        "bootstrap stratified by context, from 10 seeds",
+        "statistics.aggregate",
+    ),
+    Statistic(
+        "Which factor matters?",
+        "share of variance of each factor and pair of factors (type II)",
+        "F test; Student-t intervals of the levels' effects",
+        "factors.effects",
+    ),
+    Statistic(
+        "How often does it diverge?",
+        "proportion of trials",
+        "Wilson interval",
+        "statistics.wilson",
+    ),
+    Statistic(
+        "Does an assumption hold?",
+        "proportion of trials of which every layer stays inside",
+        "Wilson interval over trials, never over layers",
+        "assumptions.by_cell",
+    ),
+    Statistic(
+        "Does a repair help?",
+        "mean paired difference with and without it",
+        "paired t interval",
+        "assumptions.repairs",
+    ),
+)
+
+# The initializers that an activation is published or commonly used with: Klambauer 2017 (SELU),
+# He 2015 (the rectifier family), Glorot 2010 (saturating symmetric ones).
+_RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
     "selu": ("lecun_normal", "lecun_truncated", "lecun_uniform"),
     "relu": ("he_normal", "he_uniform"),
     "leaky_relu": ("he_normal", "he_uniform"),
@@ -86,7 +180,16 @@ RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
     "identity": ("lecun_normal", "xavier_normal"),
 }
 
-# What the other levels of an axis are compared with, where it was run.
+
+def recommended_initializers(activation: str) -> tuple[str, ...]:
+    """Returns the initializers recommended for an activation, the preferred one first.
+
+    Empty for an activation without a recommendation, such as a user's own.
+    """
+    return _RECOMMENDED_INITIALIZERS.get(activation, ())
+
+
+# The level with which the other levels of an axis are compared, where it was run.
 BASELINES: dict[str, str] = {
     "activation": "selu",
     "initializer": "lecun_normal",
@@ -98,7 +201,7 @@ BASELINES: dict[str, str] = {
     "schedule": "constant",
 }
 
-# What is compared; every other axis is a part of the task.
+# The axes along which arms are compared; every other axis is a part of the task.
 ARM_AXES = (
     "activation",
     "initializer",

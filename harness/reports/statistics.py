@@ -1,4 +1,9 @@
-"""Intervals and tests for seeds as replicates; each follows `rules.RULES`, and none treats layers or steps as replicates."""
+"""Intervals and tests in which seeds are the replicates.
+
+SciPy and statsmodels do the arithmetic; this file fixes the level, the family and the treatment of
+missing and equal values, as `rules.RULES` states them. Layers and steps of one trial are never
+counted as replicates.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +14,26 @@ import numpy
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+Array = NDArray[numpy.float64]
+
 LEVEL = 0.95
-# Below this many seeds a bootstrap interval is too short (83 % coverage at 5 seeds), so none is given.
+# With fewer seeds a percentile bootstrap is too short: at 5 seeds it covers 83 % instead of 95 %.
 BOOTSTRAP_SEEDS = 10
-_RESAMPLES = 2000
-_EXACT_FLIPS = 12
-_RANDOM_SEED = 20170608  # fixed, so that a report of the same trials says the same
+RESAMPLES = 2000
+# All 2^n sign patterns are enumerated up to this number of pairs, random ones are drawn above it.
+EXACT_PAIRS = 12
+# Fixed, so that a second report of the same trials gives the same numbers.
+_RANDOM_SEED = 20170608
+# Differences of equal accuracies agree to rounding only, which must not pass for certainty.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate from `n` replicates with its 95 % interval; `low` and `high` are NaN where n is too small for one."""
+    """An estimate from `n` replicates with its 95 % interval.
+
+    `low` and `high` are NaN where `n` is too small for an interval.
+    """
 
     value: float
     low: float
@@ -29,7 +43,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired difference: mean over pairs with its interval, d_z = mean/sd, and two p-values (paired t, sign flips)."""
+    """A mean difference over pairs, with its effect size and two p-values.
+
+    Attributes:
+        interval: mean difference with its paired Student-t interval.
+        effect_size: Cohen's d_z, the mean difference divided by its standard deviation over pairs.
+        p_value: two-sided, of the paired t test.
+        p_sign_flip: two-sided, of the sign-flip permutation test.
+    """
 
     interval: Interval
     effect_size: float
@@ -37,140 +58,177 @@ class Difference:
     p_sign_flip: float
 
 
-def half_width(deviation: ArrayLike, n: ArrayLike, level: float = LEVEL) -> NDArray[numpy.float64]:
-    """Half the Student-t interval of a mean, from the standard deviation (ddof=1) and the count; NaN below 2. Vectorised."""
-    deviation, n = numpy.asarray(deviation, float), numpy.asarray(n, float)
+def half_width(deviation: ArrayLike, n: ArrayLike, level: float = LEVEL) -> Array:
+    """Returns half the length of a mean's Student-t interval; inputs broadcast.
+
+    Args:
+        deviation: standard deviation over replicates (ddof=1).
+        n: number of replicates; below 2 there is no interval and the result is NaN.
+        level: nominal coverage.
+    """
+    deviation = numpy.asarray(deviation, float)
+    n = numpy.asarray(n, float)
     enough = numpy.where(n >= 2, n, numpy.nan)
-    return special.stdtrit(enough - 1, 0.5 + level / 2) * deviation / numpy.sqrt(enough)
+    quantile = stats.t.ppf(0.5 + level / 2, enough - 1)
+    return quantile * deviation / numpy.sqrt(enough)
 
 
 def mean_interval(values: ArrayLike, level: float = LEVEL) -> Interval:
-    """Mean over seeds with its Student-t interval; NaN values are not replicates."""
+    """Returns the mean over seeds with its Student-t interval, ignoring NaN values."""
     values = _finite(values)
     if not len(values):
         return Interval(numpy.nan, numpy.nan, numpy.nan, 0)
     mean = float(values.mean())
-    half = (
-        float(half_width(values.std(ddof=1), len(values), level)) if len(values) > 1 else numpy.nan
-    )
+    if len(values) == 1:
+        return Interval(mean, numpy.nan, numpy.nan, 1)
+    half = float(half_width(values.std(ddof=1), len(values), level))
     return Interval(mean, mean - half, mean + half, len(values))
 
 
 def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """A proportion with Wilson's score interval (Wilson 1927)."""
+    """Returns a proportion with Wilson's score interval (Wilson 1927)."""
     if not n:
         return Interval(numpy.nan, numpy.nan, numpy.nan, 0)
-    z = stats.norm.ppf(0.5 + level / 2)
-    share = successes / n
-    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * numpy.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    # At 0 and n the bounds are exactly 0 and 1; floating point would leave a stray 1e-17.
-    low = 0.0 if successes == 0 else centre - half
-    high = 1.0 if successes == n else centre + half
-    return Interval(share, float(low), float(high), n)
+    bounds = stats.binomtest(successes, n).proportion_ci(level, method="wilson")
+    return Interval(successes / n, float(bounds.low), float(bounds.high), n)
 
 
 def paired_difference(differences: ArrayLike, level: float = LEVEL) -> Difference:
-    """Paired t interval and test of per-seed differences, with the sign-flip permutation test as a check.
+    """Returns the paired t interval and test of per-seed differences.
 
-    Where all differences are equal and not 0 the t statistic has no variance to judge by: its p-value is NaN.
+    The sign-flip permutation test stands beside the t test as a check. Where all differences are
+    equal and not 0, the t statistic has no variance to judge by, and its p-value is NaN.
     """
     values = _finite(differences)
     interval = mean_interval(values, level)
     if interval.n < 2:
         return Difference(interval, numpy.nan, numpy.nan, numpy.nan)
+    p_sign_flip = sign_flip(values)
     deviation = values.std(ddof=1)
-    # Differences of equal accuracies agree to rounding only, which must not pass for certainty.
-    if deviation <= 1e-12 * max(1.0, numpy.abs(values).max()):
-        same = abs(interval.value) <= 1e-12
-        return Difference(
-            interval, 0.0 if same else numpy.nan, 1.0 if same else numpy.nan, sign_flip(values)
-        )
-    t = interval.value / (deviation / numpy.sqrt(interval.n))
-    p_value = float(2 * special.stdtr(interval.n - 1, -abs(t)))
-    return Difference(interval, float(interval.value / deviation), p_value, sign_flip(values))
+    if deviation <= _ROUNDING * max(1.0, numpy.abs(values).max()):
+        if abs(interval.value) <= _ROUNDING:
+            return Difference(interval, 0.0, 1.0, p_sign_flip)
+        return Difference(interval, numpy.nan, numpy.nan, p_sign_flip)
+    p_value = float(stats.ttest_1samp(values, 0.0).pvalue)
+    return Difference(interval, float(interval.value / deviation), p_value, p_sign_flip)
 
 
 def sign_flip(differences: ArrayLike) -> float:
-    """Two-sided p-value of a zero mean under symmetric differences: exact up to 12 pairs, from 4,096 random flips above."""
+    """Returns the two-sided p-value of a zero mean under symmetric differences.
+
+    Exact up to 12 pairs; from 4,096 random sign patterns above. `scipy.stats.permutation_test`
+    gives the same exact values; its random patterns differ.
+    """
     values = _finite(differences)
-    if len(values) <= _EXACT_FLIPS:
-        signs = 1 - 2 * ((numpy.arange(2 ** len(values))[:, None] >> numpy.arange(len(values))) & 1)
+    if len(values) <= EXACT_PAIRS:
+        patterns = numpy.arange(2 ** len(values))[:, None]
+        bits = (patterns >> numpy.arange(len(values))) & 1
+        signs = 1 - 2 * bits
     else:
         generator = numpy.random.default_rng(_RANDOM_SEED)
-        signs = generator.choice((-1, 1), size=(2**_EXACT_FLIPS, len(values)))
-        signs[0] = 1  # the observed labelling is one of the flips
+        signs = generator.choice((-1, 1), size=(2**EXACT_PAIRS, len(values)))
+        signs[0] = 1  # the observed labelling is one of the patterns
     sums = numpy.abs(signs @ values)
-    return float(numpy.mean(sums >= abs(values.sum()) - 1e-12))
+    return float(numpy.mean(sums >= abs(values.sum()) - _ROUNDING))
 
 
-def holm(p_values: ArrayLike) -> NDArray[numpy.float64]:
-    """Holm's (1979) step-down adjustment within one family; NaN stays NaN and is not counted in the family."""
+def holm(p_values: ArrayLike) -> Array:
+    """Returns Holm's (1979) step-down adjustment of the p-values of one family.
+
+    A NaN stays NaN and does not count as a member of the family.
+    """
     p_values = numpy.asarray(p_values, float)
     adjusted = numpy.full(p_values.shape, numpy.nan)
-    known = numpy.flatnonzero(numpy.isfinite(p_values))
-    order = known[numpy.argsort(p_values[known], kind="stable")]
-    factors = len(order) - numpy.arange(len(order))
-    adjusted[order] = numpy.minimum(1.0, numpy.maximum.accumulate(p_values[order] * factors))
+    tested = numpy.isfinite(p_values)
+    if tested.any():
+        # statsmodels takes about a second to import, which only a report of comparisons needs.
+        from statsmodels.stats.multitest import multipletests
+
+        adjusted[tested] = multipletests(p_values[tested], method="holm")[1]
     return adjusted
 
 
-def interquartile_mean(values: ArrayLike, axis: int = -1) -> NDArray[numpy.float64]:
-    """Mean of the middle half, robust to a few tasks that all arms solve or all fail."""
+def interquartile_mean(values: ArrayLike, axis: int = -1) -> Array:
+    """Returns the mean of the middle half.
+
+    It is robust to a few tasks that all arms solve or that all arms fail.
+    """
     return stats.trim_mean(numpy.asarray(values, float), 0.25, axis=axis)
 
 
 def aggregate(scores: Sequence[ArrayLike], robust: bool = False) -> Interval:
-    """Mean (or interquartile mean) of normalised scores over all tasks, with a bootstrap stratified by task.
+    """Returns the mean score over all tasks, with a bootstrap stratified by task.
 
-    `scores` holds one array of seeds per task. No interval where a task has fewer than 10 seeds.
+    Args:
+        scores: one array of seeds for each task, in units that tasks share.
+        robust: takes the interquartile mean instead of the mean.
+
+    Returns:
+        The estimate; without an interval where a task has fewer than 10 seeds.
     """
-    samples = tuple(_finite(task) for task in scores)
+    tasks = [_finite(task) for task in scores]
     centre = interquartile_mean if robust else numpy.mean
 
-    return _stratified(samples, lambda *tasks: centre(numpy.concatenate(tasks, axis=-1), axis=-1))
+    def statistic(*samples: Array, axis: int = -1) -> Array:
+        return centre(numpy.concatenate(samples, axis=-1), axis=axis)
+
+    return _stratified(tasks, statistic)
 
 
 def probability_of_improvement(ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike]) -> Interval:
-    """P(a seed of ours beats a seed of theirs), ties counted half, averaged over tasks; bootstrap stratified by task and arm."""
-    samples = tuple(_finite(task) for task in (*ours, *theirs))
+    """Returns the probability that a seed of ours beats a seed of theirs, averaged over tasks.
+
+    Ties count half. The bootstrap is stratified by task and arm. `ours` and `theirs` hold one array
+    of seeds for each task, in the same order of tasks.
+    """
+    samples = [_finite(task) for task in (*ours, *theirs)]
     tasks = len(ours)
 
-    def statistic(*parts: NDArray[numpy.float64]) -> NDArray[numpy.float64]:
-        gaps = [
-            a[..., :, None] - b[..., None, :]
-            for a, b in zip(parts[:tasks], parts[tasks:], strict=True)
-        ]
-        return numpy.mean([(numpy.sign(gap) / 2 + 0.5).mean((-2, -1)) for gap in gaps], axis=0)
+    def statistic(*parts: Array, axis: int = -1) -> Array:
+        wins = []
+        for a, b in zip(parts[:tasks], parts[tasks:], strict=True):
+            gaps = a[..., :, None] - b[..., None, :]
+            wins.append((numpy.sign(gaps) / 2 + 0.5).mean((-2, -1)))
+        return numpy.mean(wins, axis=0)
 
     return _stratified(samples, statistic)
 
 
 def expected_best(validation: ArrayLike, test: ArrayLike, draws: int) -> float:
-    """Expected test score of the draw with the best validation score among `draws` of the N tuning draws, without replacement."""
+    """Returns the expected test score of the best of `draws` tuning draws.
+
+    The best draw is the one with the highest validation score among `draws` of the N draws that
+    were run, taken without replacement: the draw of rank r (0 is the worst) is the best of
+    C(r, draws - 1) of the C(N, draws) subsets.
+    """
     order = numpy.argsort(numpy.asarray(validation, float), kind="stable")
-    ranks, total = numpy.arange(len(order)), len(order)
-    weights = special.comb(ranks, draws - 1) / special.comb(total, draws)
+    ranks = numpy.arange(len(order))
+    weights = special.comb(ranks, draws - 1) / special.comb(len(order), draws)
     return float(weights @ numpy.asarray(test, float)[order])
 
 
-def _stratified(
-    samples: Sequence[NDArray[numpy.float64]], statistic: Callable[..., NDArray[numpy.float64]]
-) -> Interval:
-    """Percentile bootstrap that resamples seeds within each sample; `statistic` takes samples (..., seeds) and reduces the last axis."""
+def _stratified(samples: Sequence[Array], statistic: Callable[..., Array]) -> Interval:
+    """Returns a statistic of several samples with a percentile bootstrap interval.
+
+    Seeds are resampled within each sample. `statistic` takes samples (..., seeds) and reduces the
+    last axis.
+    """
     n = min(len(sample) for sample in samples)
     value = float(statistic(*samples))
     if n < BOOTSTRAP_SEEDS:
         return Interval(value, numpy.nan, numpy.nan, n)
-    generator = numpy.random.default_rng(_RANDOM_SEED)
-    redrawn = [
-        sample[generator.integers(len(sample), size=(_RESAMPLES, len(sample)))]
-        for sample in samples
-    ]
-    low, high = numpy.quantile(statistic(*redrawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(low), float(high), n)
+    interval = stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        vectorized=True,
+        rng=numpy.random.default_rng(_RANDOM_SEED),
+    ).confidence_interval
+    return Interval(value, float(interval.low), float(interval.high), n)
 
 
-def _finite(values: ArrayLike) -> NDArray[numpy.float64]:
+def _finite(values: ArrayLike) -> Array:
     values = numpy.asarray(values, float).ravel()
     return values[numpy.isfinite(values)]

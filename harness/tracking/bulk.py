@@ -1,12 +1,20 @@
-"""Many runs in one transaction, straight into MLflow's tables: its client makes an object of every row, which takes ten times as long.
+"""Many runs in one transaction, straight into MLflow's tables.
 
-Only for an SQLite file with the very tables that this was written for; to any other store the client writes.
+MLflow's client makes an object of every row and a transaction of every call, which takes ten times
+as long as writing the rows. For small networks, whose trials train in a fraction of a second, that
+would be longer than the training. So rows are laid out here and inserted together, as
+`SqlAlchemyStore` would have written them; the tests compare all tables with what the client writes.
+
+This is the only file with names that MLflow keeps to itself. The guard is `Bulk.fitting`: it
+accepts an SQLite file with the very tables that this was written for and refuses everything else,
+with the reason. `connection` then logs the reason and sends runs through the client, as it does
+when an import of this file or a transaction fails.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mlflow.entities import Param, RunStatus, SourceType
@@ -23,6 +31,7 @@ from mlflow.store.tracking.dbmodels.models import (
     SqlTag,
 )
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
@@ -31,106 +40,123 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from harness.tracking.contents import Contents, Dataset, Point
 
-# Of the tables of MLflow 3.17, in Alembic's words. Before another is named here, read what its SqlAlchemyStore writes.
+# The revision of the tables of MLflow 3.17, by Alembic's name. Before another revision is accepted,
+# compare the writing methods of its SqlAlchemyStore with this file.
 REVISION = "dc11669786a5"
 
 _Row = dict[str, Any]
 
 
+class Unfit(Exception):
+    """A store that cannot be written in bulk, and why."""
+
+
 class Bulk:
-    """Writes runs of one experiment as `SqlAlchemyStore` would; what fails leaves the store as it was."""
+    """Writes runs of one experiment as `SqlAlchemyStore` would.
+
+    A transaction that fails leaves the store as it was.
+    """
 
     def __init__(self, store: SqlAlchemyStore, experiment_id: str) -> None:
-        self._store, self._experiment_id = store, int(experiment_id)
+        self._store = store
+        self._experiment_id = int(experiment_id)
 
     @classmethod
-    def fitting(cls, store: Any, experiment_id: str) -> Bulk | None:
-        """For a store of MLflow's; None where the client has to write."""
+    def fitting(cls, client: MlflowClient, experiment_id: str) -> Bulk:
+        """Returns the bulk path of a client's store.
+
+        Raises:
+            Unfit: the store is no SQLite file, or its tables have another revision.
+        """
+        store = client._tracking_client.store
         if not isinstance(store, SqlAlchemyStore) or store.engine.dialect.name != "sqlite":
-            return None
+            raise Unfit("only an SQLite file is written in bulk")
         with store.ManagedSessionMaker() as session:
-            revisions = (
-                session.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+            rows = session.execute(text("SELECT version_num FROM alembic_version"))
+            revisions = rows.scalars().all()
+        if revisions != [REVISION]:
+            raise Unfit(
+                f"the tables of this MLflow have revision {', '.join(revisions)}; many trials at"
+                f" once are written to revision {REVISION} only"
             )
-        return cls(store, experiment_id) if revisions == [REVISION] else None
+        return cls(store, experiment_id)
 
     def begin(self, runs: Mapping[str, Contents]) -> dict[str, str]:
-        """Make runs by their new ids, with all but their files and their end; returns by the ids where each keeps its files."""
-        place = self._artifact_location()
-        places = {
-            run_id: append_to_uri_path(place, run_id, SqlAlchemyStore.ARTIFACTS_FOLDER_NAME)
-            for run_id in runs
-        }
-        metrics = {run_id: self._metrics(run_id, run.metrics) for run_id, run in runs.items()}
-        # Everything is laid out before the first insert, from which on nobody else can write.
-        tables = {
-            SqlRun: [self._run(run_id, run, places[run_id]) for run_id, run in runs.items()],
-            SqlTag: [
-                {"run_uuid": run_id, "key": key, "value": value}
-                for run_id, run in runs.items()
-                for key, value in (run.tags | {MLFLOW_RUN_NAME: run.name}).items()
-            ],
-            SqlParam: [
-                {"run_uuid": run_id, "key": param.key, "value": param.value}
-                for run_id, run in runs.items()
-                for param in _checked_params(run)
-            ],
-            SqlMetric: [row for rows in metrics.values() for row in rows],
-            SqlLatestMetric: [row for rows in metrics.values() for row in _latest(rows)],
-        }
+        """Makes runs with everything but their files and their end.
+
+        Args:
+            runs: the contents of each run, by its new id.
+
+        Returns:
+            The address at which each run keeps its files, by its id.
+        """
+        location = self._artifact_location()
+        folder = SqlAlchemyStore.ARTIFACTS_FOLDER_NAME
+        places = {run_id: append_to_uri_path(location, run_id, folder) for run_id in runs}
+        # All rows are laid out before the first insert, from which on nobody else can write.
+        tables = self._rows(runs, places)
         with self._store.ManagedSessionMaker(read_only=False) as session:
             connection = session.connection()
             for model, rows in tables.items():
                 _insert(connection, model, rows)
-            uuids = self._dataset_uuids(connection, {run.dataset for run in runs.values()})
-            inputs = {"source_type": "DATASET", "destination_type": "RUN", "step": 0}
-            _insert(
-                connection,
-                SqlInput,
-                [
-                    inputs
-                    | {
-                        "input_uuid": uuid.uuid4().hex,
-                        "source_id": uuids[run.dataset],
-                        "destination_id": run_id,
-                    }
-                    for run_id, run in runs.items()
-                ],
-            )
+            datasets = self._dataset_uuids(connection, {run.dataset for run in runs.values()})
+            inputs = [_input(run_id, datasets[run.dataset]) for run_id, run in runs.items()]
+            _insert(connection, SqlInput, inputs)
         return places
 
     def end(self, ended: Mapping[str, int | None]) -> None:
-        """Call runs finished, at these times in milliseconds since 1970, None for now."""
+        """Calls runs finished.
+
+        Args:
+            ended: the time of each run's end in milliseconds since 1970, or None for now, by id.
+
+        Raises:
+            MlflowException: a run was deleted meanwhile; then no run is called finished.
+        """
         change = (
             update(SqlRun.__table__)
-            .where(
-                SqlRun.run_uuid == bindparam("run"), SqlRun.lifecycle_stage == LifecycleStage.ACTIVE
-            )
+            .where(SqlRun.run_uuid == bindparam("run"))
+            .where(SqlRun.lifecycle_stage == LifecycleStage.ACTIVE)
             .values(status=RunStatus.to_string(RunStatus.FINISHED), end_time=bindparam("ended"))
         )
+        rows = [
+            {"run": run_id, "ended": time or get_current_time_millis()}
+            for run_id, time in ended.items()
+        ]
         with self._store.ManagedSessionMaker(read_only=False) as session:
-            found = session.connection().execute(
-                change,
-                [
-                    {"run": run_id, "ended": time or get_current_time_millis()}
-                    for run_id, time in ended.items()
-                ],
-            )
-            if found.rowcount != len(ended):
+            changed = session.connection().execute(change, rows).rowcount
+            if changed != len(ended):
+                missing = len(ended) - changed
                 raise MlflowException(
-                    f"{len(ended) - found.rowcount} of {len(ended)} runs were deleted before they ended"
+                    f"{missing} of {len(ended)} runs were deleted before they ended"
                 )
 
     def _artifact_location(self) -> str:
+        query = select(SqlExperiment.artifact_location, SqlExperiment.lifecycle_stage).where(
+            SqlExperiment.experiment_id == self._experiment_id
+        )
         with self._store.ManagedSessionMaker() as session:
-            known = session.execute(
-                select(SqlExperiment.artifact_location, SqlExperiment.lifecycle_stage).where(
-                    SqlExperiment.experiment_id == self._experiment_id
-                )
-            ).one()
-        if known.lifecycle_stage != LifecycleStage.ACTIVE:
-            raise MlflowException(f"experiment {self._experiment_id} is {known.lifecycle_stage}")
-        return known.artifact_location
+            experiment = session.execute(query).one()
+        stage = experiment.lifecycle_stage
+        if stage != LifecycleStage.ACTIVE:
+            raise MlflowException(f"experiment {self._experiment_id} is {stage}")
+        return experiment.artifact_location
+
+    def _rows(
+        self, runs: Mapping[str, Contents], places: Mapping[str, str]
+    ) -> dict[type, list[_Row]]:
+        """Returns the rows of runs by table."""
+        tables: dict[type, list[_Row]] = {
+            model: [] for model in (SqlRun, SqlTag, SqlParam, SqlMetric, SqlLatestMetric)
+        }
+        for run_id, run in runs.items():
+            metrics = self._metrics(run_id, run.metrics)
+            tables[SqlRun].append(self._run(run_id, run, places[run_id]))
+            tables[SqlTag].extend(_tags(run_id, run))
+            tables[SqlParam].extend(_params(run_id, run))
+            tables[SqlMetric].extend(metrics)
+            tables[SqlLatestMetric].extend(latest_rows(metrics))
+        return tables
 
     def _run(self, run_id: str, run: Contents, place: str) -> _Row:
         return {
@@ -150,7 +176,8 @@ class Bulk:
             "deleted_time": None,
         }
 
-    def _metrics(self, run_id: str, points: list[Point]) -> list[_Row]:
+    def _metrics(self, run_id: str, points: Iterable[Point]) -> list[_Row]:
+        """Returns one row per point; points that are equal in everything share a row."""
         rows = {}
         for point in points:
             is_nan, value = self._store.sanitize_metric_value(point.value)
@@ -165,57 +192,81 @@ class Bulk:
         return list(rows.values())
 
     def _dataset_uuids(self, connection: Connection, datasets: set[Dataset]) -> dict[Dataset, str]:
-        """The uuid of every data set; those that the experiment does not have yet are added."""
-        known = connection.execute(
+        """Returns the uuid of every data set; those that the experiment lacks are added."""
+        present = connection.execute(
             select(SqlDataset.name, SqlDataset.digest, SqlDataset.dataset_uuid).where(
                 SqlDataset.experiment_id == self._experiment_id
             )
         )
-        uuids = {(name, digest): found for name, digest, found in known}
+        uuids = {(name, digest): dataset_uuid for name, digest, dataset_uuid in present}
         rows = []
-        for one in datasets:
-            if (one.name, one.digest) not in uuids:
-                uuids[one.name, one.digest] = uuid.uuid4().hex
+        for dataset in datasets:
+            key = (dataset.name, dataset.digest)
+            if key not in uuids:
+                uuids[key] = uuid.uuid4().hex
                 rows.append(
                     {
-                        "dataset_uuid": uuids[one.name, one.digest],
+                        "dataset_uuid": uuids[key],
                         "experiment_id": self._experiment_id,
-                        "name": one.name,
-                        "digest": one.digest,
-                        "dataset_source_type": one.source_type,
-                        "dataset_source": one.source,
+                        "name": dataset.name,
+                        "digest": dataset.digest,
+                        "dataset_source_type": dataset.source_type,
+                        "dataset_source": dataset.source,
                         "dataset_schema": None,
                         "dataset_profile": None,
                     }
                 )
         _insert(connection, SqlDataset, rows)
-        return {one: uuids[one.name, one.digest] for one in datasets}
+        return {dataset: uuids[dataset.name, dataset.digest] for dataset in datasets}
 
 
-def _insert(connection: Connection, model: Any, rows: list[_Row]) -> None:
-    if rows:
-        connection.execute(insert(model.__table__), rows)
+def latest_rows(rows: Iterable[_Row]) -> Iterator[_Row]:
+    """Gives the row of every metric that lists of runs show, from the rows of one run.
 
-
-def _checked_params(run: Contents) -> list[Param]:
-    """As MLflow keeps them, which cuts long values; raises where it refuses a name or a value of a param or a metric."""
-    a_point_of_each = list(
-        {point.key: point for point in run.metrics}.values()
-    )  # all are finite numbers: only names can be wrong
-    return _validate_batch_log_data(
-        a_point_of_each, [Param(key, value) for key, value in run.params.items()], []
-    )[1]
-
-
-def _latest(rows: list[_Row]) -> Iterator[_Row]:
-    """Of every metric the row that lists of runs show: that of the largest step, then time, then value."""
+    It is the row of the largest step, then of the latest time, then of the largest value.
+    """
     latest: dict[str, _Row] = {}
     for row in rows:
-        known = latest.setdefault(row["key"], row)
-        if (row["step"], row["timestamp"], row["value"]) > (
-            known["step"],
-            known["timestamp"],
-            known["value"],
-        ):
+        best = latest.setdefault(row["key"], row)
+        if _rank(row) > _rank(best):
             latest[row["key"]] = row
     yield from latest.values()
+
+
+def _rank(row: _Row) -> tuple[int, int, float]:
+    return row["step"], row["timestamp"], row["value"]
+
+
+def _tags(run_id: str, run: Contents) -> Iterator[_Row]:
+    for key, value in (run.tags | {MLFLOW_RUN_NAME: run.name}).items():
+        yield {"run_uuid": run_id, "key": key, "value": value}
+
+
+def _params(run_id: str, run: Contents) -> Iterator[_Row]:
+    """Gives the rows of a run's params as MLflow keeps them: it cuts long values.
+
+    Raises:
+        MlflowException: MLflow refuses the name or the value of a param, or the name of a metric.
+    """
+    # One point of each metric is enough: values are numbers, so that only names can be wrong.
+    points = {point.key: point for point in run.metrics}.values()
+    params = [Param(key, value) for key, value in run.params.items()]
+    _, checked, _ = _validate_batch_log_data(list(points), params, [])
+    for param in checked:
+        yield {"run_uuid": run_id, "key": param.key, "value": param.value}
+
+
+def _input(run_id: str, dataset_uuid: str) -> _Row:
+    return {
+        "input_uuid": uuid.uuid4().hex,
+        "source_type": "DATASET",
+        "source_id": dataset_uuid,
+        "destination_type": "RUN",
+        "destination_id": run_id,
+        "step": 0,
+    }
+
+
+def _insert(connection: Connection, model: type, rows: list[_Row]) -> None:
+    if rows:
+        connection.execute(insert(model.__table__), rows)

@@ -1,22 +1,29 @@
-"""One connection to an MLflow store: makes it once under a lock, and sends one flat run per trial, many at a time where the store allows."""
+"""A connection to MLflow, which makes a flat run of every trial.
+
+A run is sent in three steps: it is begun (tags, params, metrics and data set), its files are
+written, and it is ended. A trial's folder holds a marker that names its run before the run exists
+and that says `complete` after its end; so a run that was left unfinished is found and replaced, and
+a complete one is never sent twice.
+
+An SQLite file is written in bulk where `bulk` knows its tables: all runs of a group are begun in
+one transaction and ended in another. Everywhere else MLflow's client sends one run after the other.
+A failure of the bulk path is logged, and the client takes over.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
-import shutil
-import sys
-import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-# Before mlflow is imported: nothing is sent that the user did not ask for, and an absent server is noticed in seconds.
+# Before MLflow is imported: nothing is sent that the user did not ask for, and an absent server is
+# noticed in seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
@@ -24,21 +31,17 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
+from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, Metric, Param
-from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
-from mlflow.utils.file_utils import local_file_uri_to_path
-from mlflow.utils.uri import is_local_uri
-from numpy.typing import NDArray
 from sqlalchemy import make_url
 
 from harness.configuration.schema import TrackingConfig
 from harness.store import writes
 from harness.store.records import Record
-from harness.tracking import contents, reason, views
-from harness.tracking import profile_figure as figure
-from harness.tracking import trial_page as page
-from harness.tracking.contents import Contents
+from harness.tracking import contents, profile_figure, run_files, trial_page, views
+from harness.tracking.failures import first_line
+from harness.tracking.outgoing import Outgoing
 
 if TYPE_CHECKING:
     from harness.tracking.bulk import Bulk
@@ -46,224 +49,248 @@ if TYPE_CHECKING:
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
-_MARKER, _LOCK = "mlflow.json", ".mlflow.lock"
-_COLUMNS = {*contents.COLUMNS, *figure.COLUMNS, *page.columns()}
-# So many trials are written together: enough that what is done once costs little, and a lock is soon free again.
-_TOGETHER = 64
+_LOGGER = logging.getLogger(__name__)
+_MARKER = "mlflow.json"
+_LOCK = ".mlflow.lock"
+_COLUMNS = {*contents.COLUMNS, *profile_figure.COLUMNS, *trial_page.columns()}
+# The number of trials in a group: large enough that what is done once for a group costs little,
+# small enough that a lock is soon free again.
+_GROUP = 64
 
 _Item = TypeVar("_Item")
 
 
-@dataclass(frozen=True)
-class _Sending:
-    """A trial on its way; `run_id` and `place`, where the run keeps its files, once the run was begun."""
-
-    record: Record
-    layers: Mapping[str, NDArray]
-    contents: Contents
-    judged: Mapping[str, NDArray] = field(default_factory=dict)
-    run_id: str = ""
-    place: str = ""
-
-
 class Connection:
-    """An open tracking store and its experiment."""
+    """An open tracking store and its experiment.
 
-    def __init__(self, settings: TrackingConfig, runs: Path) -> None:
-        self.settings, self.runs = settings, runs
+    Args:
+        settings: the address, the name of the experiment, and whether runs get figures.
+        runs: the folder of the store whose trials are sent.
+        bulk: allows many runs in one transaction.
+    """
+
+    def __init__(self, settings: TrackingConfig, runs: Path, *, bulk: bool = True) -> None:
+        self.settings = settings
+        self.runs = runs
         self.uri = settings.uri or f"sqlite:///{runs / 'mlflow.db'}"
         self._database = _database(self.uri)
-        with _locked(
-            self._opening_lock()
-        ):  # processes that race through the creation of the store's tables ruin it
+        # Processes that make the tables of one store at the same moment ruin it.
+        with _locked(self._opening_lock()):
             self.client = MlflowClient(self.uri)
             self.experiment_id = self._experiment()
             views.save(self.client, self.experiment_id)
-        self._bulk = self._open_bulk()
+        self._bulk = self._open_bulk() if bulk else None
+
+    @property
+    def in_bulk(self) -> bool:
+        """True while many runs are written in one transaction."""
+        return self._bulk is not None
+
+    def send(self, records: Iterable[Record]) -> Iterator[bool]:
+        """Sends finished trials; gives for each in turn whether it was sent now or before.
+
+        A trial's value is given when its run is complete. A run that an earlier attempt left
+        unfinished is replaced.
+
+        Raises:
+            Exception: whatever stopped it at the next trial; those before are complete.
+        """
+        for group in _groups(records):
+            # Another sweep may want to send the same trials.
+            with _locked(self.runs / _LOCK):
+                yield from self._send_group(group)
+
+    def links(self) -> list[str]:
+        """Returns lines that say how to open the saved views."""
+        saved = views.links(self.experiment_id)
+        if self.uri.startswith("http"):
+            server = self.uri.rstrip("/")
+            return [f"MLflow {name}: {server}/{link}" for name, link in saved]
+        lines = [f"MLflow: mlflow ui --backend-store-uri {self.uri}, then"]
+        lines += [f"  {name}: http://127.0.0.1:5000/{link}" for name, link in saved]
+        return lines
 
     def _experiment(self) -> str:
-        known = self.client.get_experiment_by_name(self.settings.experiment)
-        if known is not None:
-            return known.experiment_id
+        """Returns the id of the experiment, which is made where there is none of its name."""
+        present = self.client.get_experiment_by_name(self.settings.experiment)
+        if present is not None:
+            return present.experiment_id
         place = self.settings.artifacts
-        if (
-            place is None and self._database is not None
-        ):  # MLflow itself would take a folder of the working directory
+        if place is None and self._database is not None:
+            # MLflow itself would take a folder of the working directory.
             place = self._database.with_name("mlartifacts").as_uri()
         made = self.client.create_experiment(self.settings.experiment, artifact_location=place)
         self.client.set_experiment_tag(made, "mlflow.note.content", views.DESCRIPTION)
         return made
 
     def _opening_lock(self) -> Path:
-        """The lock of whoever makes the store: beside an SQLite file, which several runs folders may share; else one of this runs folder."""
-        return (
-            self.runs / _LOCK
-            if self._database is None
-            else self._database.with_name(f".{self._database.stem}.lock")
-        )
+        """Returns the lock of the process that makes the store.
+
+        It stands beside an SQLite file, which several runs folders may share, and otherwise in the
+        runs folder.
+        """
+        if self._database is None:
+            return self.runs / _LOCK
+        return self._database.with_name(f".{self._database.stem}.lock")
 
     def _open_bulk(self) -> Bulk | None:
         if not self.uri.startswith("sqlite"):
             return None
         try:
-            from harness.tracking.bulk import (
-                Bulk,
-            )  # names of MLflow's own modules, which another version may have changed
+            # Its imports are MLflow's own modules, which another version may have changed.
+            from harness.tracking.bulk import Bulk
 
-            return Bulk.fitting(self.client._tracking_client.store, self.experiment_id)
-        except Exception:  # whatever it is, the client does without
+            return Bulk.fitting(self.client, self.experiment_id)
+        except Exception as error:  # of any kind: the client can write without it
+            _LOGGER.warning("trials are sent to MLflow one by one: %s", first_line(error))
             return None
 
-    def send(self, records: Iterable[Record]) -> Iterator[bool]:
-        """Send finished trials; for each in turn, once it is there whole, whether it was sent now. A run that an earlier attempt left unfinished is replaced.
+    def _send_group(self, records: Sequence[Record]) -> Iterator[bool]:
+        for trials in _groups(map(self._prepared, records)):
+            trials = self._with_verdicts(trials)
+            begun = self._begun_in_bulk(trials)
+            if begun is None:
+                for trial in trials:
+                    yield self._send_one(trial)
+            else:
+                for whole in _groups(map(self._with_files, begun)):
+                    self._end_in_bulk([trial for trial in whole if trial is not None])
+                    for trial in whole:
+                        yield trial is not None
 
-        Raises what stopped it at the trial that comes next; those before are there.
-        """
-        for group in _groups(records):
-            with _locked(self.runs / _LOCK):  # another sweep may want to send the same trials
-                yield from self._send_together(group)
-
-    def _send_together(self, records: Iterable[Record]) -> Iterator[bool]:
-        for ready in _groups(map(self._prepare, records)):
-            for begun in self._begin(self._judge(ready)):
-                for whole in _groups(map(self._send_files, begun)):
-                    self._end([one for one in whole if one is not None])
-                    yield from (one is not None for one in whole)
-
-    def _prepare(self, record: Record) -> _Sending | None:
-        """None for a trial that was sent before."""
+    def _prepared(self, record: Record) -> Outgoing | None:
+        """Returns a trial that is ready to be sent, or None for one that was sent before."""
         marker = record.folder / _MARKER
         earlier = json.loads(marker.read_text()) if marker.exists() else {}
-        same_place = (
-            earlier.get("uri") == self.uri and earlier.get("experiment_id") == self.experiment_id
-        )
-        if same_place and earlier.get("complete"):
-            return None
-        if same_place:
-            with contextlib.suppress(Exception):  # it may never have come to exist
+        place = (earlier.get("uri"), earlier.get("experiment_id"))
+        if place == (self.uri, self.experiment_id):
+            if earlier.get("complete"):
+                return None
+            # The run of an interrupted attempt, which may never have come to exist.
+            with contextlib.suppress(Exception):
                 self.client.delete_run(earlier["run_id"])
         layers = record.columns("layers", _COLUMNS)
-        return _Sending(record, layers, contents.contents(record, layers))
+        return Outgoing(record, layers, contents.contents(record, layers))
 
-    def _judge(self, group: Sequence[_Sending | None]) -> Sequence[_Sending | None]:
+    def _with_verdicts(self, trials: Sequence[Outgoing | None]) -> list[Outgoing | None]:
+        """Returns the trials with the verdicts of those whose run gets a figure and a page."""
+        trials = list(trials)
+        if not self.settings.figures:
+            return trials
         drawn = {
-            number: one.layers
-            for number, one in enumerate(group)
-            if one is not None and self._is_drawn(one)
+            index: trial.layers
+            for index, trial in enumerate(trials)
+            if trial is not None and len(trial.layers["layer"])
         }
-        judged = dict(zip(drawn, page.judge(list(drawn.values()))))
-        return [
-            one and replace(one, judged=judged.get(number, {})) for number, one in enumerate(group)
-        ]
+        verdicts = trial_page.judge(list(drawn.values()))
+        for index, judged in zip(drawn, verdicts, strict=True):
+            trials[index] = replace(trials[index], judged=judged)
+        return trials
 
-    def _is_drawn(self, one: _Sending) -> bool:
-        return self.settings.figures and len(one.layers["layer"]) > 0
+    def _send_one(self, trial: Outgoing | None) -> bool:
+        """Sends a trial through MLflow's client; returns whether it was sent now."""
+        if trial is None:
+            return False
+        trial = self._begun(trial)
+        self._with_files(trial)
+        self._end(trial)
+        return True
 
-    def _begin(self, group: Sequence[_Sending | None]) -> Iterable[Sequence[_Sending | None]]:
-        """The group with its runs made: all at once where the store allows, else one by one, each when it is asked for."""
-        if self._bulk is None or not any(group):
-            return ([one and self._begin_one(one)] for one in group)
-        named = [one and replace(one, run_id=uuid.uuid4().hex) for one in group]
-        new = {one.run_id: one for one in named if one is not None}
-        for one in (
-            new.values()
-        ):  # before there are runs, so that a killed process leaves none that nobody knows
-            self._mark(one, complete=False)
-        try:
-            places = self._bulk.begin({run_id: one.contents for run_id, one in new.items()})
-        except Exception as error:
-            self._without_bulk(error)
-            return self._begin(group)
-        return [[one and replace(one, place=places[one.run_id]) for one in named]]
-
-    def _begin_one(self, one: _Sending) -> _Sending:
-        told = one.contents
+    def _begun(self, trial: Outgoing) -> Outgoing:
+        run_contents = trial.contents
         run = self.client.create_run(
-            self.experiment_id, start_time=told.started, tags=told.tags, run_name=told.name
+            self.experiment_id,
+            start_time=run_contents.started,
+            tags=run_contents.tags,
+            run_name=run_contents.name,
         )
-        begun = replace(one, run_id=run.info.run_id, place=run.info.artifact_uri)
-        self._mark(begun, complete=False)
+        trial = replace(trial, run_id=run.info.run_id, place=run.info.artifact_uri)
+        self._mark(trial, complete=False)
         self.client.log_batch(
-            begun.run_id,
-            metrics=[Metric(*point) for point in told.metrics],
-            params=[Param(*param) for param in told.params.items()],
+            trial.run_id,
+            metrics=[Metric(*point) for point in run_contents.metrics],
+            params=[Param(key, value) for key, value in run_contents.params.items()],
         )
-        self.client.log_inputs(begun.run_id, [DatasetInput(Dataset(*told.dataset))])
+        self.client.log_inputs(trial.run_id, [DatasetInput(Dataset(*run_contents.dataset))])
+        return trial
+
+    def _begun_in_bulk(self, trials: Sequence[Outgoing | None]) -> list[Outgoing | None] | None:
+        """Returns the trials with their runs begun in one transaction.
+
+        None where the client has to send them: for a store that is not written in bulk, and after a
+        failure of the bulk path, which leaves no run.
+        """
+        new = {uuid.uuid4().hex: trial for trial in trials if trial is not None}
+        if self._bulk is None or not new:
+            return None
+        # Before there are runs, so that a killed process leaves none that no marker names.
+        for run_id, trial in new.items():
+            self._mark(replace(trial, run_id=run_id), complete=False)
+        try:
+            places = self._bulk.begin({run_id: trial.contents for run_id, trial in new.items()})
+        except Exception as error:  # of any kind: the client can write without it
+            self._leave_bulk(error)
+            return None
+        run_ids = iter(new)
+        begun: list[Outgoing | None] = []
+        for trial in trials:
+            if trial is None:
+                begun.append(None)
+            else:
+                run_id = next(run_ids)
+                begun.append(replace(trial, run_id=run_id, place=places[run_id]))
         return begun
 
-    def _send_files(self, one: _Sending | None) -> _Sending | None:
-        if one is None:
-            return None
-        record, name = one.record, one.contents.name
-        with _files_of(one.place, self.uri) as folder:
-            writes.write_json(
-                folder / "config.json",
-                {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec},
-                sync=False,
-            )
-            shutil.copy(record.folder / "layers.parquet", folder)
-            if self._is_drawn(one):
-                profile = figure.layer_profile(one.layers, name)
-                (folder / "layers.svg").write_text(profile)
-                (folder / "diagnosis.html").write_text(
-                    page.diagnosis(record, one.layers, one.judged, name, profile), encoding="utf-8"
-                )
-        return one
+    def _with_files(self, trial: Outgoing | None) -> Outgoing | None:
+        """Returns the trial after the files of its run were written."""
+        if trial is not None:
+            with run_files.folder_of(self.client, trial) as folder:
+                run_files.write(folder, trial)
+        return trial
 
-    def _end(self, whole: Sequence[_Sending]) -> None:
-        if self._bulk is not None and whole:
+    def _end(self, trial: Outgoing) -> None:
+        self.client.set_terminated(trial.run_id, "FINISHED", trial.contents.ended)
+        self._mark(trial, complete=True)
+
+    def _end_in_bulk(self, trials: Sequence[Outgoing]) -> None:
+        if self._bulk is not None and trials:
             try:
-                self._bulk.end({one.run_id: one.contents.ended for one in whole})
-            except Exception as error:
-                self._without_bulk(error)
+                self._bulk.end({trial.run_id: trial.contents.ended for trial in trials})
+            except Exception as error:  # of any kind: the client can write without it
+                self._leave_bulk(error)
             else:
-                for one in whole:
-                    self._mark(one, complete=True)
+                for trial in trials:
+                    self._mark(trial, complete=True)
                 return
-        for one in whole:
-            self.client.set_terminated(one.run_id, "FINISHED", one.contents.ended)
-            self._mark(one, complete=True)
+        for trial in trials:
+            self._end(trial)
 
-    def _without_bulk(self, error: Exception) -> None:
-        """The client writes from now on."""
-        print(
-            f"note: MLflow's database did not take many trials at once ({reason(error)}); they are sent one by one",
-            file=sys.stderr,
+    def _leave_bulk(self, error: Exception) -> None:
+        """Lets the client write from now on, and says so."""
+        _LOGGER.warning(
+            "MLflow's database did not take many trials at once (%s); they are sent one by one",
+            first_line(error),
         )
         self._bulk = None
 
-    def _mark(self, one: _Sending, *, complete: bool) -> None:
-        writes.write_json(
-            one.record.folder / _MARKER,
-            {
-                "uri": self.uri,
-                "experiment_id": self.experiment_id,
-                "run_id": one.run_id,
-                "complete": complete,
-            },
-            sync=False,
-        )
-
-    def links(self) -> list[str]:
-        """How to open the saved views."""
-        if self.uri.startswith("http"):
-            return [
-                f"MLflow {name}: {self.uri.rstrip('/')}/{link}"
-                for name, link in views.links(self.experiment_id)
-            ]
-        return [f"MLflow: mlflow ui --backend-store-uri {self.uri}, then"] + [
-            f"  {name}: http://127.0.0.1:5000/{link}"
-            for name, link in views.links(self.experiment_id)
-        ]
+    def _mark(self, trial: Outgoing, *, complete: bool) -> None:
+        """Writes the marker that names the run of a trial."""
+        marker = {
+            "uri": self.uri,
+            "experiment_id": self.experiment_id,
+            "run_id": trial.run_id,
+            "complete": complete,
+        }
+        writes.write_json(trial.record.folder / _MARKER, marker, sync=False)
 
 
 def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Lists of as many items as are sent together; where one fails to come, those before it come first."""
+    """Gives the items in lists of a group's size; when one fails, those before it come first."""
     group: list[_Item] = []
     try:
         for item in items:
             group.append(item)
-            if len(group) == _TOGETHER:
+            if len(group) == _GROUP:
                 yield group
                 group = []
     except Exception:
@@ -275,31 +302,19 @@ def _groups(items: Iterable[_Item]) -> Iterator[list[_Item]]:
 
 
 def _database(uri: str) -> Path | None:
-    """The SQLite file of an address; None for a server, and for SQLite in memory or under SQLite's own kind of address."""
+    """Returns the SQLite file of an address.
+
+    None for a server, for SQLite in memory, and for SQLite's own kind of address (`file:...`).
+    """
     database = make_url(uri).database if uri.startswith("sqlite") else None
-    return (
-        Path(database).resolve() if database and not database.startswith((":", "file:")) else None
-    )
-
-
-@contextlib.contextmanager
-def _files_of(place: str, uri: str) -> Iterator[Path]:
-    """A folder for the files of a run that keeps them at `place`: that very folder where it is on this machine, else one from which they are sent."""
-    if is_local_uri(place):
-        folder = Path(local_file_uri_to_path(place))
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as name:
-        yield Path(name)
-        # The client's own way asks the server first where the run keeps its files, which its creation has told.
-        get_artifact_repository(place, uri).log_artifacts(name)
+    if not database or database.startswith((":", "file:")):
+        return None
+    return Path(database).resolve()
 
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that one process at a time has."""
+    """Holds a lock that one process at a time can have."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with FileLock(path):
         yield

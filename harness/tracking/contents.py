@@ -1,4 +1,8 @@
-"""What a run says of a trial, but its files: one description, however MLflow is made to store it."""
+"""The contents of a run but its files, however they are stored.
+
+Metrics of a run: `accuracy/`, `loss/` and `cost/` are single numbers, `curve/` runs over training
+steps, and `init/` and `end/` are profiles over the layers, whose step is the layer.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.store.records import Record
 
-# Layer profiles sent as metrics with the layer as the step: everything else is in the layer table, an artifact.
+# Profiles that are sent as metrics, by column of the layer table; the table itself is an artifact.
 _PROFILES = {
     "pre_activation_variance": "z_variance",
     "activation_mean": "mean",
@@ -24,16 +28,27 @@ _PROFILES = {
     "predicted_activation_variance": "variance_predicted",
     "predicted_gradient_product": "gradient_predicted",
 }
-_SCORES = ("test_accuracy", "validation_accuracy", "train_accuracy", "best_validation_accuracy")
+# Single numbers of a trial's summary, by the name of the metric.
+_SCORES = {
+    "accuracy/test": "test_accuracy",
+    "accuracy/validation": "validation_accuracy",
+    "accuracy/train": "train_accuracy",
+    "accuracy/best_validation": "best_validation_accuracy",
+    "loss/train": "train_loss",
+    "loss/validation": "validation_loss",
+    "loss/test": "test_loss",
+    "cost/seconds": "seconds",
+    "cost/steps": "steps",
+    "cost/parameters": "parameters",
+    "cost/pack_size": "pack_size",
+}
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
-_LOSSES = ("train_loss", "validation_loss", "test_loss")
-_COSTS = ("seconds", "steps", "parameters", "pack_size")
 
 COLUMNS = ("phase", "layer", *_PROFILES)
 
 
 class Point(NamedTuple):
-    """One value of a metric; the time in milliseconds since 1970."""
+    """A value of a metric; `timestamp` is in milliseconds since 1970."""
 
     key: str
     value: float
@@ -42,7 +57,7 @@ class Point(NamedTuple):
 
 
 class Dataset(NamedTuple):
-    """What a trial was trained on, as an input of its run."""
+    """The data set of a trial, as an input of its run."""
 
     name: str
     digest: str
@@ -52,7 +67,7 @@ class Dataset(NamedTuple):
 
 @dataclass(frozen=True)
 class Contents:
-    """A run; times in milliseconds since 1970, None where the trial's are not known."""
+    """A run; times are in milliseconds since 1970, None where the trial's are unknown."""
 
     name: str
     started: int | None
@@ -64,108 +79,117 @@ class Contents:
 
 
 def contents(record: Record, layers: Mapping[str, NDArray]) -> Contents:
-    """What is told of a finished trial, from its record and the `COLUMNS` of its layer table."""
+    """Returns the run of a finished trial.
+
+    Args:
+        record: the trial.
+        layers: the `COLUMNS` of its layer table, as far as it has them.
+    """
+    settings = record.axes | {"seed": record.seed}
     return Contents(
         name=run_name(record),
         started=_milliseconds(record.started),
         ended=_milliseconds(record.ended),
         tags=_tags(record),
-        params={name: str(value) for name, value in (record.axes | {"seed": record.seed}).items()},
-        metrics=list(_metrics(record, layers)),
-        dataset=Dataset(
-            record.axes["dataset"],
-            _digest(record),
-            "local",
-            json.dumps({"name": record.axes["dataset"]}),
-        ),
+        params={name: str(value) for name, value in settings.items()},
+        metrics=list(metric_points(record, layers)),
+        dataset=_dataset(record),
     )
 
 
 def run_name(record: Record) -> str:
-    """What differs first, and short: the list shows about fifteen characters."""
+    """Returns a short name that begins with what differs; lists show about 15 characters."""
     axes = record.axes
-    normalization = "" if axes["normalization"] == "none" else f" {axes['normalization']}"
-    return f"{axes['activation'].rpartition(':')[2]} {axes['depth']} {axes['initializer'].removesuffix('_normal')}{normalization} s{record.seed}"
+    words = [
+        axes["activation"].rpartition(":")[2],
+        str(axes["depth"]),
+        axes["initializer"].removesuffix("_normal"),
+    ]
+    if axes["normalization"] != "none":
+        words.append(axes["normalization"])
+    words.append(f"s{record.seed}")
+    return " ".join(words)
+
+
+def metric_points(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
+    """Gives the points of all metrics of a trial: scores, then curves, then layer profiles."""
+    time = _milliseconds(record.ended)
+    for key, name in _SCORES.items():
+        value = record.summary.get(name)
+        if _is_number(value):
+            yield Point(key, float(value), time, 0)
+    yield from _curve_points(record, time)
+    yield from _profile_points(layers, time)
+
+
+def _curve_points(record: Record, time: int | None) -> Iterator[Point]:
+    curves = record.columns("curves", {"step", *_CURVES})
+    steps = curves["step"].tolist()
+    for name in _CURVES:
+        values = curves[name].tolist()
+        if name == "learning_rate" and len(set(values)) == 1:
+            # A constant is a param already, and a server takes 0.2 milliseconds for every point.
+            continue
+        for step, value in zip(steps, values, strict=True):
+            if _is_number(value):
+                yield Point(f"curve/{name}", value, time, step)
+
+
+def _profile_points(layers: Mapping[str, NDArray], time: int | None) -> Iterator[Point]:
+    for phase in ("init", "end"):
+        rows = layers["phase"] == phase
+        numbers = layers["layer"][rows].tolist()
+        for column, short in _PROFILES.items():
+            if column not in layers:
+                continue
+            for layer, value in zip(numbers, layers[column][rows].tolist(), strict=True):
+                if not _is_number(value):
+                    continue
+                if not short.startswith("gradient"):
+                    yield Point(f"{phase}/{short}", float(value), time, layer)
+                elif value > 0:
+                    yield Point(f"{phase}/log10_{short}", math.log10(value), time, layer)
 
 
 def _tags(record: Record) -> dict[str, str]:
     tags = {axis: str(value) for axis, value in record.axes.items()}
-    tags |= {
-        "trial_id": record.trial_id,
-        "cell": record.cell_id,
-        "seed": str(record.seed),
-        "status": record.status,
-    }
-    tags |= {
-        name: str(value)
-        for name, value in record.summary.items()
-        if name.startswith("verdict_") and isinstance(value, str)
-    }
+    tags["trial_id"] = record.trial_id
+    tags["cell"] = record.cell_id
+    tags["seed"] = str(record.seed)
+    tags["status"] = record.status
+    for name, value in record.summary.items():
+        if name.startswith("verdict_") and isinstance(value, str):
+            tags[name] = value
     if record.diverged_step is not None:
         tags["diverged_step"] = str(record.diverged_step)
-    return tags | {"mlflow.note.content": _description(record)}
+    tags["mlflow.note.content"] = _description(record)
+    return tags
 
 
 def _description(record: Record) -> str:
-    """The run's description in Markdown."""
-    score = (
-        "diverged at step " + str(record.diverged_step)
-        if record.diverged_step is not None
-        else f"test accuracy {record.summary['test_accuracy']:.4f}"
-    )
+    """Returns the run's description in Markdown."""
+    if record.diverged_step is not None:
+        score = f"diverged at step {record.diverged_step}"
+    else:
+        score = f"test accuracy {record.summary['test_accuracy']:.4f}"
+    paragraphs = [f"**{score}**"]
+    for name in ("prediction_sentence", "verdict_sentence"):
+        if record.summary.get(name):
+            paragraphs.append(str(record.summary[name]))
     axes = "\n".join(f"| {name} | {value} |" for name, value in record.axes.items())
-    said = [
-        str(record.summary[name])
-        for name in ("prediction_sentence", "verdict_sentence")
-        if record.summary.get(name)
-    ]
-    return "\n\n".join([f"**{score}**", *said, f"| axis | value |\n| --- | --- |\n{axes}"])
+    paragraphs.append(f"| axis | value |\n| --- | --- |\n{axes}")
+    return "\n\n".join(paragraphs)
 
 
-def _metrics(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
-    """Scores as single points, curves over training steps, and layer profiles over the layer's number."""
-    when = _milliseconds(record.ended)
-    for section, names in (("accuracy", _SCORES), ("loss", _LOSSES), ("cost", _COSTS)):
-        for name in names:
-            if _number(record.summary.get(name)):
-                key = {
-                    "accuracy": f"accuracy/{name.removesuffix('_accuracy')}",
-                    "loss": f"loss/{name.removesuffix('_loss')}",
-                }.get(section, f"cost/{name}")
-                yield Point(key, float(record.summary[name]), when, 0)
-    curves = record.columns("curves", {"step", *_CURVES})
-    for name in _CURVES:
-        values = curves[name].tolist()
-        if name == "learning_rate" and len(set(values)) == 1:
-            continue  # a constant one is a parameter, and a server takes a fifth of a millisecond for every point
-        for step, value in zip(curves["step"].tolist(), values):
-            if _number(value):
-                yield Point(f"curve/{name}", value, when, step)
-    for phase in ("init", "end"):
-        chosen = layers["phase"] == phase
-        numbers = layers["layer"][chosen].tolist()
-        for column, short in _PROFILES.items():
-            for layer, value in zip(
-                numbers, layers[column][chosen].tolist() if column in layers else ()
-            ):
-                gradient = short.startswith("gradient")
-                if _number(value) and (value > 0 or not gradient):
-                    yield Point(
-                        f"{phase}/log10_{short}" if gradient else f"{phase}/{short}",
-                        math.log10(value) if gradient else float(value),
-                        when,
-                        layer,
-                    )
+def _dataset(record: Record) -> Dataset:
+    name = record.axes["dataset"]
+    specification = json.dumps(record.spec["dataset"], sort_keys=True)
+    digest = hashlib.sha256(specification.encode()).hexdigest()[:8]
+    return Dataset(name, digest, "local", json.dumps({"name": name}))
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
-
-
-def _digest(record: Record) -> str:
-    return hashlib.sha256(json.dumps(record.spec["dataset"], sort_keys=True).encode()).hexdigest()[
-        :8
-    ]
 
 
 def _milliseconds(time: str | None) -> int | None:

@@ -1,104 +1,161 @@
-"""One small figure for every run: the layer profile as SVG, written directly, as a plotting library would take longer than the training."""
+"""The figure of every run: its layer profile as SVG.
+
+A template draws it from numbers, because a plotting library would take longer than the training of
+a small network.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from html import escape
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
 
-from harness.theory.selu import THEOREM_1_BOX
+from harness.reports.figure_style import PHASE_COLOURS, PHASE_LABELS, QUANTITIES, Quantity
+from harness.reports.rendering import render
 
-_WIDTH, _HEIGHT, _MARGIN = 300, 180, 42
-_COLOURS = {"init": "#0072b2", "end": "#d55e00"}
-# Theorem 1 of Klambauer et al. 2017: the domain of mean and variance that the map does not leave.
-_PANELS = (
-    ("activation_mean", "mean of activations", THEOREM_1_BOX.mu, False),
-    ("activation_variance", "variance of activations", THEOREM_1_BOX.nu, True),
-    ("gradient_product", "squared gradient / last layer", None, True),
+_TEMPLATES = Path(__file__).with_name("templates")
+# In units of the SVG, which are pixels: the inside of a panel, and the space around it.
+_WIDTH = 300
+_HEIGHT = 180
+_MARGIN = 42
+_SHOWN = (
+    QUANTITIES["activation_mean"],
+    QUANTITIES["activation_variance"],
+    QUANTITIES["gradient_product"],
 )
+# Space above the highest and below the lowest value, as a share of their distance.
+_PADDING = 0.05
 
+COLUMNS = ("phase", "layer", *(quantity.column for quantity in _SHOWN))
 
-COLUMNS = ("phase", "layer", *(column for column, *_ in _PANELS))
+_Line = list[tuple[int, float]]
 
 
 def layer_profile(layers: Mapping[str, NDArray], title: str) -> str:
-    """From the `COLUMNS` of a layer table: mean, variance and gradient over the layers at initialisation and at the end, Theorem 1's box in grey."""
-    panels = "".join(_panel(layers, index, *panel) for index, panel in enumerate(_PANELS))
-    width, height = len(_PANELS) * (_WIDTH + _MARGIN) + _MARGIN, _HEIGHT + 2 * _MARGIN + 10
-    legend = "".join(
-        f'<text x="{_MARGIN + 200 + 110 * index}" y="18" fill="{colour}">{"initialisation" if phase == "init" else "end of training"}</text>'
-        for index, (phase, colour) in enumerate(_COLOURS.items())
+    """Draws mean, variance and gradient over the layers, at initialisation and at the end.
+
+    Panels: pooled mean and variance of activations, and the mean squared gradient relative to the
+    last layer's. x: layer. y: a pure number; logarithmic but for the mean. Grey: Theorem 1's
+    domain.
+
+    Args:
+        layers: the `COLUMNS` of a layer table, as far as it has them.
+        title: the heading.
+
+    Returns:
+        The text of an SVG file.
+    """
+    panels = []
+    for index, quantity in enumerate(_SHOWN):
+        left = _MARGIN + index * (_WIDTH + _MARGIN)
+        panel = _panel(layers, quantity, left)
+        if panel is not None:
+            panels.append(panel)
+    keys = []
+    for index, (phase, colour) in enumerate(PHASE_COLOURS.items()):
+        keys.append((_MARGIN + 200 + 110 * index, colour, PHASE_LABELS[phase]))
+    return render(
+        "layer_profile.svg.j2",
+        _TEMPLATES,
+        title=title,
+        width=len(_SHOWN) * (_WIDTH + _MARGIN) + _MARGIN,
+        height=_HEIGHT + 2 * _MARGIN + 10,
+        margin=_MARGIN,
+        panel_width=_WIDTH,
+        panel_height=_HEIGHT,
+        keys=keys,
+        panels=panels,
     )
-    head = f'<text x="{_MARGIN}" y="18" font-weight="bold">{escape(title)}</text>{legend}'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>{head}{panels}</svg>'
 
 
-def _panel(
-    layers: Mapping[str, NDArray],
-    index: int,
-    column: str,
-    title: str,
-    box: tuple[float, float] | None,
-    logarithmic: bool,
-) -> str:
-    scale = (lambda value: math.log10(value)) if logarithmic else (lambda value: value)
-    values = layers.get(column, numpy.array([]))
-    drawn = numpy.isfinite(values) & (values > 0 if logarithmic else True)
-    series = {}
-    for phase in _COLOURS if len(values) else ():
-        chosen = drawn & (layers["phase"] == phase)
-        series[phase] = [
-            (int(layer), scale(value))
-            for layer, value in zip(layers["layer"][chosen], values[chosen].tolist())
-        ]
-    points = [point for line in series.values() for point in line]
-    if not points:
-        return ""
-    bounds = [scale(value) for value in box] if box else []
-    low, high = (
-        min([value for _, value in points] + bounds),
-        max([value for _, value in points] + bounds),
-    )
-    pad = 0.05 * (high - low) or 0.1
-    low, high, last = low - pad, high + pad, max(layer for layer, _ in points)
-    left, top = _MARGIN + index * (_WIDTH + _MARGIN), _MARGIN
+@dataclass(frozen=True)
+class _Frame:
+    """The axes of a panel: which layer and which value stand where.
 
-    def place(layer: float, value: float) -> tuple[float, float]:
-        return left + _WIDTH * (layer - 1) / max(last - 1, 1), top + _HEIGHT * (high - value) / (
-            high - low
-        )
+    `low` and `high` are the values at the lower and the upper edge, `last` is the last layer.
+    """
 
-    parts = [f'<text x="{left}" y="{top - 6}">{title}</text>']
-    if box:
-        (_, upper), (_, lower) = place(1, bounds[1]), place(1, bounds[0])
-        parts.append(
-            f'<rect x="{left}" y="{upper:.1f}" width="{_WIDTH}" height="{lower - upper:.1f}" fill="#000" fill-opacity="0.08"/>'
-        )
-    parts.append(
-        f'<rect x="{left}" y="{top}" width="{_WIDTH}" height="{_HEIGHT}" fill="none" stroke="#888"/>'
-    )
-    for value in (low + pad, (low + high) / 2, high - pad):
-        shown = f"{10**value:.3g}" if logarithmic else f"{value:.3g}"
-        parts.append(
-            f'<text x="{left - 3}" y="{place(1, value)[1] + 4:.1f}" text-anchor="end" font-size="9">{shown}</text>'
-        )
-    parts += [
-        f'<text x="{place(layer, low)[0]:.1f}" y="{top + _HEIGHT + 13}" text-anchor="middle" font-size="9">{layer}</text>'
-        for layer in sorted({1, (1 + last) // 2, last})
-    ]
-    parts.append(
-        f'<text x="{left + _WIDTH / 2}" y="{top + _HEIGHT + 27}" text-anchor="middle">layer</text>'
-    )
-    for phase, line in series.items():
-        places = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in line))
-        parts.append(
-            f'<polyline points="{places}" fill="none" stroke="{_COLOURS[phase]}" stroke-width="1.8"/>'
-        )
-        parts += [
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{_COLOURS[phase]}"/>'
-            for x, y in (place(*point) for point in line)
-        ]
-    return "".join(parts)
+    left: float
+    low: float
+    high: float
+    last: int
+
+    def x(self, layer: float) -> float:
+        """Returns the place of a layer."""
+        return self.left + _WIDTH * (layer - 1) / max(self.last - 1, 1)
+
+    def y(self, value: float) -> float:
+        """Returns the place of a value."""
+        return _MARGIN + _HEIGHT * (self.high - value) / (self.high - self.low)
+
+
+def _panel(layers: Mapping[str, NDArray], quantity: Quantity, left: float) -> dict[str, Any] | None:
+    """Returns the places and texts of a panel, or None where there is nothing to draw.
+
+    Parts that occur many times are tuples, which a template reads faster than names.
+    """
+    scale = math.log10 if quantity.logarithmic else float
+    lines = _lines(layers, quantity, scale)
+    values = [value for line in lines.values() for _, value in line]
+    if not values:
+        return None
+    domain = [scale(bound) for bound in quantity.domain or ()]
+    lowest = min(values + domain)
+    highest = max(values + domain)
+    padding = _PADDING * (highest - lowest) or 0.1
+    last = max(layer for line in lines.values() for layer, _ in line)
+    frame = _Frame(left, lowest - padding, highest + padding, last)
+    middle = (frame.low + frame.high) / 2
+    ticks = []
+    for value in (frame.low + padding, middle, frame.high - padding):
+        shown = 10**value if quantity.logarithmic else value
+        ticks.append((f"{frame.y(value) + 4:.1f}", f"{shown:.3g}"))
+    return {
+        "left": left,
+        "top": _MARGIN,
+        "bottom": _MARGIN + _HEIGHT,
+        "title": quantity.label,
+        "domain": _band(frame, *domain) if domain else None,
+        "ticks": ticks,
+        "layers": [
+            (f"{frame.x(layer):.1f}", layer) for layer in sorted({1, (1 + last) // 2, last})
+        ],
+        "lines": [_drawn(frame, phase, line) for phase, line in lines.items()],
+    }
+
+
+def _lines(
+    layers: Mapping[str, NDArray], quantity: Quantity, scale: Callable[[float], float]
+) -> dict[str, _Line]:
+    """Returns (layer, scaled value) of every number that can be drawn, by phase."""
+    if quantity.column not in layers:
+        return {}
+    values = layers[quantity.column]
+    drawn = numpy.isfinite(values)
+    if quantity.logarithmic:
+        drawn = drawn & (values > 0)
+    lines = {}
+    for phase in PHASE_COLOURS:
+        rows = drawn & (layers["phase"] == phase)
+        numbers = layers["layer"][rows].tolist()
+        scaled = [scale(value) for value in values[rows].tolist()]
+        lines[phase] = list(zip(numbers, scaled, strict=True))
+    return lines
+
+
+def _band(frame: _Frame, low: float, high: float) -> dict[str, str]:
+    """Returns the upper edge and the height of an interval of values."""
+    top, bottom = frame.y(high), frame.y(low)
+    return {"y": f"{top:.1f}", "height": f"{bottom - top:.1f}"}
+
+
+def _drawn(frame: _Frame, phase: str, line: _Line) -> dict[str, Any]:
+    """Returns the colour of a line, its points (x, y), and the path through them."""
+    points = [(f"{frame.x(layer):.1f}", f"{frame.y(value):.1f}") for layer, value in line]
+    path = " ".join(f"{x},{y}" for x, y in points)
+    return {"colour": PHASE_COLOURS[phase], "path": path, "points": points}

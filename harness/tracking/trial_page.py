@@ -1,110 +1,98 @@
-"""A trial's diagnosis as one HTML page for the artifact view: what was predicted, the verdicts by layer and probe, what each assumption costs."""
+"""The page of a trial in MLflow: predictions, verdicts and ladder."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from pathlib import Path
+from typing import Any
 
 import numpy
+from markupsafe import Markup
 from numpy.typing import NDArray
 
+from harness.reports.figure_style import RUNGS
+from harness.reports.rendering import render
 from harness.store.records import Record
 from harness.verdicts import criteria
 from harness.verdicts.evaluation import KEYS, verdict_columns
 
-_COLOURS = {"holds": "#56b4e9", "strained": "#e69f00", "fails": "#d55e00", "unknown": "#e5e5e5"}
-_LETTERS = {"holds": "+", "strained": "~", "fails": "X", "unknown": "?"}
-_RUNGS = (
-    ("ladder_map", "g, all units alike"),
-    ("ladder_weights", "+ omega and tau"),
-    ("ladder_moments", "+ mean and covariance of inputs"),
-    ("ladder_empirical", "+ distribution of z (exact)"),
-)
-_CELL = ("verdict", "reason", "criterion", "measured", "predicted", "theory_missed")
-_JUDGED = ("layer", "assumption", "step", *_CELL)
-_STYLE = "body{font:14px/1.5 sans-serif;margin:1.5em;color:#1b1b1b;background:#fff}table{border-collapse:collapse;font-size:12px;margin:.6em 0}td,th{padding:2px 7px;border:1px solid #ddd;text-align:center}th{font-weight:600}svg{max-width:100%;height:auto}"
+Columns = Mapping[str, NDArray]
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_PLACE = ("layer", "assumption", "step")
+_VERDICT = ("verdict", "reason", "criterion", "measured", "predicted", "theory_missed")
 
 
 def columns() -> set[str]:
-    """The columns of a layer table that the page reads."""
-    return {*criteria.load().columns, *KEYS, "absent", *(column for column, _ in _RUNGS)}
+    """Returns the columns of a layer table that the page reads."""
+    return {*criteria.load().columns, *KEYS, "absent", *(rung.column for rung in RUNGS)}
 
 
-def judge(tables: Sequence[Mapping[str, NDArray]]) -> list[dict[str, NDArray]]:
-    """The verdicts on each of several layer tables, of their `columns`. Tables with the same columns are judged as one, which takes little more than one of them."""
+def judge(tables: Sequence[Columns]) -> list[dict[str, NDArray]]:
+    """Returns the verdicts on each of several layer tables.
+
+    Tables with the same columns are judged as one, which takes little more time than one of them.
+
+    Args:
+        tables: the `columns` of each layer table, as far as it has them.
+    """
     judged: list[dict[str, NDArray]] = [{} for _ in tables]
-    alike: dict[tuple[str, ...], list[int]] = {}
-    for number, table in enumerate(tables):
-        alike.setdefault(tuple(table), []).append(number)
-    for names, numbers in alike.items():
-        together = verdict_columns(
-            {
-                name: numpy.concatenate([tables[number][name] for number in numbers])
-                for name in names
-            }
-        )
-        ends = numpy.searchsorted(
-            together["row"], numpy.cumsum([len(tables[number]["layer"]) for number in numbers])
-        )
-        for name in _JUDGED:
-            for number, part in zip(numbers, numpy.split(together[name], ends[:-1])):
-                judged[number][name] = part
+    by_names: dict[tuple[str, ...], list[int]] = {}
+    for index, table in enumerate(tables):
+        by_names.setdefault(tuple(table), []).append(index)
+    for names, indices in by_names.items():
+        joined = {
+            name: numpy.concatenate([tables[index][name] for index in indices]) for name in names
+        }
+        verdicts = verdict_columns(joined)
+        rows = numpy.cumsum([len(tables[index]["layer"]) for index in indices])
+        ends = numpy.searchsorted(verdicts["row"], rows)
+        for name in (*_PLACE, *_VERDICT):
+            parts = numpy.split(verdicts[name], ends[:-1])
+            for index, part in zip(indices, parts, strict=True):
+                judged[index][name] = part
     return judged
 
 
-def diagnosis(
-    record: Record,
-    layers: Mapping[str, NDArray],
-    judged: Mapping[str, NDArray],
-    title: str,
-    profile: str,
-) -> str:
-    """The page, of a layer table's `columns` and what `judge` says of it; `profile` is the figure of the layers as SVG. It loads nothing and runs nothing."""
-    said = [
-        str(record.summary[name])
-        for name in ("verdict_sentence", "prediction_sentence")
-        if record.summary.get(name)
+def diagnosis(record: Record, layers: Columns, judged: Columns, title: str, profile: str) -> str:
+    """Returns the page of a trial, which loads nothing and runs nothing.
+
+    Args:
+        record: the trial.
+        layers: the `columns` of its layer table.
+        judged: its verdicts, from `judge`.
+        title: the heading.
+        profile: the figure of its layers as SVG, which is put into the page as it is.
+    """
+    sentences = [
+        record.summary.get("verdict_sentence"),
+        record.summary.get("prediction_sentence"),
     ]
-    parts = [f"<p>{escape(text)}</p>" for text in said] + [profile]
-    if len(layers["layer"]):
-        parts += ["<h2>Verdicts by layer and probe</h2>", _key(), _grid(judged), _ladder(layers)]
-    return f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>{"".join(parts)}</body></html>\n'
-
-
-def _key() -> str:
-    return (
-        "<p>"
-        + " ".join(
-            f'<span style="background:{colour};padding:1px 7px">{_LETTERS[word]} {word}</span>'
-            for word, colour in _COLOURS.items()
-        )
-        + ". Hover a cell for its number; bold: theory's 99 % band was missed.</p>"
+    return render(
+        "trial.html.j2",
+        _TEMPLATES,
+        title=title,
+        sentences=[str(sentence) for sentence in sentences if sentence],
+        profile=Markup(profile),
+        grid=_grid(judged) if len(layers["layer"]) else None,
+        ladder=_ladder(layers),
     )
 
 
-def _grid(judged: Mapping[str, NDArray]) -> str:
-    """One row a layer; for each assumption one column a probe."""
-    assumptions, steps = (
-        list(dict.fromkeys(judged["assumption"])),
-        sorted(set(judged["step"].tolist())),
-    )
-    heads = "".join(f'<th colspan="{len(steps)}">{escape(name)}</th>' for name in assumptions)
-    under = "".join(f"<th>{int(step)}</th>" for _ in assumptions for step in steps)
-    cells = dict(
-        zip(
-            zip(*(judged[name].tolist() for name in ("layer", "assumption", "step"))),
-            map(_cell, *(judged[name].tolist() for name in _CELL)),
-        )
-    )
+def _grid(judged: Columns) -> dict[str, Any]:
+    """Returns the verdicts as rows of layers, with one column per assumption and probe."""
+    places = zip(*(judged[name].tolist() for name in _PLACE), strict=True)
+    verdicts = zip(*(judged[name].tolist() for name in _VERDICT), strict=True)
+    cells = {place: _cell(*verdict) for place, verdict in zip(places, verdicts, strict=True)}
+    assumptions = list(dict.fromkeys(judged["assumption"]))
+    steps = sorted(set(judged["step"].tolist()))
     rows = []
     for layer in sorted(set(judged["layer"].tolist())):
-        marks = (
-            cells.get((layer, name, step), "<td></td>") for name in assumptions for step in steps
-        )
-        rows.append(f"<tr><th>{int(layer)}</th>{''.join(marks)}</tr>")
-    return (
-        f'<table><tr><th rowspan="2">layer</th>{heads}</tr><tr>{under}</tr>{"".join(rows)}</table>'
-    )
+        row = []
+        for name in assumptions:
+            row += [cells.get((layer, name, step)) for step in steps]
+        rows.append({"layer": int(layer), "cells": row})
+    return {"assumptions": assumptions, "steps": [int(step) for step in steps], "rows": rows}
 
 
 def _cell(
@@ -114,35 +102,29 @@ def _cell(
     measured: float,
     predicted: float,
     theory_missed: bool,
-) -> str:
-    told = (
-        reason
-        if verdict == "unknown"
-        else f"{criterion}: measured {measured:.4g}, predicted {predicted:.4g}"
-    )
-    letter = f"<b>{_LETTERS[verdict]}</b>" if theory_missed else _LETTERS[verdict]
-    return f'<td style="background:{_COLOURS[verdict]}" title="{escape(told)}">{letter}</td>'
+) -> tuple[str, str, bool]:
+    """Returns a verdict's word, its hint, and whether theory missed.
+
+    A tuple, which a template reads faster than names: a page has hundreds of them.
+    """
+    if verdict == "unknown":
+        return verdict, reason, theory_missed
+    hint = f"{criterion}: measured {measured:.4g}, predicted {predicted:.4g}"
+    return verdict, hint, theory_missed
 
 
-def _ladder(layers: Mapping[str, NDArray]) -> str:
-    """Error of the predicted (mean, variance) of a unit at the last probe that has it, one assumption less a column."""
-    known = [(column, name) for column, name in _RUNGS if column in layers]
-    whole = (
-        numpy.isfinite([layers[column] for column, _ in known]).all(0)
-        if known
-        else numpy.zeros(len(layers["layer"]), bool)
-    )
+def _ladder(layers: Columns) -> dict[str, Any] | None:
+    """Returns the attribution ladder at the last probe that has all of it, or None."""
+    rungs = [rung for rung in RUNGS if rung.column in layers]
+    if not rungs or not len(layers["layer"]):
+        return None
+    whole = numpy.isfinite([layers[rung.column] for rung in rungs]).all(axis=0)
     if not whole.any():
-        return ""
+        return None
     step = layers["step"][whole].max()
-    rows = [
-        row
-        for row in numpy.argsort(layers["layer"], kind="stable")
-        if whole[row] and layers["step"][row] == step
-    ]
-    head = "".join(f"<th>{escape(name)}</th>" for _, name in known)
-    body = "".join(
-        f"<tr><th>{int(layers['layer'][row])}</th>{''.join(f'<td>{layers[column][row]:.3g}</td>' for column, _ in known)}</tr>"
-        for row in rows
-    )
-    return f"<h2>What each assumption costs, step {int(step)}</h2><p>Error of a unit's predicted mean and variance, with one assumption less in every column.</p><table><tr><th>layer</th>{head}</tr>{body}</table>"
+    rows = []
+    for row in numpy.argsort(layers["layer"], kind="stable"):
+        if whole[row] and layers["step"][row] == step:
+            errors = [f"{layers[rung.column][row]:.3g}" for rung in rungs]
+            rows.append({"layer": int(layers["layer"][row]), "errors": errors})
+    return {"step": int(step), "heads": [rung.label for rung in rungs], "rows": rows}

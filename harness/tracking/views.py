@@ -1,20 +1,29 @@
-"""Saved views of the experiment. The format is MLflow's own and internal, read from what its interface writes (3.17)."""
+"""Saved views of the experiment: a headline table and two pages of charts.
+
+They are tags of the experiment, which the public client sets. MLflow does not document what such a
+tag holds; the format is that which its interface writes (version 3.17). An interface that does not
+understand it shows its ordinary list of runs.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from mlflow.tracking import MlflowClient
 
 DESCRIPTION = """**When do SELU's assumptions hold, when do they fail, and does it matter?**
 
-One run is one trial: one cell (activation, initializer, normalization, depth, ...) with one seed; the tag `cell` joins the seeds.
-`accuracy/` and `loss/` are final scores; `curve/` runs over training steps; `init/` and `end/` are layer profiles whose step is the layer.
-The whole layer table is the artifact `layers.parquet`. `python scripts/report.py` writes the report with intervals.
-The interface loads a hundred runs at a time, in the order of the list, and draws and averages those alone: search (`params.depth = "32"`) or load more.
+One run is one trial: one cell (activation, initializer, normalization, depth, ...) with one seed; \
+the tag `cell` joins the seeds.
+`accuracy/` and `loss/` are final scores; `curve/` runs over training steps; `init/` and `end/` \
+are layer profiles whose step is the layer.
+The whole layer table is the artifact `layers.parquet`. `python scripts/report.py` writes the \
+report with intervals.
+The interface loads a hundred runs at a time, in the order of the list, and draws and averages \
+those alone: search (`params.depth = "32"`) or load more.
 """
 
 _AXES = (
@@ -33,7 +42,7 @@ _TABLE = [f"params.`{axis}`" for axis in _AXES] + [
     "metrics.`loss/train`",
     "tags.`status`",
 ]
-_COMMON: dict[str, Any] = {
+_STATE: dict[str, Any] = {
     "searchFilter": "",
     "orderByKey": "metrics.`accuracy/test`",
     "orderByAsc": False,
@@ -46,7 +55,8 @@ _COMMON: dict[str, Any] = {
     "hideEmptyCharts": True,
     "useGroupedValuesInCharts": True,
 }
-# Charts take the first runs of the list: in order of time, as the best alone would say nothing about an arm.
+# Charts take the first runs of the list: in order of time, as the best alone would say nothing
+# about an arm.
 _CHARTS = {"orderByKey": "attributes.start_time"}
 _GROUPED = _CHARTS | {
     "groupBy": {
@@ -54,30 +64,44 @@ _GROUPED = _CHARTS | {
         "groupByKeys": [{"mode": "param", "groupByData": "activation"}],
     }
 }
-_VIEWS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "headline": ("Headline table", {}, ""),
-    "charts": ("Charts", _CHARTS, "&compareRunsMode=CHART"),
-    "activations": ("Charts by activation", _GROUPED, "&compareRunsMode=CHART"),
+
+
+class _View(NamedTuple):
+    """A saved view: its name, its changes of the common state, and the end of its address."""
+
+    name: str
+    changes: dict[str, Any]
+    mode: str
+
+
+_VIEWS = {
+    "headline": _View("Headline table", {}, ""),
+    "charts": _View("Charts", _CHARTS, "&compareRunsMode=CHART"),
+    "activations": _View("Charts by activation", _GROUPED, "&compareRunsMode=CHART"),
 }
 
 
 def save(client: MlflowClient, experiment_id: str) -> None:
-    """Write the views that the experiment does not have yet."""
-    known = client.get_experiment(experiment_id).tags
-    for key, (name, changes, _) in _VIEWS.items():
+    """Writes the views that the experiment does not have yet."""
+    present = client.get_experiment(experiment_id).tags
+    for key, view in _VIEWS.items():
         tag = f"mlflow.sharedViewState.{key}"
-        if tag not in known:
-            state = base64.b64encode(zlib.compress(json.dumps(_COMMON | changes).encode())).decode()
-            value = {"name": name, "createdAt": 0, "updatedAt": 0, "state": f"deflate;{state}"}
+        if tag not in present:
+            text = json.dumps(_STATE | view.changes)
+            state = base64.b64encode(zlib.compress(text.encode())).decode()
+            value = {
+                "name": view.name,
+                "createdAt": 0,
+                "updatedAt": 0,
+                "state": f"deflate;{state}",
+            }
             client.set_experiment_tag(experiment_id, tag, json.dumps(value))
 
 
 def links(experiment_id: str) -> list[tuple[str, str]]:
-    """(name, address behind the server's) of every view."""
+    """Returns the name of every view and the part of its address that follows the server's."""
+    page = f"#/experiments/{experiment_id}/runs?workflowType=machine_learning"
     return [
-        (
-            name.lower(),
-            f"#/experiments/{experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}{mode}",
-        )
-        for key, (name, _, mode) in _VIEWS.items()
+        (view.name.lower(), f"{page}&viewStateShareKey={key}{view.mode}")
+        for key, view in _VIEWS.items()
     ]

@@ -8,9 +8,8 @@ import math
 import numpy
 import pandas
 import pytest
-from matplotlib import pyplot
 
-from harness.reports import assumption_figures, assumptions
+from harness.reports import assumptions, layer_figures, moment_figures, verdict_figures
 from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
 from harness.verdicts.evaluation import VERDICTS, summarize, verdicts
@@ -123,13 +122,13 @@ def test_repairs_are_paired_by_seed(evidence):
     assert (table["weights_worse"] == 0).all()
     assert (table["dependence_without"] == table["dependence"]).all()
     assert (table["dependence_better"] == 0).all()
-    one_kind = Evidence(
+    unrepaired = Evidence(
         evidence.trials[evidence.trials["repair"] == "none"],
         evidence.curves,
         evidence.layers,
         evidence.axes,
     )
-    assert not len(assumptions.repairs(one_kind))
+    assert not len(assumptions.repairs(unrepaired))
 
 
 def test_a_repair_without_its_counterpart_is_left_out(evidence):
@@ -148,10 +147,10 @@ def test_cells_stand_in_the_order_of_their_axes(evidence):
         "none6",
         "rescale_tau6",
     ]
-    one = dataclasses.replace(
+    of_one_cell = dataclasses.replace(
         evidence, trials=evidence.trials[evidence.trials["cell_id"] == "none6"]
     )
-    assert set(assumptions.by_cell(one)["cell_id"]) == {"none6"}
+    assert set(assumptions.by_cell(of_one_cell)["cell_id"]) == {"none6"}
 
 
 def test_verdicts_by_cell(evidence):
@@ -188,7 +187,7 @@ def test_where_theory_missed(evidence):
 
 
 def test_theory_misses_by_the_interval_of_what_was_measured(evidence):
-    told = evidence.layers.assign(
+    layers = evidence.layers.assign(
         predicted_empirical_slope=0.78, empirical_slope_low=0.77, empirical_slope_high=0.79
     )
     assert (
@@ -196,7 +195,7 @@ def test_theory_misses_by_the_interval_of_what_was_measured(evidence):
     )  # two numbers without a band
     for predicted, share in ((0.78, 0.0), (0.8, 1.0)):
         table = assumptions.theory_misses(
-            dataclasses.replace(evidence, layers=told.assign(predicted_empirical_slope=predicted))
+            dataclasses.replace(evidence, layers=layers.assign(predicted_empirical_slope=predicted))
         ).set_index("column")
         assert (
             table.loc["empirical_slope", "share_outside"],
@@ -216,15 +215,14 @@ def test_figures(steps):
     layers = layer_table("a", 1.3, 12, steps)
     judged = verdicts(layers)
     for figure in (
-        assumption_figures.profiles(layers),
-        assumption_figures.trajectories(layers),
-        assumption_figures.ladder(layers),
-        assumption_figures.verdict_map(judged),
+        layer_figures.profiles(layers),
+        moment_figures.trajectories(layers),
+        layer_figures.ladder(layers),
+        verdict_figures.verdict_map(judged),
     ):
         assert figure.axes
         assert figure.get_figwidth() > 4
         figure.canvas.draw()
-        pyplot.close(figure)
 
 
 def test_profiles_show_the_intervals_that_there_are():
@@ -234,7 +232,7 @@ def test_profiles_show_the_intervals_that_there_are():
     )
     drawn = []
     for table in (layers, with_intervals):
-        figure = assumption_figures.profiles(table)
+        figure = layer_figures.profiles(table)
         drawn.append(
             {
                 panel.get_title(): [
@@ -245,7 +243,6 @@ def test_profiles_show_the_intervals_that_there_are():
                 for panel in figure.axes
             }
         )
-        pyplot.close(figure)
     assert not any(drawn[0].values())
     assert {title: labels for title, labels in drawn[1].items() if labels} == {
         "error of variances by own Gaussian": [
@@ -257,21 +254,20 @@ def test_profiles_show_the_intervals_that_there_are():
 
 def test_the_verdict_map_shows_every_verdict():
     layers = layer_table("a", 1.3, 5, (0, 50))
-    figure = assumption_figures.verdict_map(verdicts(layers))
+    figure = verdict_figures.verdict_map(verdicts(layers))
     panels = [axes for axes in figure.axes if axes.get_title() in load().assumptions]
     assert [panel.get_title() for panel in panels] == list(load().assumptions)
     codes = panels[1].collections[0].get_array().reshape(5, 2)
     assert (codes == VERDICTS.index("fails")).all()
     assert len(panels[3].lines[0].get_xdata()) == 2  # layer 1 is outside the band at both probes
-    pyplot.close(figure)
 
 
 def test_figures_of_nothing():
     empty = layer_table("a").iloc[:0]
-    assert assumption_figures.verdict_map(verdicts(empty)) is None
-    assert assumption_figures.trajectories(empty) is None
+    assert verdict_figures.verdict_map(verdicts(empty)) is None
+    assert moment_figures.trajectories(empty) is None
     bare = layer_table("a")[["step", "layer", "activation_mean", "activation_variance"]].assign(
         activation_mean=math.nan, activation_variance=math.inf
     )
-    assert assumption_figures.trajectories(bare) is None
-    assert assumption_figures.ladder(bare) is None
+    assert moment_figures.trajectories(bare) is None
+    assert layer_figures.ladder(bare) is None

@@ -1,4 +1,7 @@
-"""A report's commands name exactly its cells: the grid that they stand for has the trials that are there, and no others."""
+"""A report's commands name exactly its cells.
+
+The grid that they stand for has the trials that are there, and no others.
+"""
 
 from __future__ import annotations
 

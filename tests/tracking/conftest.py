@@ -7,13 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from harness.store.trials import Store
 from harness.sweeps import sweep
 
+# A server imports for seconds, and for minutes on a machine that is busy otherwise.
+_PATIENCE_SECONDS = 300
 TINY = {
     "depth": 3,
     "width": 8,
@@ -32,6 +34,17 @@ def tiny() -> dict[str, object]:
 
 
 @pytest.fixture
+def warnings_of_harness(caplog) -> Callable[[], str]:
+    """The messages that the harness has logged in this test, one a line."""
+
+    def messages() -> str:
+        records = [record for record in caplog.records if record.name.startswith("harness")]
+        return "\n".join(record.getMessage() for record in records)
+
+    return messages
+
+
+@pytest.fixture
 def trained(make_config):
     config = make_config(**TINY)
     sweep.prefetch([config])
@@ -43,6 +56,12 @@ def port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    """True when something listens on this port of this machine."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture(scope="session")
@@ -74,11 +93,10 @@ def server(port, tmp_path_factory) -> Iterator[str]:
             env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
             start_new_session=True,
         )
-    for _ in range(240):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
+    end = time.monotonic() + _PATIENCE_SECONDS
+    while not answers(port):
         assert process.poll() is None, (folder / "log").read_text()
+        assert time.monotonic() < end, f"no server within {_PATIENCE_SECONDS} seconds"
         time.sleep(0.25)
     yield address
     os.killpg(process.pid, 15)

@@ -1,15 +1,20 @@
-"""The diagnosis page: what is judged for many trials at once is what each would be told alone."""
+"""The page of a trial and its figure: verdicts, escaping, and that it loads nothing."""
 
 from __future__ import annotations
 
+import dataclasses
+import xml.dom.minidom
+
 import numpy
 
-from harness.tracking import trial_page as page
+from harness.tracking import profile_figure, trial_page
 from harness.verdicts.evaluation import verdict_columns
+
+HOSTILE = "<script>alert('x')</script> & \"quoted\""
 
 
 def test_tables_judged_together_are_judged_as_alone(trained):
-    first, second = (record.columns("layers", page.columns()) for record in trained.records())
+    first, second = (record.columns("layers", trial_page.columns()) for record in trained.records())
     poor = {
         name: values
         for name, values in second.items()
@@ -17,18 +22,40 @@ def test_tables_judged_together_are_judged_as_alone(trained):
     }
     last = {name: values[-2:] for name, values in first.items()}
     tables = [first, poor, last, {name: values[:0] for name, values in first.items()}, second]
-    for table, judged in zip(tables, page.judge(tables), strict=True):
+    for table, judged in zip(tables, trial_page.judge(tables), strict=True):
         alone = verdict_columns(table)
         assert len(judged["verdict"]) == len(alone["verdict"])
         assert set(judged) <= set(alone)
         for name, values in judged.items():
             numpy.testing.assert_array_equal(values, alone[name], err_msg=name)
-    assert set(page.judge(tables)[0]) >= {
-        "layer",
-        "step",
-        "assumption",
-        "verdict",
-        "reason",
-        "measured",
-    }
-    assert page.judge([]) == []
+    columns = {"layer", "step", "assumption", "verdict", "reason", "measured"}
+    assert set(trial_page.judge(tables)[0]) >= columns
+    assert trial_page.judge([]) == []
+
+
+def test_hostile_names_are_escaped_and_the_same_trial_gives_the_same_page(trained):
+    record = next(iter(trained.records()))
+    summary = record.summary | {"verdict_sentence": HOSTILE, "prediction_sentence": HOSTILE}
+    record = dataclasses.replace(record, summary=summary)
+    layers = record.columns("layers", {*trial_page.columns(), *profile_figure.COLUMNS})
+    (judged,) = trial_page.judge([layers])
+    judged["criterion"] = numpy.full(len(judged["criterion"]), HOSTILE, object)
+    profile = profile_figure.layer_profile(layers, HOSTILE)
+    page = trial_page.diagnosis(record, layers, judged, HOSTILE, profile)
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") > 4
+    assert 'quoted"' not in page
+    assert xml.dom.minidom.parseString(profile).documentElement.tagName == "svg"
+    assert profile_figure.layer_profile(layers, HOSTILE) == profile
+    assert trial_page.diagnosis(record, layers, judged, HOSTILE, profile) == page
+
+
+def test_a_trial_without_layers_has_a_page(trained):
+    record = next(iter(trained.records()))
+    columns = {*trial_page.columns(), *profile_figure.COLUMNS}
+    layers = {name: values[:0] for name, values in record.columns("layers", columns).items()}
+    (judged,) = trial_page.judge([layers])
+    profile = profile_figure.layer_profile(layers, "empty")
+    page = trial_page.diagnosis(record, layers, judged, "empty", profile)
+    assert "Verdicts by layer" not in page
+    assert "<polyline" not in page

@@ -1,0 +1,54 @@
+"""Rendering of HTML and SVG from Jinja2 templates.
+
+All pages share `templates/page.html.j2`, which holds the style for light and dark screens, paper
+and phones. Values are escaped, and a name that a template misses is an error, not an empty text.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import pandas
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from harness.reports.figure_style import VERDICT_COLOURS, VERDICT_SIGNS
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+@functools.cache
+def environment(folder: Path = TEMPLATES) -> Environment:
+    """Returns the Jinja2 environment of the templates in `folder`.
+
+    A template is looked for in `folder` first and among the shared templates next.
+    """
+    made = Environment(
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
+    )
+    made.globals["verdict_colours"] = VERDICT_COLOURS
+    made.globals["verdict_signs"] = VERDICT_SIGNS
+    return made
+
+
+def render(template: str, folder: Path = TEMPLATES, **values: object) -> str:
+    """Returns a template filled with values.
+
+    Args:
+        template: the name of the template's file.
+        folder: the folder of the page's own templates.
+        values: the names that the template uses. Text is escaped unless it is `Markup`.
+    """
+    return environment(folder).get_template(template).render(values)
+
+
+def table_html(table: pandas.DataFrame, *, index: bool = False) -> Markup:
+    """Returns a table as HTML: text is escaped, and a missing value is an empty cell."""
+    return Markup(table.to_html(index=index, border=0, na_rep=""))

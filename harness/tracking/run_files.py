@@ -1,0 +1,61 @@
+"""The files of a run: specification, layers, figure and page."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from mlflow.tracking import MlflowClient
+
+from harness.store import writes
+from harness.tracking import profile_figure, trial_page
+from harness.tracking.outgoing import Outgoing
+
+
+def write(folder: Path, trial: Outgoing) -> None:
+    """Writes the files of a trial's run into `folder`.
+
+    Raises:
+        OSError: a file cannot be written, or the trial's layer table cannot be read.
+    """
+    record = trial.record
+    specification = {"trial_id": record.trial_id, "seed": record.seed, "spec": record.spec}
+    writes.write_json(folder / "config.json", specification, sync=False)
+    shutil.copy(record.folder / "layers.parquet", folder)
+    if trial.judged is None:
+        return
+    title = trial.contents.name
+    profile = profile_figure.layer_profile(trial.layers, title)
+    (folder / "layers.svg").write_text(profile)
+    page = trial_page.diagnosis(record, trial.layers, trial.judged, title, profile)
+    (folder / "diagnosis.html").write_text(page, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def folder_of(client: MlflowClient, trial: Outgoing) -> Iterator[Path]:
+    """Gives a folder whose files become those of the trial's run.
+
+    It is the run's own folder where that is on this machine. Otherwise it is a temporary one, whose
+    files are sent at the end.
+    """
+    folder = _local_folder(trial.place)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+        client.log_artifacts(trial.run_id, name)
+
+
+def _local_folder(place: str) -> Path | None:
+    """Returns the folder of a path or a `file:` address, or None for any other address."""
+    address = urlsplit(place)
+    if address.scheme == "file":
+        return Path(url2pathname(address.path))
+    return None if address.scheme else Path(place)
