@@ -31,7 +31,8 @@ from harness.errors import RequestError
 from harness.probes.gradients import finish
 from harness.probes.measurement import FULL, measure
 from harness.probes.readings import LayerReading, too_few_for_intervals
-from harness.verdicts.evaluation import evaluate, summarize, verdicts
+from harness.verdicts.evaluation import evaluate, verdicts
+from harness.verdicts.sentences import summarize
 
 # Numbers one tensor of the forward pass may hold; so many samples are used at most, but never fewer than `_FEWEST`.
 _MOST_NUMBERS = 2**25

@@ -13,7 +13,8 @@ from matplotlib import pyplot
 from harness.reports import assumption_figures, assumptions
 from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
-from harness.verdicts.evaluation import VERDICTS, summarize, verdicts
+from harness.verdicts.evaluation import VERDICTS, verdicts
+from harness.verdicts.sentences import summarize
 
 
 def layer_table(
