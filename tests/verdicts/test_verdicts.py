@@ -191,9 +191,9 @@ def test_a_measurement_is_outside_the_band_where_the_intervals_do_not_overlap(ma
 def test_intervals_change_no_verdict():
     measured = ("input_mean", "residual_unit", "residual_map", "residual_pooled", "empirical_slope")
     distant = {f"{name}_low": 5.0 for name in measured} | {f"{name}_high": 9.0 for name in measured}
-    judged = verdicts(layer_table(**distant))
-    assert judged["outside_band"].any()
-    assert judged["verdict"].tolist() == verdicts(layer_table())["verdict"].tolist()
+    table = layer_table(**distant)
+    assert evaluate(table)["outside_band"].any()
+    assert verdicts(table)["verdict"].tolist() == verdicts(layer_table())["verdict"].tolist()
 
 
 def test_a_deviation_from_the_assumptions_own_value_is_no_fault_of_theory():
