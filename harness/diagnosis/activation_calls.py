@@ -149,7 +149,7 @@ def is_own_activation(module: nn.Module) -> bool:
 def _stray(trace: Trace, name: str, origin: Origin | None) -> str:
     if origin is None or origin.changed_by is None:
         return f"{name} in {trace.place}"
-    return f"{name} in {trace.place} (behind {origin.changed_by})"
+    return f"{name} in {trace.place} (after {origin.changed_by})"
 
 
 def _options(call: Call) -> dict[str, Any]:

@@ -53,9 +53,9 @@ def _is_followed(trace: Trace, tensor: Tensor) -> bool:
 
 def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     """Runs a sum of two shapes, and records the smaller term if it is a layer's bias."""
-    origin, other = origins[0], call.args[1]
-    if origin is None:
-        origin, other = origins[1], call.args[0]
+    first, second = origins
+    other = call.args[0] if first is None else call.args[1]
+    origin = second if first is None else first
     layer = origin.layer
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
     if not waits_for_bias or other.numel() != layer.units:

@@ -85,7 +85,7 @@ def _sample_notes(counts: SampleCounts) -> list[str]:
                 f"with more of its {counts.available}, one layer's tensor would hold more than "
                 f"{counts.most_numbers:,} numbers"
             )
-        notes.append(f"{counts.used} samples were used of {counts.requested} asked for: {why}.")
+        notes.append(f"{counts.used} of the {counts.requested} samples requested were used: {why}.")
     if counts.used < FEW_SAMPLES:
         notes.append(
             f"{counts.used} samples are few: moments over samples are noisy, and what needs more "
@@ -137,8 +137,8 @@ def _unmeasured_notes(structure: Structure) -> list[str]:
     ]
     if changed_inputs:
         notes.append(
-            "Layers that something else than one layer's activations enters, so that only their "
-            f"measured inputs are known: {_listed(changed_inputs)}."
+            "Layers whose inputs are not one layer's activations alone, so that only the measured "
+            f"inputs are known: {_listed(changed_inputs)}."
         )
     notes += [f"Left out: {reason}." for reason in structure.left_out]
     return notes

@@ -67,13 +67,13 @@ def check_structure(structure: Structure) -> None:
         return
     if not structure.layers:
         raise RequestError(
-            "the model called no linear or convolutional layer that torch's functions would show; "
+            "the model called no linear or convolutional layer through torch's functions; there is "
             "nothing to diagnose"
         )
     functions = sorted(structure.functions)[:8]
     raise RequestError(
         "no layer of the model is followed by a supported activation: "
-        f"{len(structure.layers)} linear or convolutional layers, and behind them "
+        f"{len(structure.layers)} linear or convolutional layers, followed by "
         f"{', '.join(functions) or 'nothing'}; supported are torch's elementwise activations, as "
         "modules or functions, and a module of your own that acts on every entry alone"
     )

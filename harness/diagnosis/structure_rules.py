@@ -127,7 +127,7 @@ def dropouts(
     yield Finding(
         "Dropout where AlphaDropout belongs",
         layer_labels(affected),
-        f"Dropout with rate {rate:g} behind SELU",
+        f"Dropout with rate {rate:g} after SELU",
         f"in training the mean square of what the next layer gets is {growth:.3g} times as large; "
         f"where every layer does so, {_limit_with_dropout(growth)}"
         f"{_measured_with_dropout(affected, measured)}",
@@ -153,7 +153,7 @@ def _measured_with_dropout(
         measurement = measured.get(layer)
         if measurement is not None and measurement.growth is not None:
             return (
-                f"; measured with dropout acting: {measurement.growth:.3g} times as large behind "
+                f"; measured with dropout acting: {measurement.growth:.3g} times as large after "
                 f"{layer.label}, with mean {measurement.mean:.3g} and variance "
                 f"{measurement.variance:.3g}"
             )
@@ -182,7 +182,7 @@ def max_pools(layers: list[Layer]) -> Iterator[Finding]:
         layer_labels(pooled),
         f"max-pooling over {windows} at SELU",
         f"the largest of {entries} independent activations has mean {mean:.3f} and variance "
-        f"{variance:.3f} instead of 0 and 1 (less for neighbours that are alike): "
+        f"{variance:.3f} instead of 0 and 1 (less for similar neighbours): "
         f"{common_share:.0%} of what enters the next layer is a common mean",
         "average-pooling or a strided convolution",
     )

@@ -111,7 +111,7 @@ def test_the_lint_names_the_measurement():
     assert "1.11 times as large; where every layer" in consequence
     measured = consequence.split("measured with dropout acting: ")[1]
     assert float(measured.split()[0]) == pytest.approx(1 / 0.9, rel=0.01)
-    assert "behind 3, with mean" in measured
+    assert "after 3, with mean" in measured
 
 
 def test_a_dropout_in_place_gives_the_same_numbers():

@@ -24,7 +24,7 @@ def noted(card, start: str) -> str:
 
 
 UNFOLLOWED = "Weights that could not be followed"
-CHANGED_INPUTS = "Layers that something else"
+CHANGED_INPUTS = "Layers whose inputs are not one"
 STRAY = "Activations that no single"
 PREDICTION_ENDS = "Theory's prediction"
 
@@ -99,7 +99,7 @@ def test_an_activation_of_attention_is_not_the_activation_of_the_layer_before():
 
     card = diagnose(Attended(), gaussian(5, 16))
     assert card.layers["name"].tolist() == ["last"]
-    assert noted(card, STRAY) == "selu in the model (behind attention)."
+    assert noted(card, STRAY) == "selu in the model (after attention)."
 
 
 class Joined(nn.Module):
@@ -133,7 +133,7 @@ def test_a_concatenation_before_an_activation_is_named():
     card = diagnose(Joined(before_activation=True), gaussian(16))
     assert card.layers["name"].tolist() == ["second"]
     assert noted(card, CHANGED_INPUTS) == "second (a concatenation)."
-    assert noted(card, STRAY) == "selu in the model (behind a concatenation)."
+    assert noted(card, STRAY) == "selu in the model (after a concatenation)."
 
 
 @pytest.mark.parametrize(
