@@ -1,1 +1,1 @@
-"""Diagnosis of any `nn.Module`: tracing, structure, lint and card."""
+"""Diagnosis of any `nn.Module`: tracing, structure, measurements, lint and card."""

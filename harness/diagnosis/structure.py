@@ -1,4 +1,7 @@
-"""What a model is made of, in the order in which it runs: layers with what stands around them, sums, pools. No values of samples."""
+"""The structure of a model in the order in which it runs: layers, sums, pools.
+
+Nothing here holds values of samples.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ _NUMBERS_AT_A_TIME = 2**20
 
 @dataclass(frozen=True)
 class Dropout:
-    """`kind`: "standard" or "alpha"; `rate` is the share of entries dropped in training."""
+    """A dropout of kind "standard" or "alpha"; `rate` is the share dropped in training."""
 
     kind: str
     rate: float
@@ -22,20 +25,31 @@ class Dropout:
 
 @dataclass(frozen=True)
 class Pool:
-    """`kind`: "max" or "average"; `size` positions by `size`, 0 for the whole map. `before` the activation or after it.
+    """A pooling that follows a layer.
 
-    `blocks`: whether the windows do not overlap.
+    Attributes:
+        kind: "max" or "average".
+        size: positions along a side of the window, 0 for the whole map.
+        before_activation: True where it stands between the weights and the activation.
+        disjoint: True where the windows do not overlap.
     """
 
     kind: str
     size: int
-    before: bool
-    blocks: bool = True
+    before_activation: bool
+    disjoint: bool = True
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Of a layer's weights: each unit's omega and tau (units,), the largest size, and E w^4 / (E w^2)^2 without a mean taken off."""
+    """Moments of a layer's weights.
+
+    Attributes:
+        omega: the sum of each unit's weights, (units,).
+        tau: the sum of the squares of each unit's weights, (units,).
+        largest: the largest absolute weight.
+        kurtosis: E w^4 / (E w^2)^2 over all weights, without subtracting their mean.
+    """
 
     omega: Tensor
     tau: Tensor
@@ -48,18 +62,32 @@ class Layer:
     """One call of a weight module or function; a module used twice is two layers.
 
     Attributes:
-        name: of the weight's module; `call` counts its uses from 1.
+        name: the name of the weight's module.
+        call: number of this use of the weight, from 1.
         kind: "linear", "conv1d", "conv2d" or "conv3d".
-        weight: (units, inputs per group, ...), the one that acts; `bias`: (units,) or None.
-        convolution: a module without values that walks as this layer does, None for a linear layer.
+        weight: (units, inputs per group, ...), the one that acts.
+        bias: (units,), or None.
+        convolution: a module without values that has the layer's kernel, stride, padding and
+            dilation; None for a linear layer and in three dimensions.
         map_size: height and width of a convolution's input.
-        padded: whether the convolution surrounds its input with zeros.
-        wrapped: how a padding step of its own in front of it works ("circular", "reflect", ...), `inner_size` the map before that.
-        normalizations: kinds between the weights and the activation; `normalizations_after` behind the activation.
-        residual: whether a sum stands between the weights and the activation.
-        activation: its name, None where none follows; `module` is the function and `options` its arguments.
-        source: the last layer whose output enters, None for the model's input or where units were mixed before any activation.
-        behind: the first function that changed the values between the source, or the model's input, and these weights.
+        padded: True where the convolution itself surrounds its input with zeros.
+        padding_mode: the mode of a separate padding step before the convolution ("circular",
+            "reflect", ...), or None.
+        unpadded_size: the map's size before that step.
+        normalizations: kinds of those between the weights and the activation.
+        normalizations_after: kinds of those after the activation.
+        residual: True where a sum stands between the weights and the activation.
+        scaled: True where other arithmetic stands there.
+        activation: name of the activation, None where none follows.
+        module: the activation as a module of one argument.
+        options: the numbers among the activation's arguments.
+        dropouts: those that follow the weights, before or after the activation.
+        pools: those that follow the weights, before or after the activation.
+        source: the last layer whose output enters; None for the model's input, or where units were
+            mixed before any activation.
+        reads_model_input: True where the model's input enters without any weights in between.
+        input_function: the first function that changed the values between the source, or the
+            model's input, and these weights.
     """
 
     name: str
@@ -74,8 +102,8 @@ class Layer:
     convolution: nn.Conv2d | None = None
     map_size: tuple[int, int] | None = None
     padded: bool = False
-    wrapped: str | None = None
-    inner_size: tuple[int, int] | None = None
+    padding_mode: str | None = None
+    unpadded_size: tuple[int, int] | None = None
     normalizations: list[str] = field(default_factory=list)
     normalizations_after: list[str] = field(default_factory=list)
     residual: bool = False
@@ -86,57 +114,63 @@ class Layer:
     dropouts: list[Dropout] = field(default_factory=list)
     pools: list[Pool] = field(default_factory=list)
     source: Layer | None = None
-    first: bool = False
-    behind: str | None = None
+    reads_model_input: bool = False
+    input_function: str | None = None
 
     @functools.cached_property
     def depth(self) -> int:
-        """Layers on the way from the model's input to here, itself included."""
+        """Number of layers from the model's input to this one, itself included."""
         return 1 + (self.source.depth if self.source is not None else 0)
 
     @property
     def label(self) -> str:
-        """The name, with the number of the call where there are several."""
+        """The name, with the number of the call after the first one."""
         return self.name if self.call == 1 else f"{self.name} (call {self.call})"
 
     @functools.cached_property
     def scale(self) -> Scale:
-        """The moments of the weights, computed over a few units at a time: a weight in double precision may be large."""
+        """Moments of the weights, in double precision, a few units at a time to bound memory."""
         step = max(1, _NUMBERS_AT_A_TIME // self.fan_in)
-        # One buffer for all steps: freed ones of this size are not taken again by the allocator, and would add up.
-        buffer = torch.empty(
-            min(step, self.units), self.fan_in, dtype=torch.float64, device=self.weight.device
-        )
-        omega, tau, fourth = torch.empty(
-            3, self.units, dtype=torch.float64, device=self.weight.device
-        )
+        device = self.weight.device
+        # One buffer for all steps, because the allocator does not reuse freed ones of this size.
+        buffer = torch.empty(min(step, self.units), self.fan_in, dtype=torch.float64, device=device)
+        omega, tau, fourth = torch.empty(3, self.units, dtype=torch.float64, device=device)
         for start in range(0, self.units, step):
             part = slice(start, min(start + step, self.units))
             rows = buffer[: part.stop - start].copy_(self.weight[part].flatten(1))
+            # Each round squares the rows: sums of w, w^2 and w^4.
             for sums in (omega, tau, fourth):
                 torch.sum(rows, 1, out=sums[part])
                 rows.square_()
         largest = max(float(self.weight.max()), -float(self.weight.min()))
         mean_square = float(tau.mean()) / self.fan_in
-        kurtosis = (
-            float(fourth.mean()) / self.fan_in / mean_square**2 if mean_square > 0 else math.nan
-        )
+        kurtosis = math.nan
+        if mean_square > 0:
+            kurtosis = float(fourth.mean()) / self.fan_in / mean_square**2
         return Scale(omega, tau, largest, kurtosis)
 
     @property
+    def pools_before_activation(self) -> list[Pool]:
+        """The pools between the weights and the activation."""
+        return [pool for pool in self.pools if pool.before_activation]
+
+    @property
     def direct(self) -> bool:
-        """Whether the activation is fed W x + b itself."""
-        return not (
-            self.normalizations
-            or self.residual
-            or self.scaled
-            or any(pool.before for pool in self.pools)
-        )
+        """True where W x + b itself enters the activation."""
+        between = self.normalizations or self.residual or self.scaled
+        return not between and not self.pools_before_activation
 
 
 @dataclass(frozen=True)
 class Sum:
-    """A residual sum behind `layer`: mean squares of both terms, before they were multiplied by a number, and of what they add up to."""
+    """A residual sum that follows `layer`.
+
+    Attributes:
+        layer: the last layer of the branch.
+        branch: mean square of the branch, before it was multiplied by a number.
+        skip: mean square of the other term, before it was multiplied by a number.
+        total: mean square of the sum.
+    """
 
     layer: Layer
     branch: float
@@ -146,11 +180,18 @@ class Sum:
 
 @dataclass
 class Structure:
-    """Everything seen in one pass.
+    """The structure of a model as seen in one pass.
 
-    `layers` are in the order of their weights, `activated` in that of their activations. `stray_activations` have no weights of
-    their own before them; `left_out` says which activated layers could not be read and why; `functions` are others that ran.
-    `unfollowed` are weights used where only the result is seen: in which function and where. `functional_dropouts` are calls of dropout outside of a module for it: with which rate and where.
+    Attributes:
+        layers: in the order in which their weights ran.
+        activated: layers with an activation, in the order in which the activations ran.
+        sums: all residual sums.
+        stray_activations: activations that no single layer feeds: their name and place.
+        left_out: activated layers that could not be measured, and why.
+        unfollowed: weights used inside a function of which only the result is seen: by the name of
+            the weights, the function and its place.
+        functional_dropouts: dropouts called as functions: their rate and place.
+        functions: names of all other functions that a layer's values went through.
     """
 
     layers: list[Layer] = field(default_factory=list)

@@ -13,7 +13,8 @@ from harness.configuration.trial import Trial
 from harness.networks.trial_prediction import Prediction
 from harness.training.events import Evaluated, Event, Finished, Probed, ProbedLayer
 from harness.training.schedules import Plan, multiplier
-from harness.verdicts.evaluation import summarize, verdict_columns
+from harness.verdicts.evaluation import verdict_columns
+from harness.verdicts.sentences import summarize
 
 Columns = dict[str, Any]
 

@@ -1,1 +1,1 @@
-"""Verdicts: criteria, their evaluation, and the words that tell them."""
+"""Verdicts on SELU's assumptions: criteria, their evaluation, and sentences."""

@@ -1,51 +1,52 @@
-"""The criteria of `criteria.json`: what each assumption claims, what decides, and by which thresholds."""
+"""All criteria: what each assumption claims, what decides, and by which thresholds.
+
+A criterion compares one column of the layer table with a prediction, and its effect decides the
+verdict: the assumption holds while the effect lies inside `holds`, is strained inside `strained`,
+and fails beyond. Its verdict is that of its worst criterion that decides.
+
+All intervals are at 99 %. Where the band of the prediction and the interval of the measurement do
+not overlap (a number without an interval is a point; two points are not compared), theory is at
+fault if the prediction is theory's. If it is the assumption's own value, the deviation is more
+than chance.
+
+A new criterion is one more entry in the file of its assumption.
+"""
 
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from harness.verdicts.formulas import Formula, parse
+from harness.verdicts import (
+    contraction_criteria,
+    dependence_criteria,
+    gaussianity_criteria,
+    input_criteria,
+    weight_criteria,
+)
+from harness.verdicts.criterion import Criterion
 
-PATH = Path(__file__).with_name("criteria.json")
+# Goes up whenever a threshold, a formula or the list of criteria changes.
+VERSION = 2
 
-
-@dataclass(frozen=True)
-class Criterion:
-    """One comparison. Alternatives of a formula stand in order of preference; an empty tuple says that there is none.
-
-    Attributes:
-        column: the measured column.
-        by_theory: whether the prediction is theory's, so that a miss is theory's fault, or the value that the assumption names.
-        prediction, low, high: what theory says, and its 99 % band; the latter two may use the name `prediction`.
-        measured_low, measured_high: the 99 % interval of the measured column over samples and units.
-        effect: what decides, compared with the intervals `holds` and `strained` around `target`.
-        decides: False for what is reported beside the verdict.
-    """
-
-    assumption: str
-    name: str
-    column: str
-    by_theory: bool
-    prediction: tuple[Formula, ...]
-    low: tuple[Formula, ...]
-    high: tuple[Formula, ...]
-    measured_low: tuple[Formula, ...]
-    measured_high: tuple[Formula, ...]
-    effect: tuple[Formula, ...]
-    target: float
-    holds: tuple[float, float]
-    strained: tuple[float, float]
-    decides: bool
-    source: str
+_ASSUMPTIONS = (
+    input_criteria,
+    weight_criteria,
+    gaussianity_criteria,
+    dependence_criteria,
+    contraction_criteria,
+)
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """`claims` maps each assumption to what it says; `criteria` are in the order of the file."""
+    """A version of all criteria.
+
+    Attributes:
+        version: number of the version, which every report prints.
+        claims: the sentence that each assumption claims, by its name.
+        criteria: all criteria, in the order of the assumptions.
+    """
 
     version: int
     claims: dict[str, str]
@@ -59,65 +60,18 @@ class Criteria:
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
         """The columns of the layer table that any criterion reads."""
-        formulas = (
-            formula
-            for one in self.criteria
-            for formula in (
-                *one.prediction,
-                *one.low,
-                *one.high,
-                *one.measured_low,
-                *one.measured_high,
-                *one.effect,
-            )
-        )
-        return tuple(
-            dict.fromkeys(
-                [
-                    *(one.column for one in self.criteria),
-                    *(
-                        name
-                        for formula in formulas
-                        for name in formula.columns
-                        if name != "prediction"
-                    ),
-                ]
-            )
-        )
+        names = [criterion.column for criterion in self.criteria]
+        for criterion in self.criteria:
+            for formula in criterion.formulas:
+                names += formula.columns
+        return tuple(dict.fromkeys(name for name in names if name != "prediction"))
 
 
 @functools.lru_cache(maxsize=1)
 def load() -> Criteria:
-    """The criteria that ship with the package."""
-    data = json.loads(PATH.read_text(encoding="utf-8"))
-    claims = {name: entry["claim"] for name, entry in data["assumptions"].items()}
-    criteria = [
-        _criterion(name, record)
-        for name, entry in data["assumptions"].items()
-        for record in entry["criteria"]
-    ]
-    return Criteria(data["version"], claims, tuple(criteria))
-
-
-def _criterion(assumption: str, record: dict[str, Any]) -> Criterion:
-    def formulas(key: str) -> tuple[Formula, ...]:
-        texts = record.get(key, [])
-        return tuple(parse(text) for text in ([texts] if isinstance(texts, str) else texts))
-
-    return Criterion(
-        assumption,
-        record["name"],
-        record["column"],
-        record["predicted_by"] == "theory",
-        formulas("prediction"),
-        formulas("band_low"),
-        formulas("band_high"),
-        formulas("measured_low"),
-        formulas("measured_high"),
-        formulas("effect"),
-        record["target"],
-        tuple(record["holds"]),
-        tuple(record["strained"]),
-        record["decides"],
-        record["source"],
-    )
+    """Returns the criteria that ship with the package."""
+    claims = {module.ASSUMPTION: module.CLAIM for module in _ASSUMPTIONS}
+    criteria: list[Criterion] = []
+    for module in _ASSUMPTIONS:
+        criteria += module.CRITERIA
+    return Criteria(VERSION, claims, tuple(criteria))

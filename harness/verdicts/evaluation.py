@@ -1,75 +1,68 @@
-"""From a layer table to verdicts: for each row and assumption `holds`, `strained`, `fails`, or `unknown` with the reason.
+"""From a layer table to a verdict for each row and assumption.
 
-With ten thousand samples every test rejects, so the effect size decides, and the band says whether theory is at fault:
-an assumption can fail just as theory says it must, and theory can miss where the assumption does no harm.
+A verdict is `holds`, `strained`, `fails`, or `unknown` with the reason. With ten thousand samples
+every test rejects, so the effect size decides, and the band says if theory is at fault: an
+assumption can fail just as theory predicts, and theory can miss where the assumption does no harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy
 import pandas
 from numpy.typing import NDArray
 
-from harness.verdicts.criteria import Criteria, Criterion, load
-from harness.verdicts.formulas import Formula
-
-Array = NDArray[numpy.float64]
+from harness.verdicts.criteria import Criteria, load
+from harness.verdicts.criterion import Array, Criterion, Formula, Interval
 
 VERDICTS = ("holds", "strained", "fails")
-_MISSING = "not measured: "
+# The columns that identify a row of a layer table, as far as they are present.
 KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
-# What a sentence is made of.
-_SAID = (
-    "verdict",
-    "step",
-    "layer",
-    "column",
-    "measured",
-    "predicted",
-    "by_theory",
-    "score",
-    "reason",
-)
+_MISSING = "not measured: "
 
-# A table as columns of equal length: a DataFrame, or what takes a tenth of its time, a dict of arrays or lists.
+# A table as columns of equal length: a DataFrame, or a dict of arrays or lists, which is ten
+# times as fast.
 Columns = Mapping[str, Any]
 
 
 def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
-    """Every criterion at every row of a layer table: one row per (row, criterion).
+    """Evaluates every criterion at every row of a layer table.
 
     Args:
-        layers: columns of the layer table; those that are missing make criteria unknown. A text column `absent` says why
-            a row lacks some of its numbers.
+        layers: columns of the layer table; a missing column makes criteria unknown. A text column
+            `absent` says why a row lacks some of its numbers.
+        criteria: those that ship with the package by default.
 
     Returns:
-        The keys of the row (trial_id, step, epoch, phase, layer, name, as far as present), and assumption, criterion, column,
-        decides, verdict, measured, measured_low, measured_high, predicted, low, high, effect, score, outside_band, by_theory, theory_missed, reason.
-        `score` is the effect in units of the thresholds: up to 1 holds, up to 2 strained, above fails. `low` and `high` are the 99 % band of
-        the prediction, `measured_low` and `measured_high` that of what was measured. `outside_band`: the two have nothing in common, where
-        one without a band is a point; two points are not compared. `theory_missed`: and the prediction is theory's.
+        One row per (row, criterion), with these columns. The keys of the row (trial_id, step,
+        epoch, phase, layer, name, as far as present) and its number `row`; assumption, criterion,
+        column, decides, by_theory: those of the criterion. `verdict`, and `reason` where it is
+        unknown. `measured` with its 99 % interval `measured_low`, `measured_high`; `predicted`
+        with its 99 % band `low`, `high`. `effect`; `score`: the effect in units of the thresholds,
+        up to 1 holds, up to 2 strained, above fails. `outside_band`: the two intervals do not
+        overlap; a number without an interval is a point, and two points are not compared.
+        `theory_missed`: that, where the prediction is theory's.
     """
-    return pandas.DataFrame(
-        _below(layers, [part for _, part in _evaluated_all(layers, criteria or load())])
-    )
+    parts = [part for _, part in _evaluated_criteria(layers, criteria or load())]
+    return pandas.DataFrame(_stacked(layers, parts))
 
 
 def verdicts(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
-    """One row per (row of the layer table, assumption): that of its worst deciding criterion, row after row.
+    """Returns one row per (row of the layer table, assumption), row after row.
 
-    Columns as in `evaluate`, and `fault`: "", "assumption", "theory" or "both". Where some criteria could not be evaluated
-    and others could, the latter decide and `reason` names the former.
+    It is the row of the worst criterion that decides, with columns as in `evaluate`, and `fault`:
+    "", "assumption", "theory" or "both". Where some criteria could not be evaluated and others
+    could, the latter decide and `reason` names the former.
     """
     return pandas.DataFrame(verdict_columns(layers, criteria))
 
 
 def verdict_columns(layers: Columns, criteria: Criteria | None = None) -> dict[str, NDArray]:
-    """`verdicts` as a dict of arrays."""
+    """Returns `verdicts` as a dict of arrays."""
     criteria = criteria or load()
-    evaluated = _evaluated_all(layers, criteria)
+    evaluated = _evaluated_criteria(layers, criteria)
     parts = []
     for assumption in criteria.assumptions:
         candidates = [
@@ -77,116 +70,78 @@ def verdict_columns(layers: Columns, criteria: Criteria | None = None) -> dict[s
             for criterion, part in evaluated
             if criterion.assumption == assumption and criterion.decides
         ]
-        scores = numpy.stack([part["score"] for part in candidates])
-        chosen = numpy.where(numpy.isnan(scores), -1.0, scores).argmax(0)
-        worst = {
-            key: numpy.choose(chosen, [part[key] for part in candidates])
-            for key in candidates[0]
-            if key not in ("reason", "decides")
-        }
-        broken = (worst["verdict"] == "strained") | (worst["verdict"] == "fails")
-        worst["fault"] = numpy.select(
-            [broken & worst["theory_missed"], broken, worst["theory_missed"]],
-            ["both", "assumption", "theory"],
-            "",
-        ).astype(object)
-        parts.append(worst | {"reason": _joined([part["reason"] for part in candidates])})
-    below = _below(layers, parts)
-    by_row = numpy.argsort(below["row"], kind="stable")
-    return {name: values[by_row] for name, values in below.items()}
+        parts.append(_worst_candidate(candidates))
+    columns = _stacked(layers, parts)
+    by_row = numpy.argsort(columns["row"], kind="stable")
+    return {name: values[by_row] for name, values in columns.items()}
 
 
-def summarize(judged: Columns, criteria: Criteria | None = None) -> dict[str, str]:
-    """What `verdicts` found for one trial: `verdict_<assumption>`, the worst word at any layer and step, and `verdict_sentence`.
-
-    The sentence says for each assumption from which layer and which step on the worst word applies, and the worst number.
-    """
-    criteria = criteria or load()
-    columns = {name: numpy.asarray(judged[name]) for name in ("assumption", *_SAID)}
-    summary, said = {}, []
-    for assumption in criteria.assumptions:
-        chosen = columns["assumption"] == assumption
-        rows = {name: columns[name][chosen] for name in _SAID}
-        word = _worst(rows["verdict"])
-        summary[f"verdict_{assumption}"] = word
-        said.append(
-            _clause(
-                assumption,
-                word,
-                rows if word == "unknown" else _where(rows, rows["verdict"] != "unknown"),
-            )
-        )
-    sentence = "; ".join(said)
-    return summary | {"verdict_sentence": sentence[:1].upper() + sentence[1:] + "."}
+def _worst_candidate(candidates: list[dict[str, NDArray]]) -> dict[str, NDArray]:
+    """Returns row by row the evaluated criterion of the highest score, with `fault`."""
+    scores = numpy.stack([candidate["score"] for candidate in candidates])
+    index = numpy.where(numpy.isnan(scores), -1.0, scores).argmax(0)
+    worst = {}
+    for name in candidates[0]:
+        if name not in ("reason", "decides"):
+            worst[name] = numpy.choose(index, [candidate[name] for candidate in candidates])
+    broken = (worst["verdict"] == "strained") | (worst["verdict"] == "fails")
+    missed = worst["theory_missed"]
+    worst["fault"] = numpy.select(
+        [broken & missed, broken, missed], ["both", "assumption", "theory"], ""
+    ).astype(object)
+    worst["reason"] = _joined_reasons([candidate["reason"] for candidate in candidates])
+    return worst
 
 
-def ranges(numbers: Sequence[int]) -> str:
-    """`1-3, 7` for 1, 2, 3, 7."""
-    runs: list[list[int]] = []
-    for number in sorted({int(value) for value in numbers}):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
-        else:
-            runs.append([number, number])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+def _stacked(layers: Columns, parts: list[dict[str, NDArray]]) -> dict[str, NDArray]:
+    """Returns parts of (rows,) below each other, with the keys of their rows in front."""
+    columns = {}
+    for name in KEYS:
+        if name in layers:
+            columns[name] = numpy.tile(numpy.asarray(layers[name]), len(parts))
+    rows = len(parts[0]["score"])
+    columns["row"] = numpy.tile(numpy.arange(rows), len(parts))
+    for name in parts[0]:
+        columns[name] = numpy.concatenate([part[name] for part in parts])
+    return columns
 
 
-def _below(layers: Columns, parts: list[dict[str, NDArray]]) -> dict[str, NDArray]:
-    """Parts with one value for each row of `layers`, below each other, behind the keys of the row."""
-    keys = {
-        name: numpy.tile(numpy.asarray(layers[name]), len(parts)) for name in KEYS if name in layers
-    }
-    rows = numpy.tile(numpy.arange(len(parts[0]["score"])), len(parts))
-    return (
-        keys
-        | {"row": rows}
-        | {key: numpy.concatenate([part[key] for part in parts]) for key in parts[0]}
-    )
-
-
-def _evaluated_all(
+def _evaluated_criteria(
     layers: Columns, criteria: Criteria
 ) -> list[tuple[Criterion, dict[str, NDArray]]]:
-    values = {
-        name: numpy.asarray(layers[name], float) for name in criteria.columns if name in layers
-    }
-    rows = len(layers["layer"])
-    absent = (
-        numpy.array(["" if pandas.isna(text) else str(text) for text in layers["absent"]], object)
-        if "absent" in layers
-        else numpy.full(rows, "", object)
-    )
+    values = {}
+    for name in criteria.columns:
+        if name in layers:
+            values[name] = numpy.asarray(layers[name], float)
+    absent = _absent(layers)
     return [(criterion, _evaluated(criterion, values, absent)) for criterion in criteria.criteria]
+
+
+def _absent(layers: Columns) -> NDArray[numpy.object_]:
+    """Returns the text of each row that says which numbers it lacks, "" where it has none."""
+    if "absent" not in layers:
+        return numpy.full(len(layers["layer"]), "", object)
+    texts = ["" if pandas.isna(text) else str(text) for text in layers["absent"]]
+    return numpy.array(texts, object)
 
 
 def _evaluated(
     criterion: Criterion, values: dict[str, Array], absent: NDArray[numpy.object_]
 ) -> dict[str, NDArray]:
     rows = len(absent)
-    blank = numpy.full(rows, numpy.nan)
-    measured = values.get(criterion.column, blank)
-    predicted = _first(criterion.prediction, values, rows)
-    known = values | {"prediction": predicted}
-    low, high = _first(criterion.low, known, rows), _first(criterion.high, known, rows)
-    effect = _first(criterion.effect, values, rows)
+    measured = values.get(criterion.column, numpy.full(rows, numpy.nan))
+    measured_low, measured_high = _ends(criterion.measured_interval, values, rows)
+    predicted = _first_number(criterion.prediction, values, rows)
+    low, high = _ends(criterion.band, values | {"prediction": predicted}, rows)
+    effect = _first_number(criterion.effect, values, rows)
     score = _score(effect, criterion)
-    measured_low, measured_high = (
-        _first(criterion.measured_low, values, rows),
-        _first(criterion.measured_high, values, rows),
-    )
     outside = _apart((measured, measured_low, measured_high), (predicted, low, high))
-    reason = numpy.where(numpy.isnan(score), _reason(criterion, values, absent), "")
-    verdict = numpy.array([*VERDICTS, "unknown"], object)[
-        numpy.select([numpy.isnan(score), score <= 1, score <= 2], [3, 0, 1], 2)
-    ]
-    same = {
-        "assumption": criterion.assumption,
-        "criterion": criterion.name,
-        "column": criterion.column,
-    }
-    return {name: numpy.full(rows, text, object) for name, text in same.items()} | {
+    return {
+        "assumption": numpy.full(rows, criterion.assumption, object),
+        "criterion": numpy.full(rows, criterion.name, object),
+        "column": numpy.full(rows, criterion.column, object),
         "decides": numpy.full(rows, criterion.decides),
-        "verdict": verdict,
+        "verdict": _verdict(score),
         "measured": measured,
         "measured_low": measured_low,
         "measured_high": measured_high,
@@ -198,24 +153,12 @@ def _evaluated(
         "outside_band": outside,
         "by_theory": numpy.full(rows, criterion.by_theory),
         "theory_missed": outside & criterion.by_theory,
-        "reason": reason,
+        "reason": numpy.where(numpy.isnan(score), _reasons(criterion, values, absent), ""),
     }
 
 
-def _apart(
-    measured: tuple[Array, Array, Array], predicted: tuple[Array, Array, Array]
-) -> NDArray[numpy.bool_]:
-    """Where two (value, low, high) have nothing in common; a value stands in for its interval where only the other has one."""
-    known = [~numpy.isnan(low) & ~numpy.isnan(high) for _, low, high in (measured, predicted)]
-    (low, high), (lower, higher) = (
-        [numpy.where(one, end, value) for end in ends]
-        for one, (value, *ends) in zip(known, (measured, predicted))
-    )
-    return (known[0] | known[1]) & ((high < lower) | (low > higher))
-
-
-def _first(alternatives: tuple[Formula, ...], values: dict[str, Array], rows: int) -> Array:
-    """Row by row the first alternative that gives a number; NaN where none does."""
+def _first_number(alternatives: tuple[Formula, ...], values: dict[str, Array], rows: int) -> Array:
+    """Returns row by row the first alternative that gives a number; NaN where none does."""
     result = numpy.full(rows, numpy.nan)
     for formula in alternatives:
         if all(name in values for name in formula.columns):
@@ -223,138 +166,123 @@ def _first(alternatives: tuple[Formula, ...], values: dict[str, Array], rows: in
     return result
 
 
-def _score(effect: Array, criterion: Criterion) -> Array:
-    """0 at the target, 1 at the end of `holds`, 2 at the end of `strained`, linear between and beyond; NaN for NaN.
+def _ends(interval: Interval | None, values: dict[str, Array], rows: int) -> tuple[Array, Array]:
+    if interval is None:
+        return numpy.full(rows, numpy.nan), numpy.full(rows, numpy.nan)
+    low = _first_number((interval.low,), values, rows)
+    return low, _first_number((interval.high,), values, rows)
 
-    Where the two intervals end together (a share cannot exceed 1), what lies beyond counts as far outside.
+
+def _apart(
+    measured: tuple[Array, Array, Array], predicted: tuple[Array, Array, Array]
+) -> NDArray[numpy.bool_]:
+    """Returns where two (value, low, high) do not overlap and at least one is an interval.
+
+    A value stands in for its interval where only the other has one.
     """
-    (low, high), (lower, higher) = criterion.holds, criterion.strained
-    return numpy.where(
-        effect >= criterion.target,
-        _beyond(effect - criterion.target, high - criterion.target, higher - criterion.target),
-        _beyond(criterion.target - effect, criterion.target - low, criterion.target - lower),
-    )
+    has_interval, low, high = _interval_or_point(*measured)
+    other_has_interval, other_low, other_high = _interval_or_point(*predicted)
+    return (has_interval | other_has_interval) & ((high < other_low) | (low > other_high))
 
 
-def _beyond(distance: Array, holds: float, strained: float) -> Array:
-    inner = (
-        distance / holds
-        if holds > 0
-        else numpy.where(
-            distance > 0, numpy.inf, numpy.where(numpy.isnan(distance), numpy.nan, 0.0)
-        )
-    )
-    outer = (
-        1.0 + (distance - holds) / (strained - holds)
-        if strained > holds
-        else numpy.where(distance > holds, numpy.inf, inner)
-    )
-    return numpy.where(
-        distance <= holds, inner, numpy.where(numpy.isnan(distance), numpy.nan, outer)
-    )
+def _interval_or_point(
+    value: Array, low: Array, high: Array
+) -> tuple[NDArray[numpy.bool_], Array, Array]:
+    """Returns where there is an interval, and its ends, both of them the value elsewhere."""
+    present = ~numpy.isnan(low) & ~numpy.isnan(high)
+    return present, numpy.where(present, low, value), numpy.where(present, high, value)
 
 
-def _reason(
+def _score(effect: Array, criterion: Criterion) -> Array:
+    """Returns the effect in units of the thresholds; NaN for NaN.
+
+    0 at the target, 1 at the end of `holds`, 2 at the end of `strained`, linear between and
+    beyond. Where the two intervals end together (a share cannot exceed 1), what lies beyond
+    counts as infinitely far outside.
+    """
+    target = criterion.target
+    low, high = criterion.holds
+    strained_low, strained_high = criterion.strained
+    above = _one_sided_score(effect - target, high - target, strained_high - target)
+    below = _one_sided_score(target - effect, target - low, target - strained_low)
+    return numpy.where(effect >= target, above, below)
+
+
+def _one_sided_score(distance: Array, holds: float, strained: float) -> Array:
+    """Returns the score of distances from the target, given those at which the intervals end."""
+    if holds > 0:
+        inner = distance / holds
+    else:
+        exactly_at_target = numpy.where(numpy.isnan(distance), numpy.nan, 0.0)
+        inner = numpy.where(distance > 0, numpy.inf, exactly_at_target)
+    if strained > holds:
+        outer = 1.0 + (distance - holds) / (strained - holds)
+    else:
+        outer = numpy.where(distance > holds, numpy.inf, inner)
+    beyond = numpy.where(numpy.isnan(distance), numpy.nan, outer)
+    return numpy.where(distance <= holds, inner, beyond)
+
+
+def _verdict(score: Array) -> NDArray[numpy.object_]:
+    words = numpy.array([*VERDICTS, "unknown"], object)
+    index = numpy.select([numpy.isnan(score), score <= 1, score <= 2], [3, 0, 1], 2)
+    return words[index]
+
+
+def _reasons(
     criterion: Criterion, values: dict[str, Array], absent: NDArray[numpy.object_]
 ) -> NDArray[numpy.object_]:
-    formula = next(
-        (one for one in criterion.effect if all(name in values for name in one.columns)),
-        criterion.effect[0],
-    )
-    needed = formula.columns
-    missing = [name for name in needed if name not in values]
+    """Returns for each row the reason why the effect is no number, if it is none."""
+    formula = _preferred(criterion.effect, values)
+    missing = [name for name in formula.columns if name not in values]
     if missing:
         return numpy.full(len(absent), _MISSING + ", ".join(missing), object)
     reasons = numpy.full(len(absent), "", object)
-    for name in reversed(needed):
+    # Backwards, so that the first column without a number is the one that is named.
+    for name in reversed(formula.columns):
         bad = numpy.isnan(values[name])
-        reasons[bad] = [
-            f"{name} is no number here" + (f": {why}" if why else "") for why in absent[bad]
-        ]
-    return numpy.where(reasons == "", f"{formula.text} is no number here", reasons)
+        reasons[bad] = [_no_number(name, text) for text in absent[bad]]
+    return numpy.where(reasons == "", _no_number(formula.description, ""), reasons)
 
 
-def _joined(reasons: list[NDArray[numpy.object_]]) -> NDArray[numpy.object_]:
-    """Row by row the different reasons, joined; few combinations occur, however many rows there are."""
-    codes, words = zip(*(pandas.factorize(column) for column in reasons))
+def _preferred(alternatives: tuple[Formula, ...], values: dict[str, Array]) -> Formula:
+    """Returns the first formula whose columns are all present, else the first of all."""
+    for formula in alternatives:
+        if all(name in values for name in formula.columns):
+            return formula
+    return alternatives[0]
+
+
+def _no_number(name: str, reason: str) -> str:
+    return f"{name} is no number here: {reason}" if reason else f"{name} is no number here"
+
+
+def _joined_reasons(reasons: list[NDArray[numpy.object_]]) -> NDArray[numpy.object_]:
+    """Returns row by row the different reasons, joined; each combination is joined once."""
+    codes = []
+    words = []
+    for column in reasons:
+        column_codes, column_words = pandas.factorize(column)
+        codes.append(column_codes)
+        words.append(column_words)
     if not len(codes[0]):
         return numpy.array([], object)
     combinations, inverse = numpy.unique(numpy.stack(codes), axis=1, return_inverse=True)
-    texts = [
-        _together([known[code] for known, code in zip(words, combination)])
-        for combination in combinations.T
-    ]
+    texts = []
+    for combination in combinations.T:
+        pairs = zip(words, combination, strict=True)
+        texts.append(_one_line([column_words[code] for column_words, code in pairs]))
     return numpy.array(texts, object)[inverse.reshape(-1)]
 
 
-def _together(reasons: list[str]) -> str:
-    """Reasons in one line; missing columns are named once."""
-    missing = sorted(
-        {
-            name
-            for reason in reasons
-            if reason.startswith(_MISSING)
-            for name in reason.removeprefix(_MISSING).split(", ")
-        }
-    )
-    others = [
-        reason for reason in dict.fromkeys(reasons) if reason and not reason.startswith(_MISSING)
-    ]
-    return "; ".join([_MISSING + ", ".join(missing)] * bool(missing) + others)
-
-
-def _worst(words: NDArray[numpy.object_]) -> str:
-    present = set(words)
-    return next((word for word in reversed(VERDICTS) if word in present), "unknown")
-
-
-def _where(rows: dict[str, NDArray], chosen: NDArray[numpy.bool_]) -> dict[str, NDArray]:
-    return {name: values[chosen] for name, values in rows.items()}
-
-
-def _clause(assumption: str, word: str, rows: dict[str, NDArray]) -> str:
-    one = assumption != "weights"
-    if word == "unknown":
-        reasons = [reason for reason in rows["reason"] if reason]
-        return f"{assumption} {'is' if one else 'are'} unknown ({reasons[0] if reasons else 'nothing was probed'})"
-    if word == "holds":
-        return f"{assumption} {'holds' if one else 'hold'} at every layer" + (
-            " and probe" if len(set(rows["step"])) > 1 else ""
-        )
-    bad = _where(rows, rows["verdict"] == word)
-    verb = {
-        "strained": "is strained" if one else "are strained",
-        "fails": "fails" if one else "fail",
-    }[word]
-    return f"{assumption} {verb} {_which_layers(bad['layer'], rows['layer'])}{_when(bad['step'], rows['step'])} ({_brief(bad, int(bad['score'].argmax()))})"
-
-
-def _which_layers(bad: NDArray, layers: NDArray) -> str:
-    numbers, last = sorted({int(layer) for layer in bad}), int(layers.max())
-    if len(numbers) == len(set(layers)):
-        return "at every layer"
-    if numbers == list(range(numbers[0], last + 1)):
-        return f"from layer {numbers[0]} on" if numbers[0] < last else f"at layer {last}"
-    return f"at layer{'s' if len(numbers) > 1 else ''} {ranges(numbers)}"
-
-
-def _when(bad: NDArray, all_steps: NDArray) -> str:
-    steps, seen = sorted(set(all_steps)), sorted(set(bad))
-    if len(steps) == 1:
-        return ""
-    first = "initialisation" if seen[0] == 0 else f"step {int(seen[0])}"
-    if len(seen) == len(steps):
-        return ", from initialisation to the end"
-    if seen == [step for step in steps if step >= seen[0]]:
-        return f", from {first} on"
-    return f", at {first} only" if len(seen) == 1 else f", between {first} and step {int(seen[-1])}"
-
-
-def _brief(rows: dict[str, NDArray], row: int) -> str:
-    said = {name: values[row] for name, values in rows.items()}
-    predicted = (
-        ""
-        if numpy.isnan(said["predicted"])
-        else f", {'theory says' if said['by_theory'] else 'assumed'} {said['predicted']:.3g}"
-    )
-    return f"{said['column']} {said['measured']:.3g} at layer {int(said['layer'])}{predicted}"
+def _one_line(reasons: list[str]) -> str:
+    """Returns reasons in one line; missing columns are named once."""
+    missing: set[str] = set()
+    for reason in reasons:
+        if reason.startswith(_MISSING):
+            missing.update(reason.removeprefix(_MISSING).split(", "))
+    parts = [_MISSING + ", ".join(sorted(missing))] if missing else []
+    for reason in dict.fromkeys(reasons):
+        if reason and not reason.startswith(_MISSING):
+            parts.append(reason)
+    return "; ".join(parts)

@@ -12,7 +12,8 @@ import pytest
 from harness.reports import assumptions, layer_figures, moment_figures, verdict_figures
 from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
-from harness.verdicts.evaluation import VERDICTS, summarize, verdicts
+from harness.verdicts.evaluation import VERDICTS, verdicts
+from harness.verdicts.sentences import summarize
 
 
 def layer_table(

@@ -1,8 +1,7 @@
-"""`python scripts/diagnose.py` as a user meets it."""
+"""The command that diagnoses a model, as its users call it."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 import numpy
 import pytest
 from PIL import Image
+
+from harness.commands import selu_diagnose
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,7 +25,9 @@ from torch.nn import functional
 class Net(nn.Module):
     def __init__(self, inputs=64, width=32, rate=0.0):
         super().__init__()
-        self.first, self.second, self.last = nn.Linear(inputs, width), nn.Linear(width, width), nn.Linear(width, 10)
+        self.first = nn.Linear(inputs, width)
+        self.second = nn.Linear(width, width)
+        self.last = nn.Linear(width, 10)
         self.dropout = nn.Dropout(rate)
         for layer in (self.first, self.second, self.last):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
@@ -75,38 +78,24 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_text_and_page(folder, tmp_path):
-    answer = run(
-        folder,
-        "nets:make",
-        "--data",
-        "digits",
-        "--argument",
-        "rate=0.1",
-        "--html",
-        str(tmp_path / "page.html"),
-    )
+def test_the_command_prints_the_card_and_writes_the_page(folder, tmp_path):
+    page = tmp_path / "page.html"
+    command = f"nets:make --data digits --argument rate=0.1 --html {page}"
+    answer = run(folder, *command.split())
     assert answer.returncode == 0, answer.stderr
     assert "2 activated layers" in answer.stdout
     assert "Dropout where AlphaDropout belongs: first" in answer.stdout
     assert "Attribution" in answer.stdout
-    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+    assert page.read_text().startswith("<!doctype html>")
     assert answer.stdout.rstrip().endswith("page.html")
 
 
-def test_json_of_a_folder_of_images(folder):
-    answer = run(
-        folder,
-        "nets:make",
-        "--data",
-        "images",
-        "--argument",
-        "inputs=192",
-        "--json",
-        "preprocessing=per_channel",
-        "--samples",
-        "16",
+def test_a_folder_of_images_is_a_data_set(folder):
+    command = (
+        "nets:make --data images --argument inputs=192 --json preprocessing=per_channel "
+        "--samples 16"
     )
+    answer = run(folder, *command.split())
     assert answer.returncode == 0, answer.stderr
     card = json.loads(answer.stdout)
     assert card["samples"] == 16
@@ -131,7 +120,9 @@ MISTAKES = {
     "nets:make --data digits preprocessing=shiny": "unknown preprocessing 'shiny'; known: global,",
     "nets:make --data digits depth=3": "expected dataset.KEY=VALUE",
     "nets:make --data mnist dataset.root=/nowhere": "no such folder",
-    "nets:make --data digits --argument inputs=7": "the model failed in first on inputs of shape (2, 1, 8, 8)",
+    "nets:make --data digits --argument inputs=7": (
+        "the model failed in first on inputs of shape (2, 1, 8, 8)"
+    ),
     "nets:make --data digits --device cuda:77": "is not there",
     "nets:make --data digits --html nets.py/page.html": "cannot write",
 }
@@ -139,15 +130,13 @@ MISTAKES = {
 
 @pytest.fixture
 def main(folder, monkeypatch):
-    """The script's function, in the user's folder: most of a process of its own would go into loading torch."""
-    spec = importlib.util.spec_from_file_location(
-        "diagnose_script", ROOT / "scripts" / "diagnose.py"
-    )
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    """The function of the command, in the user's folder.
+
+    A process of its own would spend most of its time on loading torch.
+    """
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return script.main
+    return selu_diagnose.main
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
@@ -160,43 +149,21 @@ def test_a_mistake_is_one_line(main, capsys, mistake):
     assert MISTAKES[mistake] in answer.err
 
 
-def test_a_mistake_ends_the_process_with_2(folder):
+def test_a_mistake_ends_the_process_with_exit_code_2(folder):
     answer = run(folder, "nets:nothing", "--data", "digits")
     assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (2, "", 1)
 
 
-def test_images_fitted_to_the_model_and_a_ready_model(main, capsys):
-    assert (
-        main(
-            [
-                "nets:make",
-                "--data",
-                "digits",
-                "--image-size",
-                "4",
-                "--channels",
-                "3",
-                "--argument",
-                "inputs=48",
-                "--json",
-                "--samples",
-                "40",
-            ]
-        )
-        == 0
+def test_images_are_fitted_to_the_model(main, capsys):
+    command = (
+        "nets:make --data digits --image-size 4 --channels 3 --argument inputs=48 --json "
+        "--samples 40"
     )
+    assert main(command.split()) == 0
     assert json.loads(capsys.readouterr().out)["input_shape"] == [3, 4, 4]
-    assert (
-        main(
-            [
-                "nets:ready",
-                "--data",
-                "gaussian",
-                "dataset.shape=[1,8,8]",
-                "dataset.samples=300",
-                "--samples",
-                "40",
-            ]
-        )
-        == 0
-    )
+
+
+def test_a_ready_model_is_diagnosed_on_settings_of_the_data(main, capsys):
+    command = "nets:ready --data gaussian dataset.shape=[1,8,8] dataset.samples=300 --samples 40"
+    assert main(command.split()) == 0
+    assert "40 samples of shape 1 x 8 x 8" in capsys.readouterr().out

@@ -1,0 +1,131 @@
+"""The images and labels that a command line names."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from torch.nn import functional
+
+from harness.configuration.composing import explain
+from harness.configuration.schema import CONF_DIR, DatasetConfig, PreprocessingConfig, known_names
+from harness.data import datasets, preprocessing
+from harness.errors import RequestError
+
+_T = TypeVar("_T")
+
+
+def diagnosed_data(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Loads and preprocesses the images that `options` name.
+
+    They are those of the validation split and, where it has too few, of the training split.
+
+    Args:
+        options: `data` (a data set or a folder), `settings` (a list of key=value), `samples`,
+            `image_size` and `channels`.
+
+    Returns:
+        Images (samples, channels, height, width) and labels (samples,).
+
+    Raises:
+        RequestError: an option is wrong, or the data cannot be loaded.
+    """
+    if options.samples < 2:
+        raise RequestError(
+            f"--samples {options.samples}: at least 2 samples are needed for a variance"
+        )
+    if options.image_size is not None and options.image_size < 1:
+        raise RequestError(f"--image-size {options.image_size}: expected at least 1 pixel a side")
+    dataset, preprocess = _configurations(options)
+    loaded = datasets.load(dataset)
+    fitted = preprocessing.fit(preprocess, loaded.training.images, loaded.full_scale)
+    count = options.samples
+    splits = [loaded.validation, loaded.training]
+    images = torch.cat([split.images[:count] for split in splits])[:count]
+    labels = torch.cat([split.labels[:count] for split in splits])[:count]
+    return _fitted_to_model(fitted.apply(images), options), labels
+
+
+def _fitted_to_model(images: Tensor, options: argparse.Namespace) -> Tensor:
+    """Returns images with the requested channels and size."""
+    if options.channels == 3 and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1).contiguous()
+    if options.channels == 1 and images.shape[1] > 1:
+        images = images.mean(1, keepdim=True)
+    if options.image_size and images.shape[-1] != options.image_size:
+        size = (options.image_size, options.image_size)
+        images = functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+    return images
+
+
+@dataclass
+class _Settings:
+    """Settings of the data as KEY=VALUE, and the name of the preprocessing."""
+
+    preprocessing_name: str
+    dataset: list[str] = field(default_factory=list)
+    preprocessing: list[str] = field(default_factory=list)
+
+
+def _configurations(options: argparse.Namespace) -> tuple[DatasetConfig, PreprocessingConfig]:
+    """Returns the configurations of data set and preprocessing, from files and settings."""
+    names = known_names("dataset")
+    is_folder = options.data not in names
+    if is_folder and not Path(options.data).is_dir():
+        raise RequestError(
+            f"--data {options.data}: neither a folder nor a data set; known data sets: "
+            f"{', '.join(names)}"
+        )
+    default = "none" if options.data == "gaussian" else "global"
+    settings = _parsed(options.settings, default)
+    if is_folder:
+        settings.dataset.insert(0, f"root={options.data}")
+        if options.image_size:
+            settings.dataset.append(f"image_size={options.image_size}")
+    name = settings.preprocessing_name
+    if name not in known_names("preprocessing"):
+        known = ", ".join(known_names("preprocessing"))
+        raise RequestError(f"unknown preprocessing {name!r}; known: {known}")
+    dataset_name = "image_folder" if is_folder else options.data
+    try:
+        return (
+            _merged(DatasetConfig, "dataset", dataset_name, settings.dataset),
+            _merged(PreprocessingConfig, "preprocessing", name, settings.preprocessing),
+        )
+    except OmegaConfBaseException as error:
+        raise RequestError(explain(error)) from error
+
+
+def _parsed(texts: Sequence[str], preprocessing_name: str) -> _Settings:
+    settings = _Settings(preprocessing_name)
+    for text in texts:
+        key, equals, value = text.partition("=")
+        group, _, option = key.partition(".")
+        if equals and group == "preprocessing" and not option:
+            settings.preprocessing_name = value
+        elif equals and group == "preprocessing":
+            settings.preprocessing.append(f"{option}={value}")
+        elif equals and group == "dataset" and option:
+            settings.dataset.append(f"{option}={value}")
+        else:
+            raise RequestError(
+                f"{text}: expected dataset.KEY=VALUE, preprocessing=NAME or preprocessing.KEY=VALUE"
+            )
+    return settings
+
+
+def _merged(schema: type[_T], group: str, name: str, settings: Sequence[str]) -> _T:
+    """Returns a file of a group, with settings, as its schema."""
+    merged = OmegaConf.merge(
+        OmegaConf.structured(schema),
+        OmegaConf.load(CONF_DIR / group / f"{name}.yaml"),
+        OmegaConf.from_dotlist(list(settings)),
+    )
+    return OmegaConf.to_object(merged)

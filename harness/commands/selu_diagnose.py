@@ -1,0 +1,151 @@
+"""The command that diagnoses a model: layer statistics, verdicts, lint, and a page."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import RequestError
+from harness.sweeps.progress import answer
+
+_DESCRIPTION = """\
+Per-layer statistics, verdicts on SELU's assumptions and a lint for any torch model.
+
+FACTORY is module:function that returns a model (torchvision.models:vgg11_bn, or your own; the
+current folder is importable), or module:name of a model itself. Arguments of the function:
+--argument num_classes=10."""
+_EXAMPLES = """\
+examples:
+  python scripts/diagnose.py torchvision.models:resnet18 --data cifar10 \\
+      --argument num_classes=10
+  python scripts/diagnose.py nets:make --data digits --html diagnosis.html
+  python scripts/diagnose.py nets:make --data path/to/images --image-size 64 \\
+      preprocessing=per_channel
+  python scripts/diagnose.py nets:make --data mnist dataset.root=/data preprocessing.shift=0.5"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the diagnosis of a model.
+
+    Args:
+        argv: the arguments, those of the process by default.
+
+    Returns:
+        0, or 2 with one line of explanation for what cannot be diagnosed.
+    """
+    options = _parser().parse_intermixed_args(argv)
+    sys.path.insert(0, os.getcwd())
+    try:
+        # torch takes seconds to import, which a wrong option need not wait for.
+        with _no_garbage_collection():
+            from harness import diagnose
+            from harness.commands.diagnosed_data import diagnosed_data
+            from harness.commands.diagnosed_model import diagnosed_model
+
+            data = diagnosed_data(options)
+            model = diagnosed_model(options)
+        card = diagnose(model, data, samples=options.samples)
+        if options.html:
+            with _no_garbage_collection():
+                card.write_html(options.html)
+    except RequestError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    answer(card.to_json() if options.json else str(card))
+    if options.html and not options.json:
+        print(f"\nPage: {options.html.resolve()}")
+    return 0
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """No garbage collection while modules load.
+
+    Loading makes many objects and no garbage; looking for some would take a fifth of the time.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_model_arguments(parser)
+    _add_data_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="everything as JSON")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write one self-contained page with figures"
+    )
+    return parser
+
+
+def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("factory", metavar="FACTORY", help="package.module:factory")
+    parser.add_argument(
+        "--device", help="where to run: cpu, cuda, cuda:N (default: where the model is)"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="torch's seed before the factory is called (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--argument",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an argument of the factory; the value is JSON where it reads as such, else text; "
+        "may be repeated",
+    )
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="settings of the data: dataset.KEY=VALUE, preprocessing=NAME, preprocessing.KEY=VALUE",
+    )
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="DATASET|FOLDER",
+        help="a data set of the harness (digits, mnist, cifar10, gaussian, ...) or a folder with "
+        "one sub-folder of images a class",
+    )
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=512,
+        help="samples to measure on, of the validation split first (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        metavar="PIXELS",
+        help="resize the images to this many pixels a side",
+    )
+    parser.add_argument(
+        "--channels",
+        type=int,
+        choices=(1, 3),
+        help="repeat grey images to 3 channels, or average colours to 1 (default: as the data are)",
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

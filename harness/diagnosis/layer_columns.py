@@ -1,0 +1,150 @@
+"""The measured columns of one activated layer, taken while the forward pass runs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.diagnosis.grouped_convolutions import grouped_variance_law
+from harness.diagnosis.structure import Layer
+from harness.diagnosis.trace import Activated
+from harness.probes.measurement import FULL, measure
+from harness.probes.readings import LayerReading, too_few_for_intervals
+
+# With fewer samples a variance over samples is mostly noise.
+FEW_SAMPLES = 64
+# Numbers of one layer's pre-activations that are read: of larger layers, evenly spread samples.
+_MOST_PRE_ACTIVATIONS = 2**23
+# Numbers of one layer's weights that are read: of larger layers, evenly spread units.
+_MOST_WEIGHTS = 2**23
+
+
+class LayerMeasurements:
+    """Measures every activated layer of a forward pass; keeps columns and reasons, no tensors.
+
+    Attributes:
+        columns: measured columns of each layer, in the order of the activations.
+        absent: reasons why some of them have no number.
+    """
+
+    def __init__(self) -> None:
+        self.columns: list[dict[str, float]] = []
+        self.absent: list[list[str]] = []
+
+    def __call__(self, activated: Activated) -> None:
+        """Measures one layer."""
+        columns, absent = layer_columns(activated)
+        self.columns.append(columns)
+        self.absent.append(absent)
+
+
+def layer_columns(activated: Activated) -> tuple[dict[str, float], list[str]]:
+    """Returns the columns of one activated layer, and reasons why some are absent."""
+    finite = torch.isfinite(activated.pre_activation)
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        total = activated.pre_activation.numel()
+        return {}, [f"{bad} of {total} pre-activations are not finite"]
+    layer = activated.layer
+    reading = layer_reading(activated)
+    samples = len(_read_positions(activated.activation))
+    measured = measure([reading], FULL)[0]
+    columns = {name: float(values[0]) for name, values in measured.items()}
+    reasons: list[str] = []
+    if layer.groups > 1:
+        if reading.geometry is not None:
+            columns |= grouped_variance_law(reading, layer.groups)
+        reasons.append("units of a grouped convolution see different inputs")
+    if not layer.direct:
+        reasons.append(
+            f"{_between(layer)} stands between the weights and the activation, so that the map g "
+            "says nothing of it"
+        )
+    reasons += too_few_for_intervals(reading)
+    if samples < FEW_SAMPLES:
+        reasons.append(f"only {samples} samples")
+    columns["samples"] = samples
+    return columns, reasons
+
+
+def layer_reading(activated: Activated) -> LayerReading:
+    """Returns the reading of one layer, cut to the bounds of this module."""
+    layer = activated.layer
+    z = activated.pre_activation
+    units = _read_units(layer, z.device)
+    samples = _read_positions(activated.activation)
+    all_units = len(units) == layer.units
+
+    def cut(tensor: Tensor) -> Tensor:
+        axis = z.dim() - 1 if layer.kind == "linear" else 1
+        selected = _selected_samples(tensor, samples)
+        return _shaped(selected if all_units else selected.index_select(axis, units), layer)
+
+    same_map = activated.outputs.shape[1:] == z.shape[1:]
+    weight = layer.weight if all_units else layer.weight[units]
+    return LayerReading(
+        name=layer.label,
+        kind="linear" if layer.kind == "linear" else "conv2d",
+        activation_module=activated.module,
+        inputs=_shaped(_selected_samples(activated.inputs, samples), layer),
+        pre_activation=cut(z),
+        activation=cut(activated.activation),
+        gradient=None,
+        weight=weight.flatten(1).float().unsqueeze(0),
+        weight_gradient=None,
+        update=None,
+        bias=None if layer.bias is None else layer.bias[units].float().unsqueeze(0),
+        weights_module=layer.convolution if same_map else None,
+        weights_output=None if layer.direct else cut(activated.outputs),
+    )
+
+
+def read_samples(z: Tensor) -> Tensor:
+    """Returns the samples of a layer's pre-activations that statistics read."""
+    return z[_read_positions(z)]
+
+
+def _read_positions(z: Tensor) -> Tensor:
+    """Returns the indices of the samples that are read, (samples read,)."""
+    most = max(2, _MOST_PRE_ACTIVATIONS // max(1, z[0].numel()))
+    return _evenly_spread(len(z), most, z.device)
+
+
+def _read_units(layer: Layer, device: torch.device) -> Tensor:
+    """Returns the indices of the units that are read; of a grouped convolution all of them."""
+    most = layer.units if layer.groups > 1 else max(1, _MOST_WEIGHTS // layer.fan_in)
+    return _evenly_spread(layer.units, most, device)
+
+
+def _evenly_spread(count: int, most: int, device: torch.device) -> Tensor:
+    return torch.linspace(0, count - 1, min(count, most), device=device).round().long()
+
+
+def _selected_samples(tensor: Tensor, samples: Tensor) -> Tensor:
+    detached = tensor.detach()
+    return detached if len(detached) == len(samples) else detached[samples]
+
+
+def _shaped(tensor: Tensor, layer: Layer) -> Tensor:
+    """Returns a tensor as a reading of one trial holds it, (1, samples, ...).
+
+    Positions of a linear layer become samples, maps of one dimension get a height of 1, and maps
+    of three dimensions are flattened to two.
+    """
+    if layer.kind == "linear":
+        tensor = tensor.flatten(0, -2)
+    elif layer.kind == "conv1d":
+        tensor = tensor.unsqueeze(2)
+    elif layer.kind == "conv3d":
+        tensor = tensor.flatten(3)
+    return tensor.float().unsqueeze(0)
+
+
+def _between(layer: Layer) -> str:
+    """Returns in words all that stands between a layer's weights and its activation."""
+    parts = [f"a {kind} normalization" for kind in layer.normalizations]
+    if layer.residual:
+        parts.append("a residual sum")
+    if layer.pools_before_activation:
+        parts.append("pooling")
+    return " and ".join(dict.fromkeys(parts)) or "arithmetic"

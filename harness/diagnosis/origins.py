@@ -1,0 +1,71 @@
+"""The layers that tensors come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from harness.diagnosis.structure import Layer
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """The input and output of a layer's weights, alive as long as anything computed from them.
+
+    `outputs` is None in the origin of the output tensor itself, which must not keep itself alive.
+    """
+
+    inputs: Tensor
+    outputs: Tensor | None
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """The last layer that a tensor comes from.
+
+    Attributes:
+        layer: that layer.
+        stage: "weights" before its activation, "activation" after it, "merged" where its units
+            were mixed before any activation.
+        held: the tensors of its weights, at the stage "weights" only.
+        changed_by: the first function since then that changed the values and is neither pooling
+            nor normalization.
+    """
+
+    layer: Layer
+    stage: str
+    held: Held | None = None
+    changed_by: str | None = None
+
+
+class Origins:
+    """The origin of every tensor that is still in use.
+
+    Attributes:
+        of_input: tensors that come from the model's input without any weights in between, each
+            with the first function that changed its values, or None.
+    """
+
+    def __init__(self, model_input: Tensor) -> None:
+        self._origins: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.of_input: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+        self.of_input[model_input] = None
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self._origins
+
+    def get(self, value: Any) -> Origin | None:
+        """Returns the origin of a value, None where it has none or is no tensor."""
+        origin = self._origins.get(value) if isinstance(value, Tensor) else None
+        if origin is None or origin.held is None or origin.held.outputs is not None:
+            return origin
+        return replace(origin, held=Held(origin.held.inputs, value))
+
+    def remember(self, tensor: Tensor, origin: Origin) -> None:
+        """Records where a tensor comes from."""
+        if origin.held is not None and origin.held.outputs is tensor:
+            origin = replace(origin, held=Held(origin.held.inputs, None))
+        self._origins[tensor] = origin

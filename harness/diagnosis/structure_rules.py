@@ -1,0 +1,237 @@
+"""Rules of the lint on inputs and on what stands around SELU layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy
+from torch import Tensor
+
+from harness.diagnosis.dropout_pass import DropoutMeasurement
+from harness.diagnosis.findings import Finding, layer_labels
+from harness.diagnosis.input_statistics import InputStatistics
+from harness.diagnosis.selu_depth import (
+    DIVERGING_TAU,
+    MEAN_SLOPE,
+    MEAN_SQUARED_SLOPE,
+    SELU,
+    after_layers,
+    layers_to_recover,
+    variance_text,
+)
+from harness.diagnosis.structure import Layer, Structure
+from harness.probes.positions import Geometry
+from harness.theory.networks.pooling import maximum_moments
+
+# Pooled mean and variance of standardised inputs. Images standardised pixel by pixel have a
+# variance below 1: the share of pixels that vary.
+_LARGEST_INPUT_MEAN = 0.25
+_INPUT_VARIANCES = (0.5, 2.0)
+# The mean cosine of two inputs from which on it is worth a sentence.
+_NOTABLE_COSINE = 0.1
+# The share of a kernel's taps that is left on average where zeros surround a small map: 10 x 10 for
+# a 3 x 3 kernel.
+_LIVE_TAPS = 0.87
+# A sum of skip and branch may have this many times the skip's mean square.
+_RESIDUAL_GROWTH = 1.5
+# Largest side of a pooling window whose maximum is computed.
+_MOST_POOL_SIZE = 16
+# As many layers as a fixed point takes.
+_MANY_LAYERS = 100
+
+
+def model_inputs(
+    structure: Structure, inputs: InputStatistics | None, any_selu: bool
+) -> Iterator[Finding]:
+    """Yields a finding for inputs that are not standardised."""
+    if inputs is None or _is_standardised(inputs):
+        return
+    first = next(
+        (layer for layer in structure.layers if layer.reads_model_input), structure.layers[0]
+    )
+    yield Finding(
+        "inputs not standardised",
+        (first.label,),
+        f"the model's inputs have mean {inputs.mean:.3g} and variance {inputs.variance:.3g}",
+        _consequence_of_inputs(inputs, any_selu),
+        "standardise the inputs to mean 0 and variance 1 with the statistics of the training data",
+    )
+
+
+def _is_standardised(inputs: InputStatistics) -> bool:
+    low, high = _INPUT_VARIANCES
+    return abs(inputs.mean) <= _LARGEST_INPUT_MEAN and low <= inputs.variance <= high
+
+
+def _consequence_of_inputs(inputs: InputStatistics, any_selu: bool) -> str:
+    entering = f"the variance enters at {inputs.variance:.3g}"
+    if not any_selu:
+        return f"{entering} instead of 1"
+    layers = layers_to_recover(inputs.mean, inputs.variance)
+    if layers is None:
+        text = f"{entering} and is not back in [0.8, 1.5] within 100 SELU layers"
+    else:
+        text = f"{entering} and is back in [0.8, 1.5] after {layers} SELU layers"
+    if inputs.cosine > _NOTABLE_COSINE:
+        # A layer multiplies the correlation of two samples by (E selu')^2 at most.
+        halving = math.log(0.5) / math.log(MEAN_SLOPE**2)
+        text += (
+            f"; samples enter with mean cosine {inputs.cosine:.2f}, which SELU layers halve in no "
+            f"less than {halving:.0f} layers: units keep means of their own for that long"
+        )
+    return text
+
+
+def normalizations(layers: list[Layer]) -> Iterator[Finding]:
+    """Yields a finding for normalizations between weights and SELU."""
+    normalized = [layer for layer in layers if layer.normalizations]
+    if not normalized:
+        return
+    kinds: set[str] = set()
+    for layer in normalized:
+        kinds.update(layer.normalizations)
+    over_all = ""
+    if len(normalized) > 1:
+        growth = MEAN_SQUARED_SLOPE ** len(normalized)
+        over_all = f" and {growth:.3g} over these {len(normalized)}"
+    yield Finding(
+        "normalization before SELU",
+        layer_labels(normalized),
+        f"{', '.join(sorted(kinds))} normalization between weights and SELU",
+        "the activation's input has variance 1 whatever the weights, so that SELU's own fixed "
+        f"point does nothing; gradients still grow, squared by {MEAN_SQUARED_SLOPE:.4f} a layer"
+        f"{over_all}",
+        "drop the normalization, or keep it and use ReLU",
+    )
+
+
+def dropouts(
+    layers: list[Layer], measured: Mapping[Layer, DropoutMeasurement]
+) -> Iterator[Finding]:
+    """Yields a finding for standard dropout after SELU.
+
+    `measured`: what each layer was measured to do with dropout acting, as far as it was.
+    """
+    affected: list[Layer] = []
+    rates: list[float] = []
+    for layer in layers:
+        for dropout in layer.dropouts:
+            if dropout.kind == "standard":
+                affected.append(layer)
+                rates.append(dropout.rate)
+    if not affected:
+        return
+    rate = max(rates)
+    growth = 1 / (1 - rate)
+    yield Finding(
+        "Dropout where AlphaDropout belongs",
+        layer_labels(affected),
+        f"Dropout with rate {rate:g} after SELU",
+        f"in training the mean square of what the next layer gets is {growth:.3g} times as large; "
+        f"where every layer does so, {_limit_with_dropout(growth)}"
+        f"{_measured_with_dropout(affected, measured)}",
+        f"AlphaDropout({rate:g}), which keeps mean 0 and variance 1",
+    )
+
+
+def _limit_with_dropout(growth: float) -> str:
+    if growth >= DIVERGING_TAU:
+        return "there is no fixed point: the variance grows with every layer"
+    mean, variance, _ = after_layers(growth, _MANY_LAYERS)
+    return (
+        f"at the fixed point activations have mean {mean:.3g} and variance {variance:.3g} instead "
+        "of 0 and 1"
+    )
+
+
+def _measured_with_dropout(
+    layers: list[Layer], measured: Mapping[Layer, DropoutMeasurement]
+) -> str:
+    """Returns the measurement at the last of these layers whose dropout acted, or ""."""
+    for layer in reversed(layers):
+        measurement = measured.get(layer)
+        if measurement is not None and measurement.growth is not None:
+            return (
+                f"; measured with dropout acting: {measurement.growth:.3g} times as large after "
+                f"{layer.label}, with mean {measurement.mean:.3g} and variance "
+                f"{measurement.variance:.3g}"
+            )
+    return ""
+
+
+def max_pools(layers: list[Layer]) -> Iterator[Finding]:
+    """Yields a finding for max-pooling, which gives activations a common mean."""
+    pooled: list[Layer] = []
+    sizes: list[int] = []
+    for layer in layers:
+        for pool in layer.pools:
+            if pool.kind == "max":
+                pooled.append(layer)
+                sizes.append(pool.size)
+    if not pooled:
+        return
+    size = max(sizes)
+    entries = min(size or _MOST_POOL_SIZE, _MOST_POOL_SIZE) ** 2
+    mean, square, _ = (float(part) for part in maximum_moments(SELU, 1.0, 0.0, entries))
+    variance = square - mean**2
+    windows = "whole maps" if size == 0 else f"{size} x {size}"
+    common_share = mean**2 / (mean**2 + variance)
+    yield Finding(
+        "max-pooling",
+        layer_labels(pooled),
+        f"max-pooling over {windows} at SELU",
+        f"the largest of {entries} independent activations has mean {mean:.3f} and variance "
+        f"{variance:.3f} instead of 0 and 1 (less for similar neighbours): "
+        f"{common_share:.0%} of what enters the next layer is a common mean",
+        "average-pooling or a strided convolution",
+    )
+
+
+def zero_padding(layers: list[Layer]) -> Iterator[Finding]:
+    """Yields a finding for zeros around maps so small that many windows see them."""
+    affected: list[tuple[Layer, Tensor]] = []
+    for layer in layers:
+        if layer.kind in ("conv1d", "conv2d") and layer.padded:
+            geometry = Geometry(layer.convolution, *layer.map_size)
+            live = geometry.live[0].double().mean(0)
+            if float(live.mean()) < _LIVE_TAPS:
+                affected.append((layer, live))
+    if not affected:
+        return
+    layer, live = min(affected, key=lambda pair: float(pair[1].mean()))
+    share = float(live.mean())
+    corner = float(live.min())
+    _, variance, _ = after_layers(share, _MANY_LAYERS)
+    yield Finding(
+        "zero padding on small maps",
+        layer_labels(layer for layer, _ in affected),
+        f"zeros around maps of {' x '.join(map(str, layer.map_size))} in {layer.label}",
+        f"{share:.1%} of the taps see an image on average and {corner:.1%} in the corners, so that "
+        f"tau acts as {share:.3g} and {corner:.3g} of itself; at tau = {share:.3g} the variance "
+        f"settles at {variance_text(variance)}",
+        "padding_mode='circular' or 'reflect', or fewer padded layers on small maps",
+    )
+
+
+def residual_sums(structure: Structure) -> Iterator[Finding]:
+    """Yields a finding for residual sums whose mean square grows from block to block."""
+    growing: list[Layer] = []
+    growths: list[float] = []
+    for residual in structure.sums:
+        if residual.skip > 0 and residual.total / residual.skip > _RESIDUAL_GROWTH:
+            growing.append(residual.layer)
+            growths.append(residual.total / residual.skip)
+    if not growing:
+        return
+    typical = float(numpy.median(growths))
+    over_all = ""
+    if len(growing) > 1:
+        over_all = f" and by {typical ** len(growing):.3g} over these {len(growing)}"
+    yield Finding(
+        "unscaled residual",
+        layer_labels(growing),
+        f"{len(growing)} sums whose mean square is {typical:.3g} times that of the skip",
+        f"the mean square grows by {typical:.3g} a block{over_all}, away from 1",
+        "weight skip and branch with factors whose squares sum to 1, for example both with 0.7071",
+    )

@@ -1,0 +1,178 @@
+"""Linear and convolutional weights, as torch's functions show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.diagnosis.function_calls import Call
+from harness.diagnosis.origins import Held, Origin
+from harness.diagnosis.structure import Layer
+from harness.diagnosis.trace import Trace
+
+# Functions whose second argument is the weight, with the names of their parameters.
+_WEIGHT_FUNCTIONS = ("linear", "conv1d", "conv2d", "conv3d")
+_PARAMETERS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+# Functions that return the transpose of a matrix.
+TRANSPOSING = ("t", "transpose", "permute")
+
+
+@dataclass(frozen=True)
+class WeightUse:
+    """A use of weights.
+
+    Attributes:
+        kind: "linear", "conv1d", "conv2d" or "conv3d".
+        inputs: what enters the weights.
+        weight: (units, inputs per group, ...).
+        bias: (units,), or None.
+        label: the name of the parameter, None where it is found by `weight`.
+        options: arguments of a convolution by name.
+    """
+
+    kind: str
+    inputs: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    label: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_weights(trace: Trace, call: Call) -> WeightUse | None:
+    """Returns the weights that a function uses, None where it is none that can be followed."""
+    if call.base in _WEIGHT_FUNCTIONS:
+        arguments = call.named(_PARAMETERS)
+        return WeightUse(
+            kind=call.base,
+            inputs=arguments["input"],
+            weight=arguments["weight"],
+            bias=arguments.get("bias"),
+            options=arguments,
+        )
+    return _matrix_product(trace, call)
+
+
+def _matrix_product(trace: Trace, call: Call) -> WeightUse | None:
+    """Returns a product x W as a linear layer, where W is a parameter or its transpose."""
+    if call.base not in ("matmul", "mm", "addmm") or len(call.args) < 2:
+        return None
+    x, factor = call.args[-2:]
+    if not isinstance(factor, Tensor) or factor.dim() != 2:
+        return None
+    parameter = trace.transposes.get(factor)
+    if parameter is None and id(factor) not in trace.parameter_names:
+        return None
+    bias = call.args[0] if call.base == "addmm" and call.args[0].dim() == 1 else None
+    if parameter is None:
+        label = trace.parameter_names[id(factor)]
+        return WeightUse("linear", x, factor.detach().t(), bias, label)
+    label = trace.parameter_names[id(parameter)]
+    return WeightUse("linear", x, parameter.detach(), bias, label)
+
+
+def remember_transpose(trace: Trace, result: Any, args: tuple[Any, ...]) -> None:
+    """Records `result` if it is the transpose of a parameter, the first of `args`."""
+    if not args or id(args[0]) not in trace.parameter_names:
+        return
+    parameter = args[0]
+    if not isinstance(result, Tensor) or result.dim() != 2:
+        return
+    same_memory = (
+        result.shape == parameter.shape[::-1] and result.data_ptr() == parameter.data_ptr()
+    )
+    if same_memory:
+        trace.transposes[result] = parameter
+
+
+def trace_weights(trace: Trace, call: Call, use: WeightUse) -> Tensor:
+    """Runs a function that uses weights, and records a layer."""
+    outputs = call.run()
+    trace.count_numbers(outputs)
+    layer = _layer(trace, use)
+    trace.structure.layers.append(layer)
+    trace.origins.remember(outputs, Origin(layer, "weights", Held(use.inputs, outputs)))
+    return outputs
+
+
+def _layer(trace: Trace, use: WeightUse) -> Layer:
+    source = trace.origins.get(use.inputs)
+    label = _label(trace, use)
+    trace.calls[label] += 1
+    weight = use.weight
+    groups = use.options.get("groups", 1)
+    if source is not None:
+        input_function = source.changed_by
+    else:
+        input_function = trace.origins.of_input.get(use.inputs)
+    layer = Layer(
+        name=label,
+        call=trace.calls[label],
+        kind=use.kind,
+        weight=weight.detach(),
+        bias=None if use.bias is None else use.bias.detach(),
+        units=weight.shape[0],
+        fan_in=weight[0].numel(),
+        fan_out=weight.shape[0] * weight[0, 0].numel() // groups,
+        groups=groups,
+        source=source.layer if source is not None and source.stage == "activation" else None,
+        reads_model_input=use.inputs in trace.origins.of_input,
+        input_function=input_function,
+    )
+    if use.kind in ("conv1d", "conv2d"):
+        _describe_convolution(trace, use, layer)
+    return layer
+
+
+def _label(trace: Trace, use: WeightUse) -> str:
+    """Returns the name of the weight's module, or the best name that there is."""
+    parameter = use.label
+    if parameter is None:
+        parameter = trace.parameter_names.get(id(use.weight), "")
+    return parameter.removesuffix(".weight") or trace.module_name or use.kind
+
+
+def _describe_convolution(trace: Trace, use: WeightUse, layer: Layer) -> None:
+    inputs = use.inputs
+    convolution = _convolution_module(use)
+    layer.convolution = convolution
+    layer.map_size = tuple(inputs.shape[2:]) if use.kind == "conv2d" else (1, inputs.shape[2])
+    if inputs in trace.padded:
+        layer.padding_mode, layer.unpadded_size = trace.padded[inputs]
+    layer.padded = any(size > 0 for size in convolution._reversed_padding_repeated_twice)
+
+
+def _convolution_module(use: WeightUse) -> nn.Conv2d:
+    """Returns a module without values that has the options of the call.
+
+    A convolution over one dimension becomes one over maps of height 1.
+    """
+    weight = use.weight
+    rank = weight.dim() - 2
+    kernel = (1, *weight.shape[2:]) if rank == 1 else tuple(weight.shape[2:])
+    groups = use.options.get("groups", 1)
+    return nn.Conv2d(
+        weight.shape[1] * groups,
+        weight.shape[0],
+        kernel,
+        _pair(use, "stride", 1),
+        _pair(use, "padding", 0),
+        _pair(use, "dilation", 1),
+        groups,
+        bias=False,
+        device="meta",
+    )
+
+
+def _pair(use: WeightUse, name: str, default: int) -> Any:
+    """Returns an option as a pair (height, width), or as the text that it was given as."""
+    value = use.options.get(name, default)
+    if isinstance(value, str):
+        return value
+    rank = use.weight.dim() - 2
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(values) < rank:
+        values = values * rank
+    return (default, *values) if rank == 1 else values
