@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 
 from harness.configuration.composing import register_schema, to_config
 from harness.configuration.hydra_version import VERSION_OPTIONS
-from harness.configuration.schema import CONF_DIR, validate
+from harness.configuration.schema import CONF_DIR
+from harness.configuration.validation import validate
 from harness.errors import NotStored, RequestError
 from harness.sweeps import command_line
 from harness.sweeps.cells import with_paths_from

@@ -15,7 +15,8 @@ from omegaconf import MISSING
 
 from harness.configuration.options import CONF_DIR as CONF_DIR
 from harness.configuration.options import INSTALLED as INSTALLED
-from harness.configuration.options import PROJECT_ROOT, all_defaults
+from harness.configuration.options import PROJECT_ROOT as PROJECT_ROOT
+from harness.configuration.options import all_defaults
 from harness.configuration.options import known_names as known_names
 from harness.configuration.options import options as options
 

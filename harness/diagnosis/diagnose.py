@@ -29,7 +29,7 @@ from harness.diagnosis.structure import Structure
 from harness.diagnosis.trace import Listeners
 from harness.diagnosis.tracer import run_traced
 from harness.diagnosis.undisturbed import undisturbed
-from harness.probes.gradients import finish
+from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.verdicts.evaluation import evaluate, verdicts
 from harness.verdicts.sentences import summarize
 
@@ -154,7 +154,7 @@ def _add_gradient_ratios(measurements: LayerMeasurements) -> None:
         {"gradient_square": torch.tensor([columns["gradient_square"]], dtype=torch.float64)}
         for columns in measurements.columns
     ]
-    finish(squares)
+    add_gradient_ratios(squares)
     for columns, tensors in zip(measurements.columns, squares, strict=True):
         for name, tensor in tensors.items():
             columns[name] = float(tensor[0])

@@ -10,7 +10,7 @@ import copy
 import torch
 from torch import Tensor
 
-from harness.probes.dependence import variance_law
+from harness.probes.statistics.dependence import variance_law
 from harness.probes.readings import LayerReading, unit_moments
 
 

@@ -23,12 +23,11 @@ from harness.sweeps.cells import Job
 from harness.sweeps.inputs import pack_data
 from harness.sweeps.progress import say
 from harness.sweeps.runner import trained_as, view_of
-from harness.training import devices
-from harness.training import arrangements
-from harness.training.events import PackData
+from harness.training import arrangements, devices
 from harness.training.arrangements import Arrangement, SpeedMeasurement
-from harness.training.memory import largest_pack
 from harness.training.batched import is_sequential
+from harness.training.events import PackData
+from harness.training.memory import largest_pack
 from harness.training.schedules import plan
 from harness.training.workers import cores, most_workers
 
