@@ -1,4 +1,4 @@
-"""A benchmark harness for the assumptions of SELU networks: when they hold, and whether it matters."""
+"""A benchmark harness for one question: when do the assumptions of SELU networks hold?"""
 
 from typing import Any
 

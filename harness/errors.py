@@ -12,7 +12,7 @@ class RequestError(ValueError):
 
 
 class NotStored(OSError):
-    """A result that could not be written, as on a full disk: one line names the file and the reason.
+    """A result that could not be written, as on a full disk; one line names file and reason.
 
     What was stored before is whole, and no unfinished trial reads as done. Exit code 1.
     """

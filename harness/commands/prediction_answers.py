@@ -47,9 +47,7 @@ def _predict(options: Options) -> Answer:
 
     job = cell.jobs[0]
     prepared = view_of(job).prepared
-    prediction = prediction_of(
-        trained_as(job).spec, prepared, cell.info, job.config.probe.samples
-    )
+    prediction = prediction_of(trained_as(job).spec, prepared, cell.info, job.config.probe.samples)
     inputs = prepared.moments
     variance_depth, cosine_depth = prediction.recovery
     rows = prediction.rows()

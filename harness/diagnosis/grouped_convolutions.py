@@ -10,8 +10,8 @@ import copy
 import torch
 from torch import Tensor
 
-from harness.probes.statistics.dependence import variance_law
 from harness.probes.readings import LayerReading, unit_moments
+from harness.probes.statistics.dependence import variance_law
 
 
 def grouped_variance_law(reading: LayerReading, groups: int) -> dict[str, float]:

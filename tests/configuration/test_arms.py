@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.configuration.composing import compose
-from harness.configuration.schema import known_names
+from harness.configuration.options import known_names
+from harness.configuration.trial import trials
 from harness.store.trials import Store
-from harness.sweeps.cells import cell
 
 ROOT = Path(__file__).resolve().parents[2]
 ARMS = {
@@ -22,11 +22,16 @@ ARMS = {
 }
 
 
-def test_every_arm_is_known_here():
+def trial_ids(*overrides: str) -> list[str]:
+    return [trial.trial_id for trial in trials(compose(["depth=3", *overrides]))]
+
+
+def test_every_arm_in_conf_is_tested():
     assert set(known_names("arm")) == set(ARMS)
 
 
 @pytest.mark.parametrize("arm", ARMS)
+<<<<<<< HEAD
 def test_an_arm_is_its_choices(arm):
     named, spelled = (cell(compose(["depth=3", *words])) for words in ([f"arm={arm}"], ARMS[arm]))
     assert [member.trial.trial_id for member in named.jobs] == [
@@ -35,9 +40,25 @@ def test_an_arm_is_its_choices(arm):
     assert (
         compose([f"arm={arm}", "activation=gelu"]).activation.name == "gelu"
     )  # the command line has the last word
+=======
+def test_an_arm_is_its_three_choices(arm):
+    assert trial_ids(f"arm={arm}") == trial_ids(*ARMS[arm])
+>>>>>>> house-networks
 
 
-def test_the_papers_first_figure_is_six_curves(tmp_path):
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_choice_overrides_that_of_an_arm(arm):
+    assert compose([f"arm={arm}", "activation=gelu"]).activation.name == "gelu"
+
+
+def test_figure_1_has_the_settings_of_the_paper():
+    request = compose(["experiment=figure_1"])
+    assert (request.dataset.name, request.width) == ("mnist", "input")
+    assert (request.budget.epochs, request.budget.batch_size) == (2000, 64)
+    assert request.optimizer.learning_rate == 1e-5
+
+
+def test_figure_1_is_a_sweep_of_six_curves(tmp_path):
     # The preset as it is, but for its size.
     small = [
         "dataset=digits",
@@ -55,23 +76,9 @@ def test_the_papers_first_figure_is_six_curves(tmp_path):
         capture_output=True,
     )
     records = list(Store(tmp_path).records())
-    curves = {
-        (
-            record.axes["activation"],
-            record.axes["initializer"],
-            record.axes["normalization"],
-            record.axes["depth"],
-        )
-        for record in records
-    }
-    arms = (("selu", "lecun_normal", "none"), ("relu", "he_normal", "batch"))
+    names = ("activation", "initializer", "normalization", "depth")
+    curves = {tuple(record.axes[name] for name in names) for record in records}
+    expected = {("selu", "lecun_normal", "none", depth) for depth in (8, 16, 32)}
+    expected |= {("relu", "he_normal", "batch", depth) for depth in (8, 16, 32)}
     assert len(records) == 6
-    assert curves == {(*arm, depth) for arm in arms for depth in (8, 16, 32)}
-    asked = compose(["experiment=figure_1"])
-    assert (
-        asked.dataset.name,
-        asked.width,
-        asked.budget.epochs,
-        asked.budget.batch_size,
-        asked.optimizer.learning_rate,
-    ) == ("mnist", "input", 2000, 64, 1e-5)
+    assert curves == expected

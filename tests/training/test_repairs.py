@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness.configuration.schema import REPAIRS, validate
+from harness.configuration.validation import REPAIRS, validate
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
 from harness.sweeps.cells import Job
