@@ -31,19 +31,8 @@ def test_every_arm_in_conf_is_tested():
 
 
 @pytest.mark.parametrize("arm", ARMS)
-<<<<<<< HEAD
-def test_an_arm_is_its_choices(arm):
-    named, spelled = (cell(compose(["depth=3", *words])) for words in ([f"arm={arm}"], ARMS[arm]))
-    assert [member.trial.trial_id for member in named.jobs] == [
-        member.trial.trial_id for member in spelled.jobs
-    ]
-    assert (
-        compose([f"arm={arm}", "activation=gelu"]).activation.name == "gelu"
-    )  # the command line has the last word
-=======
 def test_an_arm_is_its_three_choices(arm):
     assert trial_ids(f"arm={arm}") == trial_ids(*ARMS[arm])
->>>>>>> house-networks
 
 
 @pytest.mark.parametrize("arm", ARMS)
