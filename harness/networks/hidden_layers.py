@@ -1,8 +1,9 @@
-"""What follows the weights of a hidden layer: one declaration per normalization and per dropout.
+"""Parts of a hidden layer: weights, normalization, activation, dropout.
 
-A declaration says how the module is made and what theory calls it. The order of the parts is
-declared once, for the modules and for the description. Torch is imported only to make modules, so
-that networks can be checked and described without it.
+Every normalization and every dropout has one declaration here, which says how its module is made
+and what theory calls it. The order of the parts is declared once, for the modules and for the
+description. Torch is imported only to make modules, so that networks can be checked and described
+without it.
 """
 
 from __future__ import annotations
