@@ -1,4 +1,4 @@
-"""The form of a claim, the register of claims, and how all of them are decided.
+"""Declaration of claims, and their decision by the evidence of a sweep.
 
 A claim is one decorated function from the evidence of a sweep to a decision. The decorator holds
 what a reader needs to judge it: the question, who says so and where, the effect that would matter,
@@ -25,11 +25,11 @@ WORDS = (SUPPORTED, CONDITIONAL, REFUTED, UNDECIDED, NOT_ENOUGH_DATA)
 
 @dataclass(frozen=True)
 class Decision:
-    """What the evidence says of a claim.
+    """The answer of the evidence to a claim.
 
     Attributes:
-        word: one of `WORDS`. `conditional` holds under the condition that the sentence names;
-            `undecided` has data whose interval allows both answers.
+        word: one of `WORDS`. `conditional` is true under the condition that the sentence names and
+            false without it; `undecided` has data whose interval allows both answers.
         sentence: one sentence with the deciding number and its interval.
         numbers: the deciding numbers by name, for JSON.
         rows: a table of what the sentence summarises, one dict a row; may be empty.
@@ -55,6 +55,7 @@ class Claim:
         source: who makes it.
         matters: the effect that would matter, in words with its number.
         experiment: the preset under `conf/experiment` whose cells decide it.
+        overrides: what the command says besides the preset.
         decide: the test; raises `NotEnoughData` where cells are missing.
     """
 
@@ -63,12 +64,14 @@ class Claim:
     source: str
     matters: str
     experiment: str
+    overrides: str
     decide: Callable[[Evidence], Decision]
 
     @property
     def command(self) -> str:
         """The command that fills the cells."""
-        return f"python -m harness.train --multirun experiment={self.experiment}"
+        preset = f"python -m harness.train --multirun experiment={self.experiment}"
+        return f"{preset} {self.overrides}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ _CLAIMS: dict[str, Claim] = {}
 
 
 def claim(
-    text: str, *, source: str, matters: str, experiment: str
+    text: str, *, source: str, matters: str, experiment: str, overrides: str = ""
 ) -> Callable[[Callable[[Evidence], Decision]], Callable[[Evidence], Decision]]:
     """Returns a decorator that declares its function as the test of a claim."""
 
@@ -91,7 +94,7 @@ def claim(
         name = decide.__name__
         if name in _CLAIMS:
             raise ValueError(f"claim {name!r} is declared twice")
-        _CLAIMS[name] = Claim(name, text, source, matters, experiment, decide)
+        _CLAIMS[name] = Claim(name, text, source, matters, experiment, overrides, decide)
         return decide
 
     return declare
@@ -100,19 +103,19 @@ def claim(
 def claims() -> list[Claim]:
     """Returns all declared claims in the order of their files and of their lines."""
     package = importlib.import_module("harness.reports.claims")
-    for module in sorted(found.name for found in pkgutil.iter_modules(package.__path__)):
+    for module in sorted(entry.name for entry in pkgutil.iter_modules(package.__path__)):
         importlib.import_module(f"{package.__name__}.{module}")
     return list(_CLAIMS.values())
 
 
 def decide_all(evidence: Evidence) -> list[DecidedClaim]:
     """Returns every claim with its decision; missing cells are a decision too."""
-    return [DecidedClaim(claim, _decided(claim, evidence)) for claim in claims()]
+    return [DecidedClaim(claim, decided(claim, evidence)) for claim in claims()]
 
 
-def _decided(claim: Claim, evidence: Evidence) -> Decision:
+def decided(claim: Claim, evidence: Evidence) -> Decision:
+    """Returns the decision of one claim; missing cells name the command that fills them."""
     try:
         return claim.decide(evidence)
     except NotEnoughData as missing:
-        sentence = f"{missing}; run: {claim.command}"
-        return Decision(NOT_ENOUGH_DATA, sentence)
+        return Decision(NOT_ENOUGH_DATA, f"{missing}; run: {claim.command}")

@@ -1,0 +1,158 @@
+"""Chapters that answer: claims, whether the assumptions matter, and how arms were tuned."""
+
+from __future__ import annotations
+
+import pandas
+
+from harness.reports import associations, interventions, prediction, trainability, tuning_tables
+from harness.reports.chapter import Chapter, first_rows, interval_texts, note, number_text
+from harness.reports.claim_texts import as_table, counts, rows_table
+from harness.reports.claims.declaration import decide_all
+from harness.reports.evidence import Evidence
+
+_SCOPE = "within data set and depth"
+
+
+def claims(evidence: Evidence) -> Chapter:
+    """Returns the chapter on claims, each with its verdict, its number and its table."""
+    decided = decide_all(evidence)
+    entries = []
+    for entry in decided:
+        table = rows_table(entry)
+        entries.append(
+            {
+                "claim": entry.claim,
+                "decision": entry.decision,
+                "table": first_rows(table),
+            }
+        )
+    values = {"counts": counts(decided), "entries": entries}
+    tables = {"claims": as_table(decided)}
+    return Chapter(
+        "Claims and what the trials say of them", "chapter_claims.html.j2", values, tables
+    )
+
+
+def matters(evidence: Evidence) -> Chapter:
+    """Returns the chapter on prediction, association and intervention."""
+    title = "Does it matter: prediction, association, intervention"
+    if not evidence.trained:
+        return note(title, "No trial took a step, so nothing is known about training.")
+    areas = prediction.areas(evidence)
+    found = associations.associations(evidence)
+    repairs = interventions.repairs(evidence)
+    doses = interventions.doses(evidence)
+    tables = {
+        "prediction_areas": areas,
+        "prediction_sensitivity": prediction.sensitivity(evidence),
+        "trainability_calibration": prediction.rule_calibration(evidence),
+        "trainability_misses": prediction.worst_misses(evidence),
+        "associations": found,
+        "repair_effects": repairs,
+        "dose_effects": doses,
+    }
+    values = {
+        "version": trainability.VERSION,
+        "prediction": _prediction_sentence(evidence, areas),
+        "areas": first_rows(_shown(areas, "area", ["predictor", "scope"])),
+        "calibration": first_rows(tables["trainability_calibration"].map(number_text)),
+        "misses": first_rows(tables["trainability_misses"].map(number_text)),
+        "association": _association_sentence(found),
+        "associations": first_rows(_shown(found, "effect_of_one_sd", ["name", "phase"])),
+        "repair": _intervention_sentence(repairs, "repair"),
+        "repairs": first_rows(_effects(repairs, ["repair", "context", "pairs"])),
+        "dose": _intervention_sentence(doses, "dose"),
+        "doses": first_rows(_effects(doses, ["axis", "dose", "against", "context", "pairs"])),
+    }
+    kept = {name: table for name, table in tables.items() if len(table)}
+    return Chapter(title, "chapter_matters.html.j2", values, kept)
+
+
+def tuning(evidence: Evidence) -> Chapter:
+    """Returns the chapter on what searches tried and chose."""
+    title = "How arms were tuned"
+    draws = tuning_tables.draws(evidence)
+    if not len(draws):
+        return note(title, "No search: every arm was trained at fixed learning rates.")
+    budgets = tuning_tables.budgets(evidence)
+    at_an_end = draws[draws["at_the_end_of_the_range"]]["arm"].unique()
+    values = {
+        "arms": draws["search"].nunique(),
+        "at_an_end": list(at_an_end),
+        "draws": first_rows(draws.drop(columns=["search"]).map(number_text)),
+    }
+    tables = {"tuning_draws": draws, "tuning_budgets": budgets}
+    return Chapter(title, "chapter_tuning.html.j2", values, tables)
+
+
+def _prediction_sentence(evidence: Evidence, areas: pandas.DataFrame) -> str:
+    trials = prediction.asked(evidence)
+    if not len(areas):
+        return (
+            f"All {len(trials)} trials have the same outcome ({int(trials['trains'].sum())} train), "
+            "so nothing can predict it."
+        )
+    inside = areas[areas["scope"] == _SCOPE]
+    best = (inside if len(inside) else areas).iloc[0]
+    return (
+        f"{int(trials['trains'].sum())} of {len(trials)} trials train. Within a data set and a "
+        f"depth, {best['predictor']} orders those that do and those that do not best: area "
+        f"{best['area']:.3f} [{best['low']:.3f}, {best['high']:.3f}]; 0.5 is guessing."
+    )
+
+
+def _association_sentence(table: pandas.DataFrame) -> str:
+    if not len(table):
+        return (
+            f"No share of layers varies beyond the settings in at least {associations.FEWEST_CELLS} "
+            "cells that train, so no association can be told."
+        )
+    decided = table[table["p_holm"] < 0.05]
+    if not len(decided):
+        return f"None of {len(table)} shares of layers goes with accuracy beyond the settings."
+    largest = decided.loc[decided["variance_added"].idxmax()]
+    return (
+        f"{len(decided)} of {len(table)} shares of layers go with accuracy beyond the settings; the "
+        f"largest adds {largest['variance_added']:.1%} of the variance: {largest['name']} "
+        f"({largest['phase']}), {largest['effect_of_one_sd']:+.4f} "
+        f"[{largest['low']:+.4f}, {largest['high']:+.4f}] of accuracy for one standard deviation."
+    )
+
+
+def _intervention_sentence(table: pandas.DataFrame, name: str) -> str:
+    if not len(table):
+        return f"No {name} was run together with its unchanged twin."
+    up = int((table["score_low"] > 0).sum())
+    down = int((table["score_high"] < 0).sum())
+    return (
+        f"Of {len(table)} {name}s and contexts, accuracy rises in {up}, falls in {down}, and is "
+        f"undecided in {len(table) - up - down} (95 % intervals, each by itself)."
+    )
+
+
+def _shown(table: pandas.DataFrame, value: str, names: list[str]) -> pandas.DataFrame:
+    """Returns names, the value with its interval, and the other columns that are no ends."""
+    if not len(table):
+        return table
+    low, high = "low", "high"
+    shown = table[names].copy()
+    shown[value.replace("_", " ")] = interval_texts(table, value, low, high)
+    hidden = {*names, value, low, high, "all_low", "all_high"}
+    for column in table:
+        if column not in hidden:
+            shown[column.replace("_", " ")] = table[column].map(number_text)
+    return shown
+
+
+def _effects(table: pandas.DataFrame, names: list[str]) -> pandas.DataFrame:
+    if not len(table):
+        return table
+    shown = table[names].copy()
+    shown["accuracy without"] = table["score_without"].map(number_text)
+    for column in table:
+        if f"{column}_low" in table:
+            label = "accuracy" if column == "score" else column.replace("_", " ")
+            shown[f"{label} gained"] = interval_texts(
+                table, column, f"{column}_low", f"{column}_high"
+            )
+    return shown
