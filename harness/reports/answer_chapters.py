@@ -88,10 +88,8 @@ def tuning(evidence: Evidence) -> Chapter:
 def _prediction_sentence(evidence: Evidence, areas: pandas.DataFrame) -> str:
     trials = prediction.asked(evidence)
     if not len(areas):
-        return (
-            f"All {len(trials)} trials have the same outcome ({int(trials['trains'].sum())} train), "
-            "so nothing can predict it."
-        )
+        trained = int(trials["trains"].sum())
+        return f"{trained} of {len(trials)} trials train, so there is no difference to predict."
     inside = areas[areas["scope"] == _SCOPE]
     best = (inside if len(inside) else areas).iloc[0]
     return (
@@ -104,16 +102,16 @@ def _prediction_sentence(evidence: Evidence, areas: pandas.DataFrame) -> str:
 def _association_sentence(table: pandas.DataFrame) -> str:
     if not len(table):
         return (
-            f"No share of layers varies beyond the settings in at least {associations.FEWEST_CELLS} "
-            "cells that train, so no association can be told."
+            "No share of layers varies beyond the settings in at least "
+            f"{associations.FEWEST_CELLS} cells that train, so no association can be told."
         )
     decided = table[table["p_holm"] < 0.05]
     if not len(decided):
         return f"None of {len(table)} shares of layers goes with accuracy beyond the settings."
     largest = decided.loc[decided["variance_added"].idxmax()]
     return (
-        f"{len(decided)} of {len(table)} shares of layers go with accuracy beyond the settings; the "
-        f"largest adds {largest['variance_added']:.1%} of the variance: {largest['name']} "
+        f"{len(decided)} of {len(table)} shares of layers go with accuracy beyond the settings; "
+        f"the largest adds {largest['variance_added']:.1%} of the variance: {largest['name']} "
         f"({largest['phase']}), {largest['effect_of_one_sd']:+.4f} "
         f"[{largest['low']:+.4f}, {largest['high']:+.4f}] of accuracy for one standard deviation."
     )

@@ -38,6 +38,8 @@ def trains(trials: pandas.DataFrame, share: float = TRAINS) -> pandas.Series:
     floor = trials["chance"].astype(float)
     if "majority_share" in trials:
         floor = floor.combine(trials["majority_share"].astype(float), numpy.fmax)
+    if "train_accuracy" not in trials:
+        return pandas.Series(numpy.nan, index=trials.index)
     way = (trials["train_accuracy"].astype(float) - floor) / (1.0 - floor)
     reached = (way >= share).astype(float).where(way.notna())
     return reached.mask(trials["status"] == "diverged", 0.0)

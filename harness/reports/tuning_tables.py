@@ -30,9 +30,9 @@ def draws(evidence: Evidence) -> pandas.DataFrame:
     """Returns one row per arm and draw of a search.
 
     Columns: `search`, `arm`, `learning_rate`, `draw`, tuning `seeds`, `diverged` ones, `validation`
-    and `test` (means over tuning seeds, a diverged one with chance), `chosen` where confirmed trials
-    have this rate, and `at_the_end_of_the_range` for a chosen rate that no rate on one side of it
-    was tried against. Empty without a search.
+    and `test` (means over tuning seeds, a diverged one with chance), `chosen` where confirmed
+    trials have this rate, and `at_the_end_of_the_range` for a chosen rate that was tried against
+    none on one of its sides. Empty without a search.
     """
     trials = evidence.finished_with_tuning
     if "search" not in trials:

@@ -194,7 +194,8 @@ def decide_pairs(
     word, condition = judge_rows(interval, rows, threshold)
     sentence = (
         f"{ours} minus {theirs}, {rates}: {signed(interval)} in accuracy over "
-        f"{means.shape[1]} of {len(rows)} tasks and {interval.n} seeds against {threshold:+}{diverged_words(pairs, names)}"
+        f"{means.shape[1]} of {len(rows)} tasks and {interval.n} seeds against {threshold:+.3g}"
+        f"{diverged_words(pairs, names)}"
     )
     if condition:
         sentence += f"; {condition}"

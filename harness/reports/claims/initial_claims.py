@@ -121,7 +121,7 @@ def the_scale_is_a_simplification(evidence: Evidence) -> Decision:
     layers = layers_at_start(evidence, trials, ["tau_mean"], what)
     means = per_trial(trials, layers.groupby("trial_id")["tau_mean"].mean(), "tau")
     interval = mean_interval(by_seed(means, "tau", what))
-    near = 0.98 <= interval.low and interval.high <= 1.02
+    near = interval.low >= 0.98 and interval.high <= 1.02
     far = interval.low > 1.02 or interval.high < 0.98
     word = REFUTED if near else SUPPORTED if far else UNDECIDED
     sentence = f"the mean of tau is {number(interval)}: the condition is met in expectation"
