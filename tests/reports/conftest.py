@@ -10,6 +10,7 @@ import numpy
 import pandas
 import pytest
 
+from harness.reports.claims.declaration import Decision, claims, decided
 from harness.reports.evidence import Evidence, gather
 from harness.store.tables import Tables
 
@@ -128,3 +129,14 @@ class Sweep:
 def sweep() -> Sweep:
     """An empty sweep to add trials to."""
     return Sweep()
+
+
+@pytest.fixture
+def decide(sweep) -> Callable[[str], Decision]:
+    """Decides one claim by the trials that were added to the sweep."""
+
+    def answer(name: str) -> Decision:
+        declared = {claim.name: claim for claim in claims()}
+        return decided(declared[name], sweep.evidence())
+
+    return answer

@@ -89,6 +89,11 @@ def judge(interval: Interval, threshold: float) -> str:
     return REFUTED if interval.high < threshold else UNDECIDED
 
 
+def row_level(rows: int) -> float:
+    """Returns the level of each of some intervals that all hold at 95 % (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(1, rows)
+
+
 def judge_rows(overall: Interval, rows: Sequence[Row], threshold: float) -> tuple[str, str]:
     """Returns the word of all tasks together, and the condition where tasks disagree.
 
@@ -129,7 +134,7 @@ def shares_by(
     rows = []
     for values, group in groups:
         shares = group.groupby("seed")[column].mean()
-        interval = _share_at(shares, distinct(group), 1 - (1 - LEVEL) / len(groups))
+        interval = _share_at(shares, distinct(group), row_level(len(groups)))
         rows.append(Row(dict(zip(axes, values, strict=True)), interval))
     return overall, rows
 
@@ -160,7 +165,7 @@ def difference_rows(pairs: pandas.DataFrame, column: str = "difference") -> list
     """Returns the mean of a column of pairs for each task, at the level of all tasks together."""
     axes = labels_of(pairs)
     groups = list(pairs.groupby(axes))
-    level = 1 - (1 - LEVEL) / max(1, len(groups))
+    level = row_level(len(groups))
     rows = []
     for values, group in groups:
         means = group.groupby("seed")[column].mean()
@@ -241,7 +246,7 @@ def decide_equivalence(
     if len(differences) < FEWEST_SEEDS:
         raise NotEnoughData(f"{len(differences)} of {FEWEST_SEEDS} seeds of {label}")
     test = equivalence(differences, margin)
-    wide = difference_interval(differences, 1 - (1 - LEVEL) / comparisons)
+    wide = difference_interval(differences, row_level(comparisons))
     outside = wide.low > margin or wide.high < -margin
     word = SUPPORTED if test.equivalent else REFUTED if outside else UNDECIDED
     sentence = (

@@ -127,7 +127,7 @@ def balanced(table: pandas.DataFrame, column: str, keys: list[str], what: str) -
     """
     if not len(table):
         raise NotEnoughData(f"no trials of {what}")
-    task = table[keys].astype(str).agg("|".join, axis=1) if keys else "all"
+    task = table.groupby(keys, dropna=False).ngroup() if keys else 0
     wide = table.assign(task=task).pivot_table(
         index="seed", columns="task", values=column, aggfunc="mean", observed=True
     )
