@@ -8,10 +8,11 @@ import pandas
 import pytest
 
 from harness.errors import RequestError
-from harness.reports import comparisons, report, tuning_tables
+from harness.reports import answer_chapters, comparisons, report, tuning_tables
 from harness.reports.claim_texts import FORMATS
-from harness.reports.claims.declaration import decide_all
+from harness.reports.claims.declaration import NOT_ENOUGH_DATA, decide_all
 from harness.reports.evidence import gather
+from harness.reports.rendering import render
 from harness.store.tables import Tables
 
 HOSTILE = "<script>alert('x')</script>"
@@ -105,7 +106,7 @@ def test_a_tuned_rate_is_no_context_of_a_comparison(sweep):
     table = comparisons.paired(evidence)
     assert table["n"].tolist() == [5]
     assert table["learning_rates"].tolist() == ["tuned"]
-    assert table["context"].tolist() == ["all trials"]
+    assert table["context"].tolist() == ["tuned learning rate"]
 
 
 def test_fixed_and_tuned_comparisons_stand_apart(sweep):
@@ -174,12 +175,21 @@ def poor_evidence(request, sweep):
     return sweep.evidence()
 
 
-def test_poor_evidence_has_a_whole_report(poor_evidence, tmp_path):
-    page = report.write(poor_evidence, tmp_path, "title").read_text(encoding="utf-8")
-    assert "Claims and what the trials say of them" in page
-    assert "not enough data" in page
+def test_poor_evidence_is_told_without_numbers_that_it_lacks(poor_evidence):
+    for make in (answer_chapters.claims, answer_chapters.matters, answer_chapters.tuning):
+        chapter = make(poor_evidence)
+        page = render(chapter.template, values=chapter.values)
+        assert "nan" not in page.lower().replace("finance", "")
     for text in FORMATS.values():
-        assert text(decide_all(poor_evidence))
+        assert NOT_ENOUGH_DATA in text(decide_all(poor_evidence)).lower()
+
+
+def test_a_half_finished_sweep_has_a_whole_report(sweep, tmp_path):
+    sweep.add(depth=[4, 8], share_moments_init=0.9)
+    sweep.add(range(2), activation="relu").add([2, 3], activation="relu", status="running")
+    page = report.write(sweep.evidence(), tmp_path, "title").read_text(encoding="utf-8")
+    assert "Claims and what the trials say of them" in page
+    assert "2/5" in page
 
 
 def test_hostile_names_are_escaped_in_every_chapter(sweep, tmp_path):
