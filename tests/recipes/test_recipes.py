@@ -83,7 +83,7 @@ def project(tmp_path_factory) -> Path:
     """A copy of the project in which every recipe has been followed."""
     folder = tmp_path_factory.mktemp("recipes") / "project"
     folder.mkdir()
-    ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    ignored = shutil.ignore_patterns("*.egg-info")
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=ignored)
