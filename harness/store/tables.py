@@ -19,6 +19,7 @@ import pyarrow
 from harness.errors import RequestError
 from harness.store import writes
 from harness.store.records import Record
+from harness.store.searches import with_searches
 from harness.store.trials import Store
 
 _IDENTITY = (
@@ -78,7 +79,8 @@ def collect(store: Store) -> Tables:
     """
     records = list(store.records())
     finished = [record for record in records if record.finished]
-    return Tables(trials_table(records), joined(finished, "curves"), joined(finished, "layers"))
+    trials = with_searches(trials_table(records), store.runs)
+    return Tables(trials, joined(finished, "curves"), joined(finished, "layers"))
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
