@@ -38,6 +38,7 @@ _DEFAULTS = {
     "schedule": "constant",
     "budget": "short",
     "probe": "standard",
+    "search": "none",
     "tracking": "none",
 }
 
