@@ -155,7 +155,10 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
-    return [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    records = []
+    for row in table.to_dict("records"):
+        records.append({str(key): _plain(value) for key, value in row.items()})
+    return records
 
 
 def _plain(value: Any) -> Any:

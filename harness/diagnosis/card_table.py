@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas
@@ -40,7 +41,7 @@ HEADINGS = (
 )
 
 
-def layer_cells(row: dict[str, Any]) -> list[str]:
+def layer_cells(row: Mapping[Any, Any]) -> list[str]:
     """Returns the texts of one layer under `HEADINGS`, from its row of the layer table."""
     activation = row["activation"]
     if row["normalization"] != "none":
@@ -49,7 +50,7 @@ def layer_cells(row: dict[str, Any]) -> list[str]:
     return [str(row["layer"]), row["name"], row["kind"], str(row["units"]), activation, *numbers]
 
 
-def verdicts_by_layer(verdicts: pandas.DataFrame) -> dict[tuple[Any, str], dict[str, Any]]:
+def verdicts_by_layer(verdicts: pandas.DataFrame) -> dict[tuple[Any, str], dict[Any, Any]]:
     """Returns the rows of a table of verdicts by (layer, assumption)."""
     return {(row["layer"], row["assumption"]): row for row in verdicts.to_dict("records")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas
@@ -99,7 +100,7 @@ def _verdicts_shown(evidence: Evidence, cells: pandas.DataFrame) -> pandas.DataF
     return axes.join(wide[list(load().assumptions)]).reset_index(drop=True)
 
 
-def _verdict_text(row: dict[str, Any]) -> str:
+def _verdict_text(row: Mapping[Any, Any]) -> str:
     """Returns text such as `2 holds, 1 fails (50 % to 25 %)`; brackets hold shares of layers."""
     text = ", ".join(f"{row[word]} {word}" for word in _WORDS if row[word])
     shares = []
@@ -124,7 +125,7 @@ def _repairs_shown(repairs: pandas.DataFrame) -> pandas.DataFrame:
     return shown
 
 
-def _change_text(row: dict[str, Any], assumption: str) -> str:
+def _change_text(row: Mapping[Any, Any], assumption: str) -> str:
     before = row[f"{assumption}_without"]
     after = row[assumption]
     better = row[f"{assumption}_better"]

@@ -145,9 +145,11 @@ def examples(evidence: Evidence) -> list[tuple[str, pandas.DataFrame]]:
 def _in_order(evidence: Evidence) -> pandas.DataFrame:
     """Returns the finished trials in the order of the levels of the varied axes."""
     places = {axis: _places(evidence.finished[axis]) for axis in evidence.varied}
-    return evidence.finished.sort_values(
-        list(evidence.varied), key=lambda values: values.map(places[values.name]), kind="stable"
-    )
+
+    def in_order(values: pandas.Series) -> pandas.Series:
+        return values.map(places[str(values.name)])
+
+    return evidence.finished.sort_values(list(evidence.varied), key=in_order, kind="stable")
 
 
 def _places(values: pandas.Series) -> dict[Any, int]:

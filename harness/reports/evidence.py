@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,14 +156,16 @@ def axis_names(trials: pandas.DataFrame) -> list[str]:
     return names[start : next(specification, len(names))]
 
 
-def chance_level(trial: dict[str, Any]) -> float:
+def chance_level(trial: Mapping[Any, Any]) -> float:
     """Returns 1/classes of a trial's data set; NaN where that is unknown."""
     for name in ("classes", "spec.dataset.classes"):
         classes = trial.get(name)
         if isinstance(classes, (int, float)) and classes > 0:
             return 1.0 / classes
     published = PUBLISHED.get(trial.get("dataset", ""))
-    return 1.0 / published.classes if published else math.nan
+    if published is None or published.classes is None:
+        return math.nan
+    return 1.0 / published.classes
 
 
 def _restricted(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas
 
 from harness.reports import comparisons, factors, statistics, sweep_figures
@@ -81,7 +83,11 @@ def comparison(evidence: Evidence) -> Chapter:
         }
     )
     tables = {"comparisons": pairs.drop(columns=["by_seed"]), "comparison_summary": summaries}
-    values = {"summary": first_rows(shown), "significant": SIGNIFICANT, "effects": None}
+    values: dict[str, Any] = {
+        "summary": first_rows(shown),
+        "significant": SIGNIFICANT,
+        "effects": None,
+    }
     effects = factors.effects(evidence)
     if effects is not None:
         shares = first_rows(effects.shares.map(number_text))
@@ -116,8 +122,8 @@ def _best_cell(evidence: Evidence) -> dict[str, str] | None:
     complete = evidence.cells[evidence.cells["complete"]]
     if not evidence.trained or not complete["validation_accuracy"].notna().any():
         return None
-    best = complete["validation_accuracy"].idxmax()
-    row = complete.loc[best]
+    best = str(complete["validation_accuracy"].idxmax())
+    row: Any = complete.loc[best]
     return {
         "label": evidence.label(best),
         "accuracy": interval_text(row["score"], row["score_low"], row["score_high"]),

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.theory.activations import functions
+
 VERSION = 1
 SIGNIFICANT = 0.05
 
@@ -165,28 +167,13 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
 )
 
-# The initializers that an activation is published or commonly used with: Klambauer 2017 (SELU),
-# He 2015 (the rectifier family), Glorot 2010 (saturating symmetric ones).
-_RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
-    "selu": ("lecun_normal", "lecun_truncated", "lecun_uniform"),
-    "relu": ("he_normal", "he_uniform"),
-    "leaky_relu": ("he_normal", "he_uniform"),
-    "elu": ("he_normal", "he_uniform"),
-    "gelu": ("he_normal", "he_uniform"),
-    "silu": ("he_normal", "he_uniform"),
-    "mish": ("he_normal", "he_uniform"),
-    "softplus": ("he_normal", "he_uniform"),
-    "tanh": ("xavier_normal", "xavier_uniform", "lecun_normal"),
-    "identity": ("lecun_normal", "xavier_normal"),
-}
-
 
 def recommended_initializers(activation: str) -> tuple[str, ...]:
     """Returns the initializers recommended for an activation, the preferred one first.
 
     Empty for an activation without a recommendation, such as a user's own.
     """
-    return _RECOMMENDED_INITIALIZERS.get(activation, ())
+    return functions.recommended_initializers(activation) if activation in functions.NAMES else ()
 
 
 # The level with which the other levels of an axis are compared, where it was run.

@@ -21,6 +21,7 @@ from harness.errors import RequestError
 from harness.probes.histogram_bins import BINS, COUNT_COLUMNS
 from harness.store import writes
 from harness.store.records import Record
+from harness.store.searches import with_searches
 from harness.store.trials import TEXT_COLUMNS, Store
 
 _IDENTITY = (
@@ -95,8 +96,9 @@ def collect(store: Store) -> Tables:
     """
     records = list(store.records())
     finished = [record for record in records if record.finished]
+    trials = with_searches(trials_table(records), store.runs)
     layers, histograms = _joined_layers(finished)
-    return Tables(trials_table(records), joined(finished, "curves"), layers, histograms)
+    return Tables(trials, joined(finished, "curves"), layers, histograms)
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:

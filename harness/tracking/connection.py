@@ -37,7 +37,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import make_url
 
 from harness.configuration.schema import TrackingConfig
-from harness.store import writes
+from harness.store import searches, writes
 from harness.store.records import Record
 from harness.tracking import contents, profile_figure, run_files, trial_page, views
 from harness.tracking.failures import first_line
@@ -170,7 +170,9 @@ class Connection:
             with contextlib.suppress(Exception):
                 self.client.delete_run(earlier["run_id"])
         layers = record.columns("layers", _COLUMNS)
-        return Outgoing(record, layers, contents.contents(record, layers))
+        run_contents = contents.contents(record, layers)
+        run_contents.tags.update(searches.tags(self.runs, record.trial_id))
+        return Outgoing(record, layers, run_contents)
 
     def _with_verdicts(self, trials: Sequence[Outgoing | None]) -> list[Outgoing | None]:
         """Returns the trials with the verdicts of those whose run gets a figure and a page."""

@@ -41,9 +41,9 @@ def judge(tables: Sequence[Columns]) -> list[dict[str, NDArray]]:
     for index, table in enumerate(tables):
         by_names.setdefault(tuple(table), []).append(index)
     for names, indices in by_names.items():
-        joined = {
-            name: numpy.concatenate([tables[index][name] for index in indices]) for name in names
-        }
+        joined = {}
+        for name in names:
+            joined[name] = numpy.concatenate([tables[index][name] for index in indices])
         verdicts = verdict_columns(joined)
         rows = numpy.cumsum([len(tables[index]["layer"]) for index in indices])
         ends = numpy.searchsorted(verdicts["row"], rows)

@@ -24,7 +24,7 @@ _MISSING = "not measured: "
 
 # A table as columns of equal length: a DataFrame, or a dict of arrays or lists, which is ten
 # times as fast.
-Columns = Mapping[str, Any]
+Columns = Mapping[str, Any] | pandas.DataFrame
 
 
 def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
