@@ -51,13 +51,13 @@ def layer_cells(row: Mapping[Any, Any]) -> list[str]:
 
 
 def verdicts_by_layer(verdicts: pandas.DataFrame) -> dict[tuple[Any, str], dict[Any, Any]]:
-    """Returns the rows of a table of verdicts by (layer, assumption)."""
-    return {(row["layer"], row["assumption"]): row for row in verdicts.to_dict("records")}
+    """Returns the rows of a table of verdicts by (layer, condition)."""
+    return {(row["layer"], row["condition"]): row for row in verdicts.to_dict("records")}
 
 
-def assumption_names() -> tuple[str, ...]:
-    """Returns the assumptions in the order of their columns."""
-    return load().assumptions
+def condition_names() -> tuple[str, ...]:
+    """Returns the premises and promises in the order of their columns."""
+    return load().names
 
 
 def number_text(value: Any, form: str) -> str:

@@ -17,6 +17,7 @@ from harness.errors import RequestError
 from harness.reports import statistics
 from harness.reports.axis_values import ordered, plain_value, value_label
 from harness.store.tables import Tables
+from harness.verdicts.judging import judge_tables
 
 FINISHED = ("done", "diverged")
 # Options that an axis sets by itself, with that axis; they are no axes of their own.
@@ -113,7 +114,7 @@ class Evidence:
 
 
 def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidence:
-    """Returns the evidence of a report.
+    """Returns the evidence of a report, judged by this version of the criteria.
 
     Args:
         tables: the tidy tables of a store.
@@ -122,7 +123,7 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
     Raises:
         RequestError: an unknown axis or value, or no finished trial.
     """
-    trials = tables.trials
+    trials, judged_layers = judge_tables(tables.trials, tables.layers)
     axes = axis_names(trials)
     for axis, values in (where or {}).items():
         trials = _restricted(trials, axes, axis, values)
@@ -137,7 +138,7 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
     trials["chance"] = [chance_level(row) for row in trials.to_dict("records")]
     diverged = trials["status"] == "diverged"
     trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"].fillna(0.0))
-    curves, layers = tables.curves, tables.layers
+    curves, layers = tables.curves, judged_layers
     if where:
         kept = set(trials["trial_id"])
         curves = curves[curves["trial_id"].isin(kept)]

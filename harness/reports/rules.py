@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.theory.activations import functions
 
-VERSION = 1
+VERSION = 2
 SIGNIFICANT = 0.05
 
 # The rule, and how this report applies it.
@@ -81,9 +81,9 @@ RULES: tuple[tuple[str, str], ...] = (
         "scores; share of variance and level effects with 95 % intervals.",
     ),
     (
-        "Assumptions",
-        "Shares of trials, with Wilson intervals over trials, whose every layer stays inside a "
-        "domain or a predicted band; and the layer at which they leave it.",
+        "Premises and promises",
+        "Shares of layers that hold, as means over seeds, which are the replicates; and the layer "
+        "and the step at which they are left.",
     ),
     (
         "Time",
@@ -154,9 +154,9 @@ STATISTICS: tuple[Statistic, ...] = (
         "statistics.wilson",
     ),
     Statistic(
-        "Does an assumption hold?",
-        "proportion of trials of which every layer stays inside",
-        "Wilson interval over trials, never over layers",
+        "Does a premise or promise hold?",
+        "mean over seeds of the share of layers that hold",
+        "accuracy interval: the spread of seeds, and a coin flip for each layer",
         "assumptions.by_cell",
     ),
     Statistic(

@@ -21,7 +21,8 @@ from harness.store import writes
 
 TUNING = "tuning"
 CONFIRMATION = "confirmation"
-COLUMNS = ("search_role", "search", "search_draw")
+TAGS = ("search_role", "search")
+COLUMNS = (*TAGS, "search_draw")
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def tags(runs: Path, trial_id: str) -> dict[str, str]:
         role = _roles_at(runs, folder.stat().st_mtime_ns).get(trial_id)
     except (FileNotFoundError, RequestError):
         return {}
-    return {} if role is None else {"search_role": role.role, "search": role.search}
+    return {} if role is None else dict(zip(TAGS, (role.role, role.search), strict=True))
 
 
 def with_searches(trials: pandas.DataFrame, runs: Path) -> pandas.DataFrame:

@@ -15,8 +15,7 @@ from harness.networks.trial_prediction import Prediction
 from harness.training.events import Evaluated, Event, Finished, Probed, ProbedLayer
 from harness.training.schedules import Plan, multiplier
 from harness.training.sharpness import stability_margin
-from harness.verdicts.evaluation import verdict_columns
-from harness.verdicts.sentences import summarize
+from harness.verdicts.judging import judgements, score_columns
 
 Columns = dict[str, Any]
 
@@ -77,12 +76,25 @@ def add_prediction(result: Result, prediction: Prediction) -> None:
     result.summary.update(prediction.scalars | {"prediction_share_in_band": share})
 
 
-def add_verdicts(result: Result) -> None:
-    """Adds the verdicts on SELU's assumptions to the summary.
+def add_verdicts(results: Sequence[Result], steps: int) -> None:
+    """Adds scores to the layers of a pack's trials, and grades and words to their summaries.
 
     They use the columns of `add_prediction`, which has to come first.
+
+    Args:
+        results: the results of all trials of a pack, which are graded at once.
+        steps: the steps of their budget.
     """
-    result.summary.update(summarize(verdict_columns(result.layers)))
+    tables = []
+    for index, result in enumerate(results):
+        result.layers.update(score_columns(result.layers))
+        names = ["step", "layer", *(name for name in result.layers if name.startswith("score_"))]
+        table = {name: np.asarray(result.layers[name], float) for name in names}
+        tables.append(table | {"trial_id": np.full(len(table["step"]), index)})
+    joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    judged = judgements(joined, dict.fromkeys(range(len(results)), steps))
+    for result, row in zip(results, judged.sort_index().to_dict("records"), strict=True):
+        result.summary.update({str(name): value for name, value in row.items()})
 
 
 def _share_in_band(layers: Columns, rows: list[int]) -> float:

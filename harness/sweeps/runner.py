@@ -80,7 +80,7 @@ def run_pack(jobs: Sequence[Job], program: str, on_steps: Callable[[int], None])
         result.summary.update(shared | images.report | _test_split(images))
         prediction = prediction_of(trial.spec, images, info, job.config.probe.samples)
         add_prediction(result, prediction)
-        add_verdicts(result)
+    add_verdicts(outcome, schedule.steps)
     return [outcome[pack.order.index(index)] for index in range(len(jobs))]
 
 

@@ -115,24 +115,35 @@ def begin(store: Store, search: Search) -> None:
         searches.write(store.runs, _record(search, tuple(draws)))
 
 
-def tuned(store: Store, search: Search) -> SearchRecord | None:
-    """Returns the record of a search whose tuning trials all have a result, else None.
+def choose(store: Store, asked: Sequence[Search]) -> list[SearchRecord]:
+    """Writes and returns the records of the searches whose tuning trials all have a result.
 
-    It names the chosen draw and the trials that confirm it, those of earlier runs with other seeds
-    included.
+    Raises:
+        NotStored: a record cannot be written.
     """
-    ids = [job.trial_id for job in search.jobs]
-    if not all(store.is_done(trial_id) for trial_id in ids):
-        return None
-    draws = tuple([_scored(store, draw) for draw in search.draws])
-    chosen = best_draw(draws)
-    confirmation = {job.trial_id: None for job in search.confirmation(chosen)}
-    before = searches.earlier(store.runs, search.key)
-    if before is not None and before.chosen == chosen.number:
-        confirmation |= dict.fromkeys(before.confirmation)
-    return replace(
-        _record(search, draws), chosen=chosen.number, confirmation=tuple(sorted(confirmation))
-    )
+    records = []
+    for search in asked:
+        if all(store.is_done(job.trial_id) for job in search.jobs):
+            record = _chosen(store, search)
+            searches.write(store.runs, record)
+            records.append(record)
+    return records
+
+
+def chosen_jobs(store: Store, search: Search) -> list[Job]:
+    """Returns the jobs that confirm a search, as its record says; none while that is incomplete.
+
+    A record is incomplete where tuning trials have no result (any more), and where it does not name
+    all seeds of the cell.
+    """
+    record = searches.earlier(store.runs, search.key)
+    if record is None or record.chosen_draw is None:
+        return []
+    if not all(store.is_done(job.trial_id) for job in search.jobs):
+        return []
+    jobs = search.confirmation(record.chosen_draw)
+    named = {job.trial_id for job in jobs} <= set(record.confirmation)
+    return jobs if named else []
 
 
 def best_draw(draws: Sequence[DrawRecord]) -> DrawRecord:
@@ -178,6 +189,22 @@ def chosen_rates(records: Sequence[SearchRecord]) -> list[str]:
     if diverged:
         lines.append(f"{diverged} of {len(rates)} diverged at every rate tried")
     return lines
+
+
+def _chosen(store: Store, search: Search) -> SearchRecord:
+    """Returns the record of a search that names the chosen draw and the trials that confirm it.
+
+    Those of earlier runs with other seeds are among them.
+    """
+    draws = tuple([_scored(store, draw) for draw in search.draws])
+    chosen = best_draw(draws)
+    confirmation = {job.trial_id: None for job in search.confirmation(chosen)}
+    before = searches.earlier(store.runs, search.key)
+    if before is not None and before.chosen == chosen.number:
+        confirmation |= dict.fromkeys(before.confirmation)
+    return replace(
+        _record(search, draws), chosen=chosen.number, confirmation=tuple(sorted(confirmation))
+    )
 
 
 def _lines_of_cells(rates: Sequence[tuple[SearchRecord, DrawRecord]]) -> list[str]:

@@ -26,7 +26,6 @@ from harness.configuration.composing import to_config
 from harness.configuration.schema import Config
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
-from harness.store import searches
 from harness.store.trials import Store
 from harness.sweeps import search
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
@@ -89,9 +88,10 @@ def run_cell(config: Config) -> float:
     request = cell(config)
     store = Store(request.runs)
     jobs = _jobs_of_result(store, request)
-    if not all(_was_tried(store, job) for job in jobs):
+    if not jobs or not all(_was_tried(store, job) for job in jobs):
         prefetch([config])
-        jobs = _jobs_of_result(store, request)
+        # A search that still has chosen nothing has tuning trials that failed.
+        jobs = _jobs_of_result(store, request) or search.search_of(request).jobs
     records = [store.read(job.trial_id) for job in jobs]
     failures = {
         record.trial_id: record.error or "no result" for record in records if not record.finished
@@ -103,18 +103,13 @@ def run_cell(config: Config) -> float:
 
 
 def _jobs_of_result(store: Store, request: Cell) -> list[Job]:
-    """Returns the jobs that decide a cell's result.
+    """Returns the jobs that make a cell's result: its own, or those that confirm its search.
 
-    These are the cell's own, or those at the learning rate that its search chose; while nothing can
-    be chosen, the tuning trials.
+    Empty while the search has chosen nothing.
     """
     if not search.is_searched(request):
         return request.jobs
-    asked = search.search_of(request)
-    record = search.tuned(store, asked)
-    if record is None or record.chosen_draw is None:
-        return asked.jobs
-    return asked.confirmation(record.chosen_draw)
+    return search.chosen_jobs(store, search.search_of(request))
 
 
 def _was_tried(store: Store, job: Job) -> bool:
@@ -185,20 +180,14 @@ class _Sweep:
                 search.begin(self.store, each)
 
         self._run_pool(jobs, begin)
-        confirmation = []
-        records = []
-        for each in asked:
-            record = search.tuned(self.store, each)
-            if record is not None and record.chosen_draw is not None:
-                searches.write(self.store.runs, record)
-                records.append(record)
-                confirmation += each.confirmation(record.chosen_draw)
+        records = search.choose(self.store, asked)
         for line in search.chosen_rates(records):
             _say(line)
         if len(records) < len(asked):
             missing = len(asked) - len(records)
             _say(f"{missing} of {len(asked)} cells are not confirmed: tuning trials failed")
-        _say(f"confirming: {len(unique(confirmation))} trials at the chosen rates")
+        confirmation = unique(job for each in asked for job in search.chosen_jobs(self.store, each))
+        _say(f"confirming: {len(confirmation)} trials at the chosen rates")
         return confirmation
 
     def _run_pool(self, jobs: list[Job], begin: Callable[[], None] | None = None) -> None:
