@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pandas
 
-from harness.reports import associations, interventions, prediction, trainability, tuning_tables
+from harness.reports import associations, interventions, prediction, trainability
+from harness.reports import tuning as tuning_tables
 from harness.reports.chapter import Chapter, first_rows, interval_texts, note, number_text
 from harness.reports.claim_texts import as_table, counts, rows_table
 from harness.reports.claims.declaration import decide_all
@@ -71,18 +72,27 @@ def matters(evidence: Evidence) -> Chapter:
 def tuning(evidence: Evidence) -> Chapter:
     """Returns the chapter on what searches tried and chose."""
     title = "How arms were tuned"
-    draws = tuning_tables.draws(evidence)
-    if not len(draws):
+    curves = tuning_tables.tuning_curves(evidence)
+    if not len(curves):
         return note(title, "No search: every arm was trained at fixed learning rates.")
-    budgets = tuning_tables.budgets(evidence)
-    at_an_end = draws[draws["at_the_end_of_the_range"]]["arm"].unique()
     values = {
-        "arms": draws["search"].nunique(),
-        "at_an_end": list(at_an_end),
-        "draws": first_rows(draws.drop(columns=["search"]).map(number_text)),
+        "arms": len(curves[["task", "arm"]].drop_duplicates()),
+        "at_an_end": _chosen_at_an_end(curves),
+        "curves": first_rows(curves.map(number_text)),
     }
-    tables = {"tuning_draws": draws, "tuning_budgets": budgets}
+    tables = {"tuning_curves": curves, "tuning_budgets": tuning_tables.expected_best(evidence)}
     return Chapter(title, "chapter_tuning.html.j2", values, tables)
+
+
+def _chosen_at_an_end(curves: pandas.DataFrame) -> list[str]:
+    """Returns the tasks and arms whose chosen rate is the smallest or the largest that was tried."""
+    names = []
+    for (task, arm), curve in curves.groupby(["task", "arm"], sort=False):
+        chosen = curve["learning_rate"][curve["chosen"]]
+        ends = (curve["learning_rate"].min(), curve["learning_rate"].max())
+        if chosen.isin(ends).any():
+            names.append(f"{arm}, {task}")
+    return names
 
 
 def _prediction_sentence(evidence: Evidence, areas: pandas.DataFrame) -> str:

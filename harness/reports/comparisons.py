@@ -16,8 +16,9 @@ import pandas
 
 from harness.reports import statistics
 from harness.reports.axis_values import ordered, plain_value, value_label
-from harness.reports.evidence import CONFIRMATION, Evidence
+from harness.reports.evidence import Evidence
 from harness.reports.rules import ARM_AXES, BASELINES, SIGNIFICANT, recommended_initializers
+from harness.store.searches import CONFIRMATION
 
 PRACTICE = "recommended pairs"
 

@@ -13,8 +13,9 @@ import numpy
 import pandas
 
 from harness.reports.axis_values import plain_value, value_label
-from harness.reports.evidence import CONFIRMATION, Evidence
+from harness.reports.evidence import Evidence
 from harness.reports.statistics import LEVEL, mean_interval
+from harness.store.searches import CONFIRMATION
 
 # The share of layers that a repair of each name is meant to bring back is looked for in all of
 # these; the accuracy stands beside them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas
 
 from harness.reports import comparisons, factors, statistics, sweep_figures
@@ -86,7 +88,11 @@ def comparison(evidence: Evidence) -> Chapter:
         }
     )
     tables = {"comparisons": pairs.drop(columns=["by_seed"]), "comparison_summary": summaries}
-    values = {"summary": first_rows(shown), "significant": SIGNIFICANT, "effects": None}
+    values: dict[str, Any] = {
+        "summary": first_rows(shown),
+        "significant": SIGNIFICANT,
+        "effects": None,
+    }
     effects = factors.effects(evidence)
     if effects is not None:
         shares = first_rows(effects.shares.map(number_text))
@@ -121,7 +127,7 @@ def _best_cell(evidence: Evidence) -> dict[str, str] | None:
     best = evidence.best_cell
     if best is None:
         return None
-    row = evidence.cells.loc[best]
+    row: Any = evidence.cells.loc[best]
     return {
         "label": evidence.label(best),
         "accuracy": interval_text(row["score"], row["score_low"], row["score_high"]),

@@ -1,7 +1,7 @@
 """The report: one self-contained HTML file with its tables beside it as CSV.
 
-It says what was run, whether it matters for accuracy, which assumptions held, what diverged, by
-which rules, and how to run it again.
+It says what was run, whether it matters for accuracy, which premises and promises held, what
+diverged, by which rules, and how to run it again.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from harness.errors import RequestError
-from harness.reports import answer_chapters, comparisons, report, tuning_tables
+from harness.reports import answer_chapters, comparisons, report
 from harness.reports.claim_texts import FORMATS
 from harness.reports.claims.declaration import NOT_ENOUGH_DATA, decide_all
 from harness.reports.evidence import gather
@@ -119,14 +119,11 @@ def test_fixed_and_tuned_comparisons_stand_apart(sweep):
     assert len(comparisons.summaries(table)) == 2
 
 
-def test_searches_have_a_table_of_their_own(sweep):
-    table = tuning_tables.draws(add_search(sweep).evidence())
-    assert len(table) == 6
-    chosen = table[table["chosen"]].set_index("arm")
-    assert chosen["learning_rate"].to_dict() == {"selu": 0.01, "relu": 0.1}
-    assert chosen["at_the_end_of_the_range"].to_dict() == {"selu": False, "relu": True}
-    budgets = tuning_tables.budgets(sweep.evidence())
-    assert budgets.groupby("arm").size().to_dict() == {"relu": 3, "selu": 3}
+def test_a_rate_that_is_chosen_at_the_end_of_the_range_is_told(sweep):
+    chapter = answer_chapters.tuning(add_search(sweep).evidence())
+    assert chapter.values["arms"] == 2
+    assert chapter.values["at_an_end"] == ["relu, all trials"]
+    assert set(chapter.tables) == {"tuning_curves", "tuning_budgets"}
 
 
 def test_normalised_differences_average_data_sets(sweep):

@@ -32,7 +32,8 @@ from harness.reports.claims.selection import (
     select,
 )
 from harness.reports.claims.shapes import SHAPES, shapes_are_equivalent
-from harness.reports.evidence import CONFIRMATION, Evidence
+from harness.reports.evidence import Evidence
+from harness.store.searches import CONFIRMATION
 
 _KLAMBAUER = "Klambauer et al. 2017"
 _NOTE = "a widely read how-to note on SELU"

@@ -10,7 +10,8 @@ import pandas
 
 from harness.reports.axis_values import plain_value
 from harness.reports.claims.declaration import NotEnoughData
-from harness.reports.evidence import CONFIRMATION, FIXED, Evidence
+from harness.reports.evidence import FIXED, Evidence
+from harness.store.searches import CONFIRMATION
 
 # An arm: values by axis; a tuple of values allows each of them.
 Arm = Mapping[str, Any]
