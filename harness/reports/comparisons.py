@@ -241,16 +241,17 @@ def _comparisons(
     if len(levels) < 2:
         return
     baseline = _baseline(family, levels)
-    complete = evidence.cells["complete"]
+    complete = evidence.cells["complete"].to_dict()
     for (context, rates), group in scores.groupby(["context", "learning_rates"], sort=False):
-        table = group.pivot_table(index="seed", columns="level", values="score", aggfunc="first")
-        if baseline not in table:
+        arms = {level: rows.drop_duplicates("seed") for level, rows in group.groupby("level")}
+        if baseline not in arms:
             continue
-        whole = group.groupby("level")["cell_id"].first().map(complete)
+        whole = {level: complete[rows["cell_id"].iloc[0]] for level, rows in arms.items()}
+        base = arms[baseline].set_index("seed")["score"]
         for arm in levels:
-            if arm == baseline or arm not in table:
+            if arm == baseline or arm not in arms:
                 continue
-            differences = (table[arm] - table[baseline]).dropna()
+            differences = (arms[arm].set_index("seed")["score"] - base).dropna().sort_index()
             if len(differences):
                 yield {
                     "family": family,

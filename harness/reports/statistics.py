@@ -7,6 +7,7 @@ counted as replicates.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -120,16 +121,21 @@ def sign_flip(differences: ArrayLike) -> float:
     gives the same exact values; its random patterns differ.
     """
     values = _finite(differences)
-    if len(values) <= EXACT_PAIRS:
-        patterns = numpy.arange(2 ** len(values))[:, None]
-        bits = (patterns >> numpy.arange(len(values))) & 1
-        signs = 1 - 2 * bits
-    else:
-        generator = numpy.random.default_rng(_RANDOM_SEED)
-        signs = generator.choice((-1, 1), size=(2**EXACT_PAIRS, len(values)))
-        signs[0] = 1  # the observed labelling is one of the patterns
-    sums = numpy.abs(signs @ values)
+    sums = numpy.abs(_signs(len(values)) @ values)
     return float(numpy.mean(sums >= abs(values.sum()) - _ROUNDING))
+
+
+@functools.lru_cache(maxsize=32)
+def _signs(pairs: int) -> NDArray[numpy.int64]:
+    """Returns sign patterns (patterns, pairs): all of them up to 12 pairs, else random ones."""
+    if pairs <= EXACT_PAIRS:
+        patterns = numpy.arange(2**pairs)[:, None]
+        bits = (patterns >> numpy.arange(pairs)) & 1
+        return 1 - 2 * bits
+    generator = numpy.random.default_rng(_RANDOM_SEED)
+    signs = generator.choice((-1, 1), size=(2**EXACT_PAIRS, pairs))
+    signs[0] = 1  # the observed labelling is one of the patterns
+    return signs
 
 
 def holm(p_values: ArrayLike) -> Array:
