@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,6 +68,8 @@ _BENDING = frozenset(
     {"where", "maximum", "minimum", "max", "min", "masked_fill", "clamp", "clamp_min", "clip"}
 )
 _STANDARD_MODULES = {"selu": nn.SELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+
+Function = Callable[[Tensor], Tensor]
 
 
 @dataclass
@@ -160,22 +162,30 @@ class ActivationCalls:
         self._adopt(node, y)
         return y
 
-    def remember_move(self, moved: Any, source: Any, by: str, keeps_values: bool) -> None:
-        """Records a tensor that holds the values of a pre-activation at other places."""
-        if not isinstance(moved, Tensor) or moved is source:
-            return
-        node = self._nodes.get(source) if isinstance(source, Tensor) else None
+    def moving(self, source: Any) -> Node | None:
+        """Returns a new pre-activation with the values of `source`, or None where it is none."""
+        if not isinstance(source, Tensor):
+            return None
+        node = self._nodes.get(source)
         origin = self.trace.origins.get(source)
-        if node is not None and node.function is not None:
-            return
-        if node is None and (origin is None or origin.stage != "weights"):
-            return
-        state = node.state if node is not None else _Base(origin)
-        values = node.tensor if node is not None else source
+        if node is not None and node.function is None:
+            state, values = node.state, node.tensor
+        elif origin is not None and origin.stage == "weights":
+            state, values = _Base(origin), source
+        else:
+            return None
         leaf = Node(None, (), {}, "", True, tensor=values)
-        changed = state.moved_by or (None if keeps_values else by)
-        leaf.state = _Base(state.origin, True, changed)
-        self._add(leaf, moved)
+        leaf.state = _Base(state.origin, True, state.moved_by)
+        return leaf
+
+    def remember_move(self, leaf: Node, moved: Any, by: str | None) -> None:
+        """Records a tensor with a pre-activation's values at other places.
+
+        `by` is the function where theory does not follow it.
+        """
+        if isinstance(moved, Tensor) and moved is not leaf.tensor:
+            leaf.state.moved_by = leaf.state.moved_by or by
+            self._add(leaf, moved)
 
     def enter_module(self, z: Any) -> bool:
         """Returns True where a module is given a pre-activation."""
@@ -329,6 +339,9 @@ class ActivationCalls:
             parent = node.parents()[0]
             origin = parent.state.origin
             node.tensor = y
+            if y is parent.tensor:
+                # What left the weights is overwritten.
+                parent.tensor = node.root.tensor = None
             state = parent.state
             node.state = _Base(replace(origin, scaled=True), state.moved, state.moved_by)
             self.trace.origins.remember(y, node.state.origin)
@@ -354,19 +367,18 @@ class ActivationCalls:
         trace = self.trace
         node, y = pending.node, pending.result
         peeled_values = self._peeled.pop(id(node), None)
-        base = node.base
-        origin = base.state.origin
-        layer = origin.layer
         if not y.is_floating_point():
             return
-        recognised = recognise(node.value_at)
+        function, recognised, base = self._recognised(node)
         outer = None
         if node.peeled is not None and peeled_values is not None:
             inner = recognise(node.peeled.value_at)
             if _only_scales(recognised, inner):
                 outer = node.name
                 node = node.peeled
-                recognised = inner
+                function, recognised, base = self._recognised(node)
+        origin = base.state.origin
+        layer = origin.layer
         if recognised is None and not self._is_activation(node):
             if not is_linear_in(node):
                 layer.scaled = True
@@ -375,13 +387,26 @@ class ActivationCalls:
         if layer.activation is not None:
             layer = trace.structure.repeated(layer)
         layer.scaled = layer.scaled or origin.scaled or base is not node.root
-        describe(layer, node, recognised)
+        describe(layer, node, function, recognised)
         values = y if outer is None else peeled_values
-        self._tell(layer, base, values, node)
+        self._tell(layer, base, values)
         changed_by = base.state.moved_by or outer
         trace.origins.remember(y, Origin(layer, "activation", changed_by=changed_by))
 
-    def _tell(self, layer: Layer, base: Node, values: Tensor, node: Node) -> None:
+    def _recognised(self, node: Node) -> tuple[Function, Recognised | None, Node]:
+        """Returns a node's function of a pre-activation, its name, and that pre-activation.
+
+        That is what left the weights where the function has a name as one of that.
+        """
+        root = node.root
+        if node.base is not root and root.tensor is not None:
+            function = node.rooted()
+            recognised = recognise(function)
+            if recognised is not None:
+                return function, recognised, root
+        return node.value_at, recognise(node.value_at), node.base
+
+    def _tell(self, layer: Layer, base: Node, values: Tensor) -> None:
         trace = self.trace
         trace.structure.activated.append(layer)
         trace.tokens.append(base.state.token)
@@ -392,7 +417,7 @@ class ActivationCalls:
         z = base.tensor
         if base.state.moved:
             with torch.no_grad():
-                values = node.value_at(z.detach())
+                values = layer.module(z.detach())
         listener(
             Activated(layer, held.inputs, held.outputs, z, values, layer.module, held.overwritten)
         )
@@ -421,10 +446,9 @@ def _only_scales(whole: Recognised | None, inner: Recognised | None) -> bool:
     return (inner is not None and inner.name == "selu") or not is_meant_as_selu(whole)
 
 
-def describe(layer: Layer, node: Node, recognised: Recognised | None) -> None:
+def describe(layer: Layer, node: Node, function: Function, recognised: Recognised | None) -> None:
     """Writes the name, the options and the function of an activation into its layer."""
     chain = node.chain()
-    function = node.value_at
     layer.module = Elementwise(lambda x: function(x))
     if recognised is not None:
         layer.activation = recognised.name

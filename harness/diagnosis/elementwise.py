@@ -120,10 +120,14 @@ class Node:
         """Returns the nodes among the arguments."""
         return list(_nodes_in((*self.args, *self.kwargs.values())))
 
-    def chain(self) -> list[Node]:
+    def rooted(self) -> Callable[[Tensor], Tensor]:
+        """Returns this function of values of the root."""
+        return lambda x: self.value_at(x, self.root)
+
+    def chain(self, base: Node | None = None) -> list[Node]:
         """Returns all nodes from the base to this one, without the base, in order of the calls."""
         order: list[Node] = []
-        seen = {id(self.base)}
+        seen = {id(base or self.base)}
         stack: list[tuple[Node, bool]] = [(self, False)]
         while stack:
             node, done = stack.pop()
@@ -135,10 +139,10 @@ class Node:
                 stack += [(parent, False) for parent in node.parents()]
         return order
 
-    def value_at(self, x: Tensor) -> Tensor:
-        """Returns this function of other values of its base."""
-        values = {id(self.base): x}
-        for node in self.chain():
+    def value_at(self, x: Tensor, base: Node | None = None) -> Tensor:
+        """Returns this function of other values of its base, or of another base."""
+        values = {id(base or self.base): x}
+        for node in self.chain(base):
             args = tuple(_replaced(value, values, x) for value in node.args)
             kwargs = {name: _replaced(value, values, x) for name, value in node.kwargs.items()}
             result = node.function(*args, **kwargs)

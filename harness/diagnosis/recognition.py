@@ -88,7 +88,8 @@ def _piecewise(x: Tensor, y: Tensor) -> Recognised | None:
     if scale <= 0 or not _same(y[right], scale * x[right]):
         return None
     slope = float(y[0] / x[0])
-    if abs(scale - 1) < _TOLERANCE and _same(y, torch.where(right, x, slope * x)):
+    is_leak = 0 <= slope < 1 - _TOLERANCE and abs(scale - 1) < _TOLERANCE
+    if is_leak and _same(y, torch.where(right, x, slope * x)):
         return Recognised("leaky_relu", {"negative_slope": slope})
     alpha = float(y[0] / math.expm1(float(x[0]))) / scale
     if alpha > 0 and _same(y, scale * torch.where(right, x, alpha * torch.expm1(x))):

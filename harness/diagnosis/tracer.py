@@ -23,6 +23,7 @@ from harness.diagnosis.activation_calls import (
     trace_stray,
 )
 from harness.diagnosis.arithmetic_calls import trace_product, trace_sum
+from harness.diagnosis.elementwise import Node
 from harness.diagnosis.function_calls import Call
 from harness.diagnosis.structure import Dropout
 from harness.diagnosis.surrounding_calls import (
@@ -124,22 +125,24 @@ class _Interception(TorchFunctionMode):
         node = activations.node_of(call)
         if node is not None:
             return activations.run(call, node)
+        moving = activations.moving(call.args[0]) if call.args else None
         activations.settle(call.tensors)
         weights = find_weights(trace, call)
         if weights is not None:
             return trace_weights(trace, call, weights)
-        return _HANDLERS.get(call.base, self._trace_other)(trace, call)
-
-    def _trace_other(self, trace: Trace, call: Call) -> Any:
-        """Runs a function that is not known to this package."""
         if _is_whole_selection(call):
-            return _pass_whole(trace, call)
-        result = _trace_other(trace, call)
-        if call.base in MOVES or _repeats(call) or _keeps_units(trace, call, result):
-            keeps_values = call.base in REARRANGED
-            word = WORDS.get(call.base, call.base)
-            self.activations.remember_move(result, call.input, word, keeps_values)
+            return trace.pass_on("identity", call.run(), call.args)
+        result = _HANDLERS.get(call.base, _trace_other)(trace, call)
+        if moving is not None:
+            self._follow_move(call, moving, result)
         return result
+
+    def _follow_move(self, call: Call, moving: Node, result: Any) -> None:
+        """Records a result that holds the values of a pre-activation at other places."""
+        trace = self.trace
+        if call.base in MOVES or _repeats(call) or _keeps_units(trace, call, result):
+            word = None if call.base in REARRANGED else WORDS.get(call.base, call.base)
+            self.activations.remember_move(moving, result, word)
 
 
 def _reads_no_values(call: Call) -> bool:
@@ -165,10 +168,6 @@ def _is_whole_selection(call: Call) -> bool:
 
 def _is_plain(part: Any) -> bool:
     return part is Ellipsis or isinstance(part, slice)
-
-
-def _pass_whole(trace: Trace, call: Call) -> Any:
-    return trace.pass_on("identity", call.run(), call.args)
 
 
 def _repeats(call: Call) -> bool:
