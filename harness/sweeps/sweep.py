@@ -163,7 +163,8 @@ class _Sweep:
         plain = [job for cell in self.cells if not search.is_searched(cell) for job in cell.jobs]
         asked = [search.search_of(cell) for cell in self.cells if search.is_searched(cell)]
         confirmation = self._tune(asked) if asked else []
-        self._run_pool(unique(plain + confirmation))
+        if plain or confirmation:
+            self._run_pool(unique(plain + confirmation))
         for line in self.tracker.links():
             _say(line)
 
@@ -173,19 +174,15 @@ class _Sweep:
         A cell with a failed tuning trial is not confirmed, as its draws cannot be compared.
         """
         jobs = unique(job for each in asked for job in each.jobs)
-        _say(f"tuning: {len(jobs)} trials for {len(asked)} cells")
-
-        def begin() -> None:
-            for each in asked:
-                search.begin(self.store, each)
-
-        self._run_pool(jobs, begin)
+        cell_word = "cell" if len(asked) == 1 else "cells"
+        _say(f"tuning: {len(jobs)} trials of {len(asked)} {cell_word}")
+        self._run_pool(jobs, functools.partial(search.begin, self.store, asked))
         records = search.choose(self.store, asked)
         for line in search.chosen_rates(records):
             _say(line)
         if len(records) < len(asked):
             missing = len(asked) - len(records)
-            _say(f"{missing} of {len(asked)} cells are not confirmed: tuning trials failed")
+            _say(f"not confirmed, as tuning trials failed: {missing} of {len(asked)} {cell_word}")
         confirmation = unique(job for each in asked for job in search.chosen_jobs(self.store, each))
         _say(f"confirming: {len(confirmation)} trials at the chosen rates")
         return confirmation
