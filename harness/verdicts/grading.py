@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy
 import pandas
@@ -81,7 +82,7 @@ def phase_steps(steps: NDArray, last: float) -> dict[str, float]:
 
 
 def grades(
-    probes: pandas.DataFrame, names: Iterable[str], last_steps: Mapping[str, float]
+    probes: pandas.DataFrame, names: Iterable[str], last_steps: Mapping[Any, float]
 ) -> pandas.DataFrame:
     """Returns one row per trial with its grades.
 

@@ -28,7 +28,7 @@ def score_columns(layers: Columns) -> dict[str, NDArray]:
     return {f"score_{name}": values for name, values in scores(layers).items()}
 
 
-def judgements(layers: Columns, last_steps: Mapping[str, float]) -> pandas.DataFrame:
+def judgements(layers: Columns, last_steps: Mapping[Any, float]) -> pandas.DataFrame:
     """Returns one row per trial, indexed by trial_id, with everything that its summary says.
 
     Args:
