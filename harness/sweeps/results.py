@@ -91,7 +91,9 @@ def add_verdicts(results: Sequence[Result], steps: int) -> None:
         names = ["step", "layer", *(name for name in result.layers if name.startswith("score_"))]
         table = {name: np.asarray(result.layers[name], float) for name in names}
         tables.append(table | {"trial_id": np.full(len(table["step"]), index)})
-    joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    joined = {}
+    for name in tables[0]:
+        joined[name] = np.concatenate([table[name] for table in tables])
     judged = judgements(joined, dict.fromkeys(range(len(results)), steps))
     for result, row in zip(results, judged.sort_index().to_dict("records"), strict=True):
         result.summary.update({str(name): value for name, value in row.items()})
