@@ -15,7 +15,7 @@ from harness.store.trials import Store
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes RUNS/tables/{trials,curves,layers,histograms}.parquet and returns the exit code."""
     parser = argparse.ArgumentParser(
-        description="Write the tables of all trials and their measurements to RUNS/tables as Parquet."
+        description="Write the tables of all trials and their layers to RUNS/tables as Parquet."
     )
     add_runs_option(parser)
     options = parser.parse_args(argv)
