@@ -13,6 +13,7 @@ from harness.diagnosis.card_table import (
     HEADINGS,
     condition_names,
     layer_cells,
+    share_cells,
     verdicts_by_layer,
 )
 from harness.reports import layer_figures, moment_figures, verdict_figures
@@ -32,6 +33,7 @@ def page(card: CardContents) -> str:
         card=card,
         headings=[*HEADINGS, *condition_names()],
         rows=_rows(card),
+        shares=share_cells(card.summary),
         verdict_map=data_uri(verdict_figures.verdict_map(card.verdicts)),
         profiles=data_uri(layer_figures.profiles(card.layers)),
         trajectories=data_uri(moment_figures.trajectories(card.layers)),

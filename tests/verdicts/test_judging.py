@@ -13,6 +13,7 @@ import numpy
 import pandas
 import pytest
 
+from harness.commands import selu_collect
 from harness.reports.evidence import gather
 from harness.store.tables import Tables, collect
 from harness.store.trials import Store
@@ -161,6 +162,28 @@ def test_a_report_judges_old_tables(old):
     evidence = gather(Tables(trials, nothing, layers, nothing))
     assert evidence.finished["share_moments_init"].notna().all()
     assert "score_moments" in evidence.layers
+
+
+def test_collected_tables_of_old_trials_are_judged(old, tmp_path, capsys):
+    trials, layers = old
+    row = trials.set_index("trial_id").loc[LECUN]
+    store = Store(tmp_path)
+    identity = {"trial_id": LECUN, "cell_id": row["cell_id"], "seed": 0, "rules_version": 1}
+    store.begin(identity | {"axes": {"depth": 3}, "spec": {}})
+    store.finish(
+        LECUN,
+        summary={"steps": 24.0, "epochs": 1.0, "verdict_input": "fails"},
+        curves={"step": [0]},
+        layers=layers[layers["trial_id"] == LECUN].drop(columns="trial_id"),
+    )
+    assert selu_collect.main(["--runs", str(tmp_path)]) == 0
+    collected = pandas.read_parquet(tmp_path / "tables" / "trials.parquet").iloc[0]
+    expected = judge_tables(*old)[0].set_index("trial_id").loc[LECUN]
+    assert collected["criteria_version"] == VERSION
+    assert collected["share_contraction_end"] == expected["share_contraction_end"]
+    assert "verdict_input" not in collected.index
+    assert "score_units" in pandas.read_parquet(tmp_path / "tables" / "layers.parquet")
+    assert "trials.parquet: 1 rows" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ def test_a_single_probe_has_no_phase():
         ({"units": 0.0}, 8, "units hold in no layer"),
         ({"input": 0.25}, 8, "input holds in 2 of 8 layers"),
         ({"input": 1.0}, 1, "input holds in its only layer"),
+        ({"input": 1.0}, 2, "input holds in both layers"),
         # A layer that is unknown leaves a share of the others.
         ({"contraction": 6 / 7}, 8, "contraction holds in 86% of the layers known"),
         ({"units": 0.0, "input": 0.0}, 3, "units and input hold in no layer"),
