@@ -8,9 +8,10 @@ there is any, and gradients in a last pass over small batches, of which only sum
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
-import numpy
 import pandas
 import torch
 from torch import Tensor, nn
@@ -67,20 +68,21 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
     inputs = placed(inputs, model)
     available = len(inputs)
     with undisturbed(model):
-        pilot = run_traced(model, inputs[:_PILOT_SAMPLES])
+        with torch.no_grad():
+            pilot = run_traced(model, inputs[:_PILOT_SAMPLES].clone())
         check_structure(pilot.structure)
-        count = max(_FEWEST_SAMPLES, _MOST_NUMBERS // (pilot.largest // _PILOT_SAMPLES))
+        count = max(_FEWEST_SAMPLES, _MOST_NUMBERS // max(1, pilot.largest // _PILOT_SAMPLES))
         inputs = inputs[:count]
         labels = None if labels is None else labels[:count]
         measurements = LayerMeasurements()
         with torch.no_grad():
             listeners = Listeners(on_activation=measurements, keep=read_samples)
-            structure = run_traced(model, inputs, listeners).structure
+            structure = run_traced(model, inputs.clone(), listeners).structure
         dropout = measure_dropout(model, inputs, structure)
         numbers_per_sample = pilot.numbers // _PILOT_SAMPLES
         gradients = measure_gradients(model, inputs, labels, numbers_per_sample, structure)
     predicted, end_of_prediction = predicted_columns(structure, inputs)
-    _add_gradients(measurements, gradients, structure, model)
+    _add_gradients(measurements, gradients, structure)
     _add_dropout(measurements, dropout)
     _add_gradient_ratios(measurements)
     layers = _layer_table(structure, measurements, predicted)
@@ -117,28 +119,28 @@ def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
     check_samples(len(inputs))
     inputs = placed(inputs, model)
     with undisturbed(model), torch.no_grad():
-        structure = run_traced(model, inputs).structure
+        structure = run_traced(model, inputs.clone()).structure
     check_structure(structure)
     return structure
 
 
 def _add_gradients(
-    measurements: LayerMeasurements,
-    gradients: GradientMeasurements,
-    structure: Structure,
-    model: nn.Module,
+    measurements: LayerMeasurements, gradients: GradientMeasurements, structure: Structure
 ) -> None:
-    """Adds the columns of each layer's own gradients, NaN where there are none."""
-    squares = gradients.square
-    if gradients.reason is not None:
-        squares = [numpy.nan] * len(measurements.columns)
-        for reasons in measurements.absent:
+    """Adds the columns of each layer's own gradients, NaN with the reason where there are none."""
+    uses = Counter(layer.name for layer in structure.layers if not layer.repeats)
+    for index, layer in enumerate(structure.activated):
+        columns = measurements.columns[index]
+        reasons = measurements.absent[index]
+        columns["gradient_square"] = gradients.square[index]
+        columns["weight_gradient_norm"] = gradients.weight_norm(layer)
+        if gradients.reason is not None:
             reasons.append(f"no gradient: {gradients.reason}")
-    for layer, columns, square in zip(
-        structure.activated, measurements.columns, squares, strict=True
-    ):
-        columns["gradient_square"] = square
-        columns["weight_gradient_norm"] = gradients.weight_norm(model, layer)
+        elif math.isnan(gradients.square[index]):
+            reasons.append("no gradient: the loss does not reach this layer")
+        if uses[layer.name] > 1:
+            columns["weight_gradient_norm"] = math.nan
+            reasons.append("weights used several times have one gradient, that of all uses")
 
 
 def _add_dropout(measurements: LayerMeasurements, dropout: list[DropoutMeasurement] | None) -> None:

@@ -21,7 +21,7 @@ from harness.diagnosis.selu_depth import (
     layers_to_recover,
     variance_text,
 )
-from harness.diagnosis.structure import Layer, Structure
+from harness.diagnosis.structure import Layer, Pool, Structure
 from harness.probes.positions import Geometry
 from harness.theory.networks.pooling import maximum_moments
 
@@ -36,8 +36,8 @@ _NOTABLE_COSINE = 0.1
 _LIVE_TAPS = 0.87
 # A sum of skip and branch may have this many times the skip's mean square.
 _RESIDUAL_GROWTH = 1.5
-# Largest side of a pooling window whose maximum is computed.
-_MOST_POOL_SIZE = 16
+# Most positions of a pooling window whose maximum is computed.
+_MOST_POOL_ENTRIES = 256
 # As many layers as a fixed point takes.
 _MANY_LAYERS = 100
 
@@ -165,19 +165,19 @@ def _measured_with_dropout(
 def max_pools(layers: list[Layer]) -> Iterator[Finding]:
     """Yields a finding for max-pooling, which gives activations a common mean."""
     pooled: list[Layer] = []
-    sizes: list[int] = []
+    pools: list[Pool] = []
     for layer in layers:
         for pool in layer.pools:
             if pool.kind == "max":
                 pooled.append(layer)
-                sizes.append(pool.size)
+                pools.append(pool)
     if not pooled:
         return
-    size = max(sizes)
-    entries = min(size or _MOST_POOL_SIZE, _MOST_POOL_SIZE) ** 2
+    largest = max(pools, key=lambda pool: pool.entries)
+    entries = min(largest.entries, _MOST_POOL_ENTRIES)
     mean, square, _ = (float(part) for part in maximum_moments(SELU, 1.0, 0.0, entries))
     variance = square - mean**2
-    windows = "whole maps" if size == 0 else f"{size} x {size}"
+    windows = "whole maps" if largest.whole else " x ".join(map(str, largest.window))
     common_share = mean**2 / (mean**2 + variance)
     yield Finding(
         "max-pooling",
