@@ -229,7 +229,8 @@ def _chances(trials: pandas.DataFrame) -> pandas.Series:
     """Returns each trial's chance level, which trials of one data set tell each other."""
     levels = [chance_level(row) for row in trials.to_dict("records")]
     chances = pandas.Series(levels, index=trials.index, dtype=float)
-    settings = [name for name in trials if name == "dataset" or name.startswith("spec.dataset.")]
+    names = [str(name) for name in trials]
+    settings = [name for name in names if name == "dataset" or name.startswith("spec.dataset.")]
     if not settings or chances.notna().all():
         return chances
     data_sets = trials[settings].astype(str).agg("|".join, axis=1)
