@@ -16,6 +16,7 @@ from harness.diagnosis.card_table import (
     condition_names,
     layer_cells,
     number_text,
+    share_cells,
     verdicts_by_layer,
 )
 from harness.errors import RequestError
@@ -103,6 +104,7 @@ class Card(CardContents):
         for row in self.layers.to_dict("records"):
             words = [judged[row["layer"], name]["verdict"] for name in names]
             rows.append(layer_cells(row) + [VERDICT_SIGNS[word] for word in words])
+        rows.append(share_cells(self.summary))
         key = "   ".join(f"{sign} {word}" for word, sign in VERDICT_SIGNS.items())
         return (
             aligned(rows, left=(1, 2, 4)) + f"\n  {key};"

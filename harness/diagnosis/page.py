@@ -13,12 +13,14 @@ from harness.diagnosis.card_table import (
     HEADINGS,
     condition_names,
     layer_cells,
+    share_cells,
     verdicts_by_layer,
 )
 from harness.reports import layer_figures, moment_figures, verdict_figures
 from harness.reports.pictures import data_uri
 from harness.reports.rendering import render, table_html
 from harness.verdicts.criteria import load
+from harness.verdicts.criteria_reference import criteria_table
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -32,12 +34,13 @@ def page(card: CardContents) -> str:
         card=card,
         headings=[*HEADINGS, *condition_names()],
         rows=_rows(card),
+        shares=share_cells(card.summary),
         verdict_map=data_uri(verdict_figures.verdict_map(card.verdicts)),
         profiles=data_uri(layer_figures.profiles(card.layers)),
         trajectories=data_uri(moment_figures.trajectories(card.layers)),
         ladder=data_uri(layer_figures.ladder(card.layers)),
         criteria_version=load().version,
-        criteria=_criteria(),
+        criteria=table_html(criteria_table()),
         columns=_columns(card),
     )
 
@@ -67,29 +70,6 @@ def _hint(verdict: dict[str, Any]) -> str:
         source = "theory says" if verdict["by_theory"] else "assumed"
         text += f", {source} {verdict['predicted']:.4g}"
     return text
-
-
-def _criteria() -> Markup:
-    rows = []
-    for criterion in load().criteria:
-        rows.append(
-            {
-                "condition": criterion.condition,
-                "criterion": criterion.name,
-                "column": criterion.column,
-                "effect that holds": _range(criterion.holds),
-                "strained": _range(criterion.strained),
-                "decides": "yes" if criterion.decides else "reported only",
-                "basis": criterion.basis,
-                "at the thresholds": criterion.consequence,
-                "source": criterion.source,
-            }
-        )
-    return table_html(pandas.DataFrame(rows))
-
-
-def _range(bounds: tuple[float, float]) -> str:
-    return f"[{bounds[0]:g}, {bounds[1]:g}]"
 
 
 def _columns(card: CardContents) -> Markup:

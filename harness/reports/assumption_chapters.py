@@ -18,6 +18,7 @@ from harness.reports.chapter import Chapter, first_rows, interval_texts, number_
 from harness.reports.evidence import Evidence
 from harness.reports.pictures import data_uri
 from harness.verdicts.criteria import load
+from harness.verdicts.criteria_reference import criteria_table
 from harness.verdicts.evaluation import verdicts
 
 _NO_MEAN = ["seed", "step", "layer", "epoch"]
@@ -49,6 +50,7 @@ def verdict(evidence: Evidence) -> Chapter:
         examples.append({"title": title, **_pictures(table)})
     values = {
         "criteria_version": load().version,
+        "criteria": first_rows(criteria_table()),
         "verdicts": first_rows(_verdicts_shown(evidence, cells)),
         "examples": examples,
         "misses": first_rows(misses.map(number_text)),

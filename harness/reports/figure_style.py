@@ -105,7 +105,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Rung:
-    """A rung of the attribution ladder: one assumption less than above.
+    """A rung of the attribution ladder: one premise less than above.
 
     Attributes:
         column: the column of the layer table with the error of the prediction.

@@ -68,7 +68,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
     """Draws the attribution ladder at the last probe that has it.
 
     A line is the root-mean-square error over units of the predicted mean and variance of a unit's
-    activation; each line makes one assumption less than the one before. x: layer. y: error, a pure
+    activation; each line makes one premise less than the one before. x: layer. y: error, a pure
     number (logarithmic).
     """
     rungs = [rung for rung in RUNGS if rung.column in layers and layers[rung.column].notna().any()]
@@ -91,7 +91,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
         )
     panel.set(yscale="log", xlabel="layer", ylabel="error of a unit's (mean, variance)")
     panel.set_ylim(bottom=_SMALLEST_ERROR * 0.8)
-    title = "the drop from one line to the next is the price of one assumption"
+    title = "the drop from one line to the next is the price of one premise"
     if layers["step"].nunique() > 1:
         title += f", step {int(step)}"
     panel.set_title(title, fontsize=10)
