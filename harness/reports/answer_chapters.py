@@ -85,7 +85,7 @@ def tuning(evidence: Evidence) -> Chapter:
 
 
 def _chosen_at_an_end(curves: pandas.DataFrame) -> list[str]:
-    """Returns the tasks and arms whose chosen rate is the smallest or the largest that was tried."""
+    """Returns the arms and tasks whose chosen rate is the smallest or the largest tried."""
     names = []
     for (task, arm), curve in curves.groupby(["task", "arm"], sort=False):
         chosen = curve["learning_rate"][curve["chosen"]]

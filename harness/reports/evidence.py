@@ -96,6 +96,17 @@ class Evidence:
         ]
 
     @functools.cached_property
+    def plain(self) -> pandas.DataFrame:
+        """The axes of all trials as `axis_values.plain_value` gives them."""
+        columns = {axis: _plain(self.trials[axis]) for axis in self.axes}
+        return pandas.DataFrame(columns, index=self.trials.index)
+
+    @functools.cached_property
+    def texts(self) -> pandas.DataFrame:
+        """The axes of all trials as text, in which two options that are missing are equal."""
+        return self.plain.astype(str)
+
+    @functools.cached_property
     def varied(self) -> tuple[str, ...]:
         """Axes with more than one value among finished trials.
 
@@ -172,7 +183,7 @@ class Evidence:
         return bool(values_per_owner.max() == 1)
 
     def _levels(self, axis: str) -> pandas.Series:
-        return self.finished[axis].map(plain_value)
+        return self.plain.loc[self.finished.index, axis]
 
 
 def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidence:
@@ -258,6 +269,14 @@ def chance_level(trial: Mapping[Any, Any]) -> float:
     if published is None or published.classes is None:
         return math.nan
     return 1.0 / published.classes
+
+
+def _plain(values: pandas.Series) -> pandas.Series:
+    """Returns plain values of an axis; each different value is converted once."""
+    codes, levels = pandas.factorize(values, use_na_sentinel=False)
+    plain = numpy.empty(len(levels), object)
+    plain[:] = [plain_value(level) for level in levels]
+    return pandas.Series(plain[codes], index=values.index, dtype=object)
 
 
 def _restricted(
