@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullLocator, StrMethodFormatter, SymmetricalLogLocator
 from numpy.typing import NDArray
 
 # Characters of a legend's text to an inch, about, at its size.
@@ -108,3 +109,16 @@ def arrange_below_legend(figure: Figure, panels: Iterable[Axes]) -> None:
         fontsize=8,
         frameon=False,
     )
+
+
+def step_axis(panel: Axes) -> None:
+    """Scales the x axis for training steps: linear from 0 to 1, logarithmic beyond."""
+    panel.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+    panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10.0, linthresh=1.0))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def plain(text: str) -> str:
+    """Returns a text in which matplotlib takes no dollar sign for mathematics."""
+    return text.replace("$", r"\$")

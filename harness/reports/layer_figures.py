@@ -21,6 +21,7 @@ from harness.reports.figure_style import (
     PREDICTED,
     QUANTITIES,
     RUNGS,
+    SHADE,
     Quantity,
 )
 
@@ -105,7 +106,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
 def _draw_profile(panel: Axes, layers: pandas.DataFrame, quantity: Quantity) -> None:
     last = int(layers["layer"].max())
     if quantity.domain:
-        shade_domain(panel, quantity.domain, last, "0.9")
+        shade_domain(panel, quantity.domain, last, SHADE)
     steps = sorted(layers["step"].unique())
     _draw_prediction(panel, _rows_at(layers, steps[0]), quantity.column)
     for probe in _shown_probes(steps):

@@ -14,9 +14,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.reports.axis_values import value_label
-from harness.reports.drawing import arrange_below_legend, new_figure, shade_domain
+from harness.reports.drawing import arrange_below_legend, new_figure, plain, shade_domain
 from harness.reports.evidence import Evidence
-from harness.reports.figure_style import LINE_STYLES, QUANTITIES, Quantity, activation_colour
+from harness.reports.figure_style import (
+    LINE_STYLES,
+    QUANTITIES,
+    QUIET,
+    SHADE,
+    Quantity,
+    activation_colour,
+)
 
 _MOST_PANELS = 12
 _MOST_LINES = 16
@@ -47,7 +54,7 @@ def accuracy(evidence: Evidence) -> Figure | None:
     for panel, (key, group) in zip(grid.flat, groups, strict=False):
         _draw_accuracy(panel, evidence, group, across, arm_axes)
         words = [value_label(axis, value) for axis, value in zip(panel_axes, key, strict=True)]
-        panel.set_title(", ".join(words) or "all trials", fontsize=_TITLE_SIZE)
+        panel.set_title(plain(", ".join(words)) or "all trials", fontsize=_TITLE_SIZE)
         panel.set_xlabel(across or "arm")
     for panel in grid.flat[len(groups) :]:
         panel.axis("off")
@@ -155,13 +162,13 @@ def _draw_accuracy(
             markersize=4,
             linestyle=_line_style(evidence, arm) if across else "none",
             color=_colour(evidence, arm),
-            label=", ".join(str(value) for value in key) or "all",
+            label=plain(", ".join(str(value) for value in key)) or "all",
             capsize=2,
             linewidth=1.4,
         )
     chance = cells["chance"].dropna()
     if len(chance):
-        panel.axhline(chance.iloc[0], color="0.6", linewidth=1, linestyle=":", label="chance")
+        panel.axhline(chance.iloc[0], color=QUIET, linewidth=1, linestyle=":", label="chance")
     panel.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     panel.set_ylim(0, 1.02)
     panel.grid(alpha=0.25)
@@ -193,7 +200,7 @@ def _draw_profile(
 ) -> None:
     last = layers["layer"].max()
     if quantity.domain:
-        shade_domain(panel, quantity.domain, last, "0.88")
+        shade_domain(panel, quantity.domain, last, SHADE)
     label_axes = [axis for axis in evidence.varied if axis not in ("depth", "normalization")]
     for cell_id, cell in list(layers.groupby("cell_id", sort=False))[:_MOST_LINES]:
         means = cell.groupby("layer")[quantity.column].mean()
@@ -206,7 +213,7 @@ def _draw_profile(
                 _line_style(evidence, cell),
                 color=_colour(evidence, cell),
                 linewidth=1.5,
-                label=evidence.label(cell_id, label_axes),
+                label=plain(evidence.label(cell_id, label_axes)),
             )
     if quantity.logarithmic:
         panel.set_yscale("log")
@@ -240,7 +247,7 @@ def _draw_curves(panel: Axes, evidence: Evidence, rows: pandas.DataFrame) -> Non
             color=_colour(evidence, cell),
             linewidth=0.8 if thin else 1.6,
             alpha=0.55 if thin else 1.0,
-            label=evidence.label(cell_id, label_axes),
+            label=plain(evidence.label(cell_id, label_axes)),
         )
     panel.set_yscale("log")
     panel.grid(alpha=0.25)

@@ -1,0 +1,135 @@
+"""Signals by layer and arm: channel moments, histograms, and theory against measurement.
+
+Figures of a sweep draw these tables, which are small whatever the number of trials.
+"""
+
+from __future__ import annotations
+
+import numpy
+import pandas
+
+from harness.probes.histogram_bins import COUNT_COLUMNS
+from harness.reports import statistics
+from harness.reports.arms import arms
+from harness.reports.evidence import Evidence
+from harness.reports.figure_style import QUANTITIES
+
+_PHASES = ("init", "end")
+_CHANNEL_COLUMNS = ("pre_activation_mean", "pre_activation_variance", "between_unit_share")
+# Compared with theory's prediction: one number of the last layer each.
+PREDICTED_COLUMNS = (
+    "activation_variance",
+    "pooled_excess_kurtosis",
+    "cosine",
+    "gradient_product",
+)
+
+
+def propagation(evidence: Evidence) -> pandas.DataFrame:
+    """Returns channel moments of the pre-activations of the deepest networks, by arm and layer.
+
+    Brock et al. 2021 define them: with the moments of each channel over samples (and positions),
+    the mean over channels of the squared mean, and that of the variance. With the share s of the
+    mean square of z that lies between units they are s E[z^2] and (1 - s) E[z^2].
+
+    Returns:
+        One row per arm, phase, layer and quantity (`squared_channel_mean`, `channel_variance`):
+        `value`, the geometric mean over seeds with its interval `low`, `high`, and `seeds`. Other
+        axes are averaged within each seed.
+    """
+    layers = evidence.layers
+    if not {"phase", "layer", *_CHANNEL_COLUMNS} <= set(layers.columns):
+        return pandas.DataFrame()
+    trials = _deepest(evidence).assign(arm=arms(evidence).names)
+    rows = layers[layers["phase"].isin(_PHASES)]
+    rows = rows[["trial_id", "phase", "layer", *_CHANNEL_COLUMNS]]
+    rows = rows.join(trials.set_index("trial_id")[["arm", "seed"]], on="trial_id", how="inner")
+    square = rows["pre_activation_mean"] ** 2 + rows["pre_activation_variance"]
+    share = rows["between_unit_share"]
+    signals = {"squared_channel_mean": share * square, "channel_variance": (1 - share) * square}
+    parts = []
+    for quantity, values in signals.items():
+        positive = values.where(values > 0)
+        parts.append(rows.assign(quantity=quantity, log=numpy.log(positive)))
+    long = pandas.concat(parts).replace([numpy.inf, -numpy.inf], numpy.nan).dropna(subset=["log"])
+    keys = ["arm", "phase", "layer", "quantity"]
+    by_seed = long.groupby([*keys, "seed"], sort=False)["log"].mean().reset_index()
+    return _geometric(by_seed, keys)
+
+
+def histograms(evidence: Evidence, table: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns counts of pre-activations of the deepest networks, by arm, step and layer.
+
+    Args:
+        evidence: the trials.
+        table: trial_id, step, phase, layer, and the counts `count_00` to `count_63`.
+
+    Returns:
+        One row per arm, step and layer with the sums of the counts over trials, and `phase`.
+    """
+    trials = _deepest(evidence).assign(arm=arms(evidence).names)
+    rows = table.join(trials.set_index("trial_id")[["arm"]], on="trial_id", how="inner")
+    rows = rows.dropna(subset=[COUNT_COLUMNS[0]])
+    grouped = rows.groupby(["arm", "step", "layer"], sort=True)
+    sums = grouped[list(COUNT_COLUMNS)].sum()
+    return sums.join(grouped["phase"].first()).reset_index()
+
+
+def theory(evidence: Evidence) -> pandas.DataFrame:
+    """Returns predictions and measurements at the last layer of each cell at initialisation.
+
+    One row per cell and quantity: cell_id, activation, quantity, `predicted` and `measured`, means
+    over seeds. Repaired trials are left out, because theory is about independent weights.
+    """
+    layers = evidence.layers
+    names = [name for name in PREDICTED_COLUMNS if {name, f"predicted_{name}"} <= set(layers)]
+    trials = evidence.finished
+    if "repair" in trials:
+        trials = trials[trials["repair"] == "none"]
+    if not names or not len(trials):
+        return pandas.DataFrame()
+    start = layers[layers["phase"] == "init"]
+    about = trials.set_index("trial_id")[["cell_id", "activation", "depth"]]
+    rows = start.join(about, on="trial_id", how="inner")
+    # Gradients are told relative to the last layer, so that the first one has the whole product.
+    edge = {name: "first" if name == "gradient_product" else "last" for name in names}
+    ordered = rows.sort_values("layer", kind="stable").groupby("trial_id", sort=False)
+    parts = []
+    for name, end in edge.items():
+        ends = ordered[["cell_id", "activation", name, f"predicted_{name}"]].agg(end)
+        means = ends.groupby("cell_id", sort=False).agg(
+            {"activation": "first", name: "mean", f"predicted_{name}": "mean"}
+        )
+        means = means.rename(columns={name: "measured", f"predicted_{name}": "predicted"})
+        parts.append(means.assign(quantity=name).reset_index())
+    table = pandas.concat(parts, ignore_index=True)
+    return table.replace([numpy.inf, -numpy.inf], numpy.nan).dropna()
+
+
+def quantity_label(column: str) -> str:
+    """Returns the label of a column of the layer table."""
+    known = QUANTITIES.get(column)
+    return known.label if known else column.replace("_", " ")
+
+
+def _deepest(evidence: Evidence) -> pandas.DataFrame:
+    """Returns the finished trials of the largest depth.
+
+    Shallower networks with the same weights are the beginnings of deeper ones.
+    """
+    trials = evidence.finished
+    return trials[trials["depth"] == trials["depth"].max()]
+
+
+def _geometric(by_seed: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
+    """Returns geometric means of exp(`log`) by `keys`, with intervals over seeds."""
+    table = by_seed.groupby(keys, sort=False)["log"].agg(["mean", "std", "count"])
+    half = statistics.half_width(table["std"], table["count"])
+    means = table["mean"]
+    columns = {
+        "value": numpy.exp(means),
+        "low": numpy.exp(means - half),
+        "high": numpy.exp(means + half),
+        "seeds": table["count"],
+    }
+    return pandas.DataFrame(columns).reset_index()
