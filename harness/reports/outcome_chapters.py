@@ -46,6 +46,10 @@ def accuracy(evidence: Evidence) -> Chapter:
     cells = evidence.cells.sort_values("score", ascending=False).reset_index()
     table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
     table["test accuracy"] = interval_texts(cells, "score", "score_low", "score_high")
+    table["chance"] = cells["chance"].map(number_text)
+    if cells["majority_share"].notna().any():
+        table["majority share"] = cells["majority_share"].map(number_text)
+    table["learning rates"] = cells["learning_rates"]
     table["seeds"] = _ratios(cells, "finished", "expected")
     table["diverged"] = cells["diverged"].astype(int)
     table["validation accuracy"] = cells["validation_accuracy"].map(number_text)
@@ -55,7 +59,7 @@ def accuracy(evidence: Evidence) -> Chapter:
         "table": first_rows(table),
         "curves": data_uri(sweep_figures.curves(evidence)),
     }
-    tables = {"cells": cells.drop(columns=["chance"])}
+    tables = {"cells": cells}
     return Chapter("Does it matter: accuracy by cell", "chapter_accuracy.html.j2", values, tables)
 
 
@@ -73,6 +77,7 @@ def comparison(evidence: Evidence) -> Chapter:
             "family": summaries["family"],
             "arm": summaries["arm"],
             "against": summaries["baseline"],
+            "learning rates": summaries["learning_rates"],
             "tasks": summaries["tasks"],
             "mean difference in accuracy": interval_texts(summaries, "difference", "low", "high"),
             "better": summaries["better"],
@@ -112,12 +117,11 @@ def divergence(evidence: Evidence) -> Chapter:
 
 
 def _best_cell(evidence: Evidence) -> dict[str, str] | None:
-    """Returns the complete cell that is best by validation accuracy."""
-    complete = evidence.cells[evidence.cells["complete"]]
-    if not evidence.trained or not complete["validation_accuracy"].notna().any():
+    """Returns the complete cell that is best by validation, a diverged seed counting as chance."""
+    best = evidence.best_cell
+    if best is None:
         return None
-    best = complete["validation_accuracy"].idxmax()
-    row = complete.loc[best]
+    row = evidence.cells.loc[best]
     return {
         "label": evidence.label(best),
         "accuracy": interval_text(row["score"], row["score_low"], row["score_high"]),
