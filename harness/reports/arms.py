@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas
 
 from harness.reports.axis_values import ordered, plain_value, value_label
-from harness.reports.evidence import Evidence
+from harness.reports.evidence import CONFIRMATION, Evidence
 from harness.reports.figure_style import ARM_COLOURS, LINE_STYLES, activation_colour
 
 # In the order in which arms are sorted: unnormalized ones stand first.
@@ -67,6 +67,13 @@ def arms(evidence: Evidence) -> Arms:
         by_key["\n".join(str(row[axis]) for axis in axes)] = name
     names = keys.map(by_key)
     return Arms(names, styles)
+
+
+def rates(evidence: Evidence) -> pandas.Series:
+    """Returns the learning rate of each finished trial as text, `tuned` where a search chose it."""
+    trials = evidence.finished
+    texts = trials["learning_rate"].map("{:g}".format)
+    return texts.where(evidence.role[trials.index] != CONFIRMATION, "tuned")
 
 
 def _places(values: pandas.Series) -> dict[object, int]:

@@ -57,7 +57,7 @@ class Picture:
 
     draw: Callable[[], Figure | None]
     caption: str
-    form: ClassVar[str] = "picture"
+    form: ClassVar[str] = "drawing"
 
 
 @dataclass(frozen=True)

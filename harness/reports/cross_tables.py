@@ -26,9 +26,7 @@ def outcomes(evidence: Evidence) -> pandas.DataFrame:
     table = trials[["trial_id", "cell_id", "score"]].copy()
     table["trains"] = float("nan")
     if "train_accuracy" in trials and evidence.trained:
-        known = (trials["steps"] > 0) & trials["chance"].notna()
-        known &= trials["train_accuracy"].notna() | (trials["status"] == "diverged")
-        table["trains"] = trains(trials).astype(float).where(known)
+        table["trains"] = trains(trials).where(trials["steps"] > 0)
         table["score"] = table["score"].where(trials["steps"] > 0)
     return table
 
@@ -130,7 +128,7 @@ def map_cells(evidence: Evidence) -> pandas.DataFrame:
 
 def map_levels(table: pandas.DataFrame, axis: str) -> list:
     """Returns the levels of an axis of the map, in order."""
-    return ordered(list(table[axis].unique()))
+    return ordered([plain_value(level) for level in table[axis].unique()])
 
 
 def headline_accuracy(evidence: Evidence, arm: dict[str, str]) -> statistics.Interval:

@@ -50,12 +50,14 @@ class Evidence:
         curves: one row per trial and evaluation.
         layers: one row per trial, probe step and layer.
         axes: names of the axes, which are columns of `trials`.
+        histograms: counts of pre-activations by trial, step and layer, or None without any.
     """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
     axes: tuple[str, ...]
+    histograms: pandas.DataFrame | None = None
 
     @functools.cached_property
     def role(self) -> pandas.Series:

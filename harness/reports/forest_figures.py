@@ -53,6 +53,9 @@ def forest(
             texts.append(row["line"])
             place += 1
     panel.set_yticks(places, [plain(str(text)) for text in texts], fontsize=8.5)
+    for text in panel.get_yticklabels():
+        if text.get_text().endswith(":"):
+            text.set_fontweight("bold")
     panel.tick_params(axis="y", length=0)
     panel.set_ylim(lines - 0.4, -0.6)
     panel.set_xlabel(label)

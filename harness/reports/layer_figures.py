@@ -14,7 +14,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
 
-from harness.reports.drawing import arrange, legend_above, legend_entries, new_figure, shade_domain
+from harness.reports.drawing import (
+    arrange,
+    compress_large_values,
+    legend_above,
+    legend_entries,
+    new_figure,
+    shade_domain,
+)
 from harness.reports.figure_style import (
     MEASURED,
     MEASURED_LATER,
@@ -22,6 +29,7 @@ from harness.reports.figure_style import (
     QUANTITIES,
     RUNGS,
     SHADE,
+    THEOREM_1_DOMAIN,
     Quantity,
 )
 
@@ -114,6 +122,8 @@ def _draw_profile(panel: Axes, layers: pandas.DataFrame, quantity: Quantity) -> 
     values = layers[quantity.column]
     if quantity.logarithmic and (values.dropna() > 0).all():
         _scale_logarithmically(panel, values)
+    elif quantity.column in THEOREM_1_DOMAIN:
+        compress_large_values(panel)
     if last <= 20:
         panel.set_xticks(range(1, last + 1, max(1, last // 10)))
     panel.set_xlim(0.5, last + 0.5)

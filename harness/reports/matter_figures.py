@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.reports.arms import Arms, ArmStyle
-from harness.reports.drawing import arrange_below_legend, new_figure, plain
+from harness.reports.drawing import arrange_below_legend, log_axis, new_figure, plain, set_margins
 from harness.reports.figure_style import (
     ARM_COLOURS,
     BLUE,
@@ -30,6 +30,7 @@ _MOST_CURVES = 8
 _MOST_POINTS = 600
 _MOST_ARMS = 8
 _MOST_PANELS = 6
+_MOST_RATES = 6
 _TITLE_SIZE = 10
 
 
@@ -44,7 +45,7 @@ def roc_curves(curves: Mapping[str, pandas.DataFrame]) -> Figure | None:
     """
     if not curves:
         return None
-    figure, grid = new_figure(1, 1, (5.4, 5.4))
+    figure, grid = new_figure(1, 1, (5.2, 5.1))
     panel = grid[0, 0]
     panel.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
     for index, (name, curve) in enumerate(list(curves.items())[:_MOST_CURVES]):
@@ -59,7 +60,8 @@ def roc_curves(curves: Mapping[str, pandas.DataFrame]) -> Figure | None:
         )
     panel.set(xlabel="trials that do not train", ylabel="trials that train", aspect="equal")
     panel.grid(alpha=0.25)
-    arrange_below_legend(figure, [panel])
+    panel.legend(loc="lower right", fontsize=8, frameon=False)
+    set_margins(figure)
     return figure
 
 
@@ -106,7 +108,8 @@ def stability(trials: pandas.DataFrame) -> Figure | None:
                 alpha=0.6,
                 label=label,
             )
-    panel.set(xscale="log", xlabel="stability margin at initialisation")
+    log_axis(panel, "x")
+    panel.set_xlabel("stability margin at initialisation")
     panel.set_ylabel("training accuracy")
     panel.set_ylim(0, 1.02)
     panel.grid(alpha=0.25)
@@ -117,7 +120,7 @@ def stability(trials: pandas.DataFrame) -> Figure | None:
 def divergence(table: pandas.DataFrame, arms: Arms) -> Figure | None:
     """Draws the share of trials that diverged, with 95 % Wilson intervals over trials.
 
-    A line is an arm, a panel a depth. x: learning rate (logarithmic). y: share of trials.
+    A line is an arm, a panel a depth. x: learning rate, evenly spaced. y: share.
 
     Args:
         table: arm, depth, learning_rate, `share`, `low`, `high`.
@@ -130,19 +133,17 @@ def divergence(table: pandas.DataFrame, arms: Arms) -> Figure | None:
     size = (max(3.3 * len(panels), 6.4), 3.3)
     figure, grid = new_figure(1, len(panels), size, sharey=True)
     for panel, (depth, part) in zip(grid[0], panels, strict=True):
+        rates = sorted(table["learning_rate"].unique())
         for index, name in enumerate(names):
             line = part[part["arm"] == name].sort_values("learning_rate")
             if len(line):
                 # Arms stand side by side, so that their intervals do not cover each other.
-                shift = 1.0 + 0.03 * (index - (len(names) - 1) / 2)
-                _draw_interval_line(
-                    panel, line["learning_rate"] * shift, line, (name, arms.styles[name])
-                )
-        rates = sorted(part["learning_rate"].unique())
-        panel.set_xscale("log")
-        if len(rates) <= 5:
-            panel.set_xticks(rates, [f"{rate:g}" for rate in rates])
-            panel.minorticks_off()
+                shift = 0.05 * (index - (len(names) - 1) / 2)
+                places = line["learning_rate"].map(rates.index) + shift
+                _draw_interval_line(panel, places, line, (name, arms.styles[name]))
+        every = -(-len(rates) // _MOST_RATES)
+        shown = range(0, len(rates), every)
+        panel.set_xticks(list(shown), [f"{rates[place]:g}" for place in shown])
         panel.set_title(f"depth {depth}", fontsize=_TITLE_SIZE)
         panel.set_xlabel("learning rate")
         panel.set_ylim(-0.03, 1.03)
@@ -173,7 +174,8 @@ def tuning(table: pandas.DataFrame) -> Figure | None:
         for colour, arm in zip(ARM_COLOURS, arms, strict=False):
             line = part[part["arm"] == arm].sort_values("learning_rate")
             _draw_tuning(panel, line, colour, arm)
-        panel.set(xscale="log", xlabel="learning rate")
+        log_axis(panel, "x")
+        panel.set_xlabel("learning rate")
         panel.set_title(plain(str(task)), fontsize=_TITLE_SIZE)
         panel.grid(alpha=0.25)
     for panel in grid.flat[len(tasks) :]:
@@ -255,7 +257,6 @@ def _draw_agreement(panel: Axes, table: pandas.DataFrame, activations: list[str]
     low, high = values.min(), values.max()
     if logarithmic:
         low, high = low / 1.5, high * 1.5
-        panel.set(xscale="log", yscale="log")
         ends = numpy.array([low, high])
         panel.fill_between(ends, ends / 2, ends * 2, color=SHADE, linewidth=0, zorder=0)
     else:
@@ -274,6 +275,9 @@ def _draw_agreement(panel: Axes, table: pandas.DataFrame, activations: list[str]
             label=plain(str(activation)),
         )
     panel.set(xlim=(low, high), ylim=(low, high))
+    if logarithmic:
+        log_axis(panel, "x")
+        log_axis(panel, "y")
     panel.grid(alpha=0.25)
 
 

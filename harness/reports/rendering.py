@@ -56,13 +56,16 @@ def table_html(table: pandas.DataFrame, *, index: bool = False) -> Markup:
     return Markup(table.to_html(index=index, border=0, na_rep=""))
 
 
-def linked_table_html(table: pandas.DataFrame, links: Mapping[str, Sequence[str]]) -> Markup:
+def linked_table_html(
+    table: pandas.DataFrame, links: Mapping[str, Sequence[str]], *, wrapped: bool = True
+) -> Markup:
     """Returns a table as HTML in which the texts of some columns are links.
 
     Args:
         table: texts and numbers.
         links: by column, the addresses of its rows. One that is neither of the web nor a relative
             path, such as `javascript:`, is left out.
+        wrapped: allows lines to break inside cells.
     """
     shown = table.map(lambda value: "" if pandas.isna(value) else escape(value))
     shown.columns = [escape(name) for name in table.columns]
@@ -71,7 +74,8 @@ def linked_table_html(table: pandas.DataFrame, links: Mapping[str, Sequence[str]
         shown[escape(name)] = [
             _link(text, address) for text, address in zip(texts, addresses, strict=False)
         ]
-    return Markup(shown.to_html(index=False, border=0, escape=False))
+    classes = None if wrapped else "nowrap"
+    return Markup(shown.to_html(index=False, border=0, escape=False, classes=classes))
 
 
 def _link(text: Markup, address: str) -> Markup:

@@ -10,7 +10,7 @@ import numpy
 import pandas
 
 from harness.reports import statistics
-from harness.reports.arms import arms
+from harness.reports.arms import arms, rates
 from harness.reports.evidence import Evidence
 from harness.reports.figure_style import THEOREM_1_DOMAIN
 from harness.verdicts.grading import PHASES, shares, word
@@ -20,7 +20,6 @@ PROMISES = ("moments", "units", "contraction", "gradients")
 NAMES = (*PREMISES, *PROMISES)
 # A score that does not hold, for layers outside a domain whose score was not stored.
 _OUTSIDE = 3.0
-_TUNED = "tuned"
 
 
 def probe_shares(evidence: Evidence, name: str = "moments") -> pandas.DataFrame:
@@ -106,15 +105,10 @@ def duration(evidence: Evidence) -> pandas.DataFrame:
     outside from then on. Rates that a search chose are called `tuned`.
     """
     probes = probe_shares(evidence)
-    probes = probes[probes["trial_id"].isin(_results(evidence)["trial_id"])]
     if not len(probes):
         return pandas.DataFrame()
     table = _with_diverged(evidence, probes)
-    trials = _results(evidence).assign(arm=arms(evidence).names)
-    trials["rate"] = trials["learning_rate"].map("{:g}".format)
-    if "search_role" in trials:
-        confirmed = trials["search_role"] == "confirmation"
-        trials["rate"] = trials["rate"].where(~confirmed, _TUNED)
+    trials = evidence.finished.assign(arm=arms(evidence).names, rate=rates(evidence))
     about = trials.set_index("trial_id")[["dataset", "rate", "depth", "arm", "seed"]]
     table = table.join(about, on="trial_id")
     keys = ["dataset", "rate", "depth", "arm", "step"]
@@ -134,15 +128,6 @@ def with_intervals(rows: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
     table["high"] = numpy.clip(table["mean"] + half, 0.0, 1.0)
     table = table.rename(columns={"mean": "share", "count": "seeds"})
     return table[["share", "low", "high", "seeds"]].reset_index()
-
-
-def _results(evidence: Evidence) -> pandas.DataFrame:
-    """Returns the finished trials without those that a search tuned with."""
-    trials = evidence.finished
-    if "search_role" not in trials:
-        return trials
-    results = trials[trials["search_role"].fillna("") != "tuning"]
-    return results if len(results) else trials
 
 
 def _scores(layers: pandas.DataFrame, name: str) -> numpy.ndarray | None:

@@ -10,12 +10,16 @@ import pandas
 
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.reports import statistics
-from harness.reports.arms import arms
+from harness.reports.arms import arms, rates
 from harness.reports.evidence import Evidence
-from harness.reports.figure_style import QUANTITIES
+from harness.reports.figure_style import QUANTITIES, Quantity
 
 _PHASES = ("init", "end")
 _CHANNEL_COLUMNS = ("pre_activation_mean", "pre_activation_variance", "between_unit_share")
+CHANNEL_QUANTITIES = [
+    Quantity("squared_channel_mean", "squared channel mean", logarithmic=True),
+    Quantity("channel_variance", "channel variance", logarithmic=True),
+]
 # Compared with theory's prediction: one number of the last layer each.
 PREDICTED_COLUMNS = (
     "activation_variance",
@@ -33,28 +37,51 @@ def propagation(evidence: Evidence) -> pandas.DataFrame:
     mean square of z that lies between units they are s E[z^2] and (1 - s) E[z^2].
 
     Returns:
-        One row per arm, phase, layer and quantity (`squared_channel_mean`, `channel_variance`):
-        `value`, the geometric mean over seeds with its interval `low`, `high`, and `seeds`. Other
-        axes are averaged within each seed.
+        As `by_layer`, with the quantities `squared_channel_mean` and `channel_variance`.
     """
-    layers = evidence.layers
-    if not {"phase", "layer", *_CHANNEL_COLUMNS} <= set(layers.columns):
-        return pandas.DataFrame()
-    trials = _deepest(evidence).assign(arm=arms(evidence).names)
-    rows = layers[layers["phase"].isin(_PHASES)]
-    rows = rows[["trial_id", "phase", "layer", *_CHANNEL_COLUMNS]]
-    rows = rows.join(trials.set_index("trial_id")[["arm", "seed"]], on="trial_id", how="inner")
+    rows = _layer_rows(evidence, _CHANNEL_COLUMNS)
+    if not len(rows):
+        return rows
     square = rows["pre_activation_mean"] ** 2 + rows["pre_activation_variance"]
     share = rows["between_unit_share"]
     signals = {"squared_channel_mean": share * square, "channel_variance": (1 - share) * square}
-    parts = []
-    for quantity, values in signals.items():
-        positive = values.where(values > 0)
-        parts.append(rows.assign(quantity=quantity, log=numpy.log(positive)))
-    long = pandas.concat(parts).replace([numpy.inf, -numpy.inf], numpy.nan).dropna(subset=["log"])
-    keys = ["arm", "phase", "layer", "quantity"]
-    by_seed = long.groupby([*keys, "seed"], sort=False)["log"].mean().reset_index()
-    return _geometric(by_seed, keys)
+    return _by_arm(rows, signals, CHANNEL_QUANTITIES)
+
+
+def by_layer(evidence: Evidence, columns: tuple[str, ...]) -> pandas.DataFrame:
+    """Returns columns of the layer table of the deepest networks, by arm and layer.
+
+    One row per arm, phase, layer and quantity: `value`, the mean over seeds with its interval
+    `low`, `high`, and `seeds`; geometric for quantities with a logarithmic axis. Other axes are
+    averaged within each seed.
+    """
+    rows = _layer_rows(evidence, columns)
+    if not len(rows):
+        return rows
+    quantities = [QUANTITIES[column] for column in columns]
+    return _by_arm(rows, {column: rows[column] for column in columns}, quantities)
+
+
+def training_curves(evidence: Evidence) -> pandas.DataFrame:
+    """Returns training losses of the trials that did not diverge.
+
+    One row per dataset, rate, depth, arm and epoch: `value`, the geometric mean over seeds with its
+    interval `low`, `high`, and `seeds`. Other axes are averaged within each seed.
+    """
+    curves = evidence.curves
+    if not {"trial_id", "epoch", "train_loss"} <= set(curves.columns):
+        return pandas.DataFrame()
+    trials = evidence.finished
+    trials = trials[trials["status"] == "done"].assign(
+        arm=arms(evidence).names, rate=rates(evidence)
+    )
+    about = trials.set_index("trial_id")[["dataset", "rate", "depth", "arm", "seed"]]
+    rows = curves[["trial_id", "epoch", "train_loss"]].join(about, on="trial_id", how="inner")
+    rows = rows[rows["train_loss"] > 0]
+    keys = ["dataset", "rate", "depth", "arm", "epoch"]
+    rows = rows.assign(number=numpy.log(rows["train_loss"]))
+    by_seed = rows.groupby([*keys, "seed"], sort=True)["number"].mean().reset_index()
+    return _with_intervals(by_seed, keys, geometric=True)
 
 
 def histograms(evidence: Evidence, table: pandas.DataFrame) -> pandas.DataFrame:
@@ -121,15 +148,44 @@ def _deepest(evidence: Evidence) -> pandas.DataFrame:
     return trials[trials["depth"] == trials["depth"].max()]
 
 
-def _geometric(by_seed: pandas.DataFrame, keys: list[str]) -> pandas.DataFrame:
-    """Returns geometric means of exp(`log`) by `keys`, with intervals over seeds."""
-    table = by_seed.groupby(keys, sort=False)["log"].agg(["mean", "std", "count"])
+def _layer_rows(evidence: Evidence, columns: tuple[str, ...]) -> pandas.DataFrame:
+    """Returns rows of the deepest networks' layers at initialisation and end, with arm and seed."""
+    layers = evidence.layers
+    if not {"phase", "layer", *columns} <= set(layers.columns):
+        return pandas.DataFrame()
+    trials = _deepest(evidence).assign(arm=arms(evidence).names)
+    rows = layers.loc[layers["phase"].isin(_PHASES), ["trial_id", "phase", "layer", *columns]]
+    return rows.join(trials.set_index("trial_id")[["arm", "seed"]], on="trial_id", how="inner")
+
+
+def _by_arm(
+    rows: pandas.DataFrame, values: dict[str, pandas.Series], quantities: list[Quantity]
+) -> pandas.DataFrame:
+    """Returns means of quantities by arm, phase and layer, with intervals over seeds."""
+    keys = ["arm", "phase", "layer"]
+    parts = []
+    for quantity in quantities:
+        numbers = values[quantity.column]
+        if quantity.logarithmic:
+            numbers = numpy.log(numbers.where(numbers > 0))
+        known = rows[[*keys, "seed"]].assign(number=numbers)
+        known = known[numpy.isfinite(known["number"])]
+        by_seed = known.groupby([*keys, "seed"], sort=False)["number"].mean().reset_index()
+        table = _with_intervals(by_seed, keys, geometric=quantity.logarithmic)
+        parts.append(table.assign(quantity=quantity.column))
+    return pandas.concat(parts, ignore_index=True)
+
+
+def _with_intervals(
+    by_seed: pandas.DataFrame, keys: list[str], *, geometric: bool
+) -> pandas.DataFrame:
+    """Returns means of `number` by `keys`, with t intervals; exponentials where geometric."""
+    table = by_seed.groupby(keys, sort=False)["number"].agg(["mean", "std", "count"])
     half = statistics.half_width(table["std"], table["count"])
     means = table["mean"]
-    columns = {
-        "value": numpy.exp(means),
-        "low": numpy.exp(means - half),
-        "high": numpy.exp(means + half),
-        "seeds": table["count"],
-    }
-    return pandas.DataFrame(columns).reset_index()
+    columns = {"value": means, "low": means - half, "high": means + half}
+    if geometric:
+        # Intervals of two seeds can be wider than the range of floating point.
+        with numpy.errstate(over="ignore"):
+            columns = {name: numpy.exp(numbers) for name, numbers in columns.items()}
+    return pandas.DataFrame({**columns, "seeds": table["count"]}).reset_index()
