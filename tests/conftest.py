@@ -23,6 +23,7 @@ _DEFAULTS = {
     "schedule": "constant",
     "budget": "short",
     "probe": "standard",
+    "search": "none",
     "tracking": "none",
 }
 

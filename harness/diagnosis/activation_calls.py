@@ -118,8 +118,11 @@ def record_activation(
     trace.structure.activated.append(layer)
     trace.origins.remember(y, Origin(layer, "activation"))
     if listeners.on_activation is not None:
-        held = origin.held
-        listeners.on_activation(Activated(layer, held.inputs, held.outputs, kept, y, layer.module))
+        held, module = origin.held, layer.module
+        assert held is not None  # as at every pre-activation
+        assert held.outputs is not None
+        assert module is not None
+        listeners.on_activation(Activated(layer, held.inputs, held.outputs, kept, y, module))
     return y
 
 

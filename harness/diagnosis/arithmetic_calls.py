@@ -56,10 +56,12 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     first, second = origins
     other = call.args[0] if first is None else call.args[1]
     origin = second if first is None else first
+    assert origin is not None  # one of the two comes from weights
     layer = origin.layer
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
     if not waits_for_bias or other.numel() != layer.units:
         return trace.pass_on(call.base, call.run(), call.args)
+    assert origin.held is not None  # as at every origin at the stage of weights
     layer.bias = other.detach().flatten()
     y = call.run()
     trace.origins.remember(y, replace(origin, held=Held(origin.held.inputs, y)))
@@ -71,7 +73,7 @@ def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> T
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
         held = overwritten.held
-        if held.outputs is a:
+        if held.outputs is a and a is not None:
             origins[0] = replace(overwritten, held=Held(held.inputs, a.detach().clone()))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))

@@ -187,8 +187,8 @@ class Trace:
             return origin
         if origin.stage != "weights":
             return replace(origin, changed_by=origin.changed_by or changed_by)
-        same_shape = origin.held is not None and result.shape == origin.held.outputs.shape
-        if same_shape and not mixed:
+        outputs = None if origin.held is None else origin.held.outputs
+        if outputs is not None and result.shape == outputs.shape and not mixed:
             origin.layer.scaled = True
             return origin
         return Origin(origin.layer, "merged", changed_by=changed_by)

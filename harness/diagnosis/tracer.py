@@ -180,7 +180,7 @@ def _leaving(trace: Trace) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
         trace.modules.pop()
         if isinstance(module, StandardDropout) and inputs and isinstance(result, Tensor):
             kind = "alpha" if isinstance(module, AlphaDropout) else "standard"
-            dropout = Dropout(kind, float(module.rate))
+            dropout = Dropout(kind, float(module.get_buffer("rate")))
             trace.note_dropout(inputs[0], inputs[0], result, dropout)
         if trace.opaque is not None and trace.opaque[0] is module:
             _record_own_activation(trace, module, trace.opaque[1], result)
@@ -194,6 +194,7 @@ def _record_own_activation(trace: Trace, module: nn.Module, z: Tensor, result: A
     if not isinstance(result, Tensor):
         return
     origin = trace.origins.get(z)
+    assert origin is not None  # only activations of layers are followed
     if result.shape != z.shape or result is z:
         after = trace.origin_after(type(module).__name__, origin, result)
         trace.origins.remember(result, after)

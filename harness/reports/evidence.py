@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_interval
 from harness.reports.axis_values import ordered, plain_value, value_label
 from harness.store.tables import Tables
+from harness.verdicts.judging import judge_tables
 
 FINISHED = ("done", "diverged")
 # Options that an axis sets by itself, with that axis; they are no axes of their own.
@@ -178,7 +179,7 @@ class Evidence:
 
 
 def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidence:
-    """Returns the evidence of a report.
+    """Returns the evidence of a report, judged by this version of the criteria.
 
     Args:
         tables: the tidy tables of a store.
@@ -187,9 +188,9 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
     Raises:
         RequestError: an unknown axis or value, or no finished trial.
     """
-    trials = tables.trials
-    if "status" not in trials or not len(trials):
+    if "status" not in tables.trials or not len(tables.trials):
         raise RequestError("no trials to report on; train some with python -m harness.train")
+    trials, judged_layers = judge_tables(tables.trials, tables.layers)
     axes = axis_names(trials)
     for axis, values in (where or {}).items():
         trials = _restricted(trials, axes, axis, values)
@@ -203,7 +204,7 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
             f"no result to report on: all {len(trials)} trials tune a search; "
             "run the same command again to confirm what it chose"
         )
-    curves, layers = tables.curves, tables.layers
+    curves, layers = tables.curves, judged_layers
     if where:
         kept = set(trials["trial_id"])
         curves = curves[curves["trial_id"].isin(kept)]
@@ -248,14 +249,16 @@ def axis_names(trials: pandas.DataFrame) -> list[str]:
     return names[start : next(specification, len(names))]
 
 
-def chance_level(trial: dict[str, Any]) -> float:
+def chance_level(trial: Mapping[Any, Any]) -> float:
     """Returns 1/classes of a trial's data set; NaN where that is unknown."""
     for name in ("classes", "spec.dataset.classes"):
         classes = trial.get(name)
         if isinstance(classes, (int, float)) and classes > 0:
             return 1.0 / classes
     published = PUBLISHED.get(trial.get("dataset", ""))
-    return 1.0 / published.classes if published else math.nan
+    if published is None or published.classes is None:
+        return math.nan
+    return 1.0 / published.classes
 
 
 def _restricted(

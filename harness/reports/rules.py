@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERSION = 1
+from harness.theory.activations import functions
+
+VERSION = 2
 SIGNIFICANT = 0.05
 
 # The rule, and how this report applies it.
@@ -79,9 +81,9 @@ RULES: tuple[tuple[str, str], ...] = (
         "scores; share of variance and level effects with 95 % intervals.",
     ),
     (
-        "Assumptions",
-        "Shares of trials, with Wilson intervals over trials, whose every layer stays inside a "
-        "domain or a predicted band; and the layer at which they leave it.",
+        "Premises and promises",
+        "Shares of layers that hold, as means over seeds, which are the replicates; and the layer "
+        "and the step at which they are left.",
     ),
     (
         "Time",
@@ -152,9 +154,9 @@ STATISTICS: tuple[Statistic, ...] = (
         "statistics.wilson",
     ),
     Statistic(
-        "Does an assumption hold?",
-        "proportion of trials of which every layer stays inside",
-        "Wilson interval over trials, never over layers",
+        "Does a premise or promise hold?",
+        "mean over seeds of the share of layers that hold",
+        "accuracy interval: the spread of seeds, and a coin flip for each layer",
         "assumptions.by_cell",
     ),
     Statistic(
@@ -165,28 +167,13 @@ STATISTICS: tuple[Statistic, ...] = (
     ),
 )
 
-# The initializers that an activation is published or commonly used with: Klambauer 2017 (SELU),
-# He 2015 (the rectifier family), Glorot 2010 (saturating symmetric ones).
-_RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
-    "selu": ("lecun_normal", "lecun_truncated", "lecun_uniform"),
-    "relu": ("he_normal", "he_uniform"),
-    "leaky_relu": ("he_normal", "he_uniform"),
-    "elu": ("he_normal", "he_uniform"),
-    "gelu": ("he_normal", "he_uniform"),
-    "silu": ("he_normal", "he_uniform"),
-    "mish": ("he_normal", "he_uniform"),
-    "softplus": ("he_normal", "he_uniform"),
-    "tanh": ("xavier_normal", "xavier_uniform", "lecun_normal"),
-    "identity": ("lecun_normal", "xavier_normal"),
-}
-
 
 def recommended_initializers(activation: str) -> tuple[str, ...]:
     """Returns the initializers recommended for an activation, the preferred one first.
 
     Empty for an activation without a recommendation, such as a user's own.
     """
-    return _RECOMMENDED_INITIALIZERS.get(activation, ())
+    return functions.recommended_initializers(activation) if activation in functions.NAMES else ()
 
 
 # The level with which the other levels of an axis are compared, where it was run.

@@ -20,7 +20,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 # Before MLflow is imported: nothing is sent that the user did not ask for, and an absent server is
 # noticed in seconds.
@@ -37,7 +37,7 @@ from mlflow.tracking import MlflowClient
 from sqlalchemy import make_url
 
 from harness.configuration.schema import TrackingConfig
-from harness.store import writes
+from harness.store import searches, writes
 from harness.store.records import Record
 from harness.tracking import contents, profile_figure, run_files, trial_page, views
 from harness.tracking.failures import first_line
@@ -165,12 +165,23 @@ class Connection:
         place = (earlier.get("uri"), earlier.get("experiment_id"))
         if place == (self.uri, self.experiment_id):
             if earlier.get("complete"):
+                self._tag_again(record, earlier)
                 return None
             # The run of an interrupted attempt, which may never have come to exist.
             with contextlib.suppress(Exception):
                 self.client.delete_run(earlier["run_id"])
         layers = record.columns("layers", _COLUMNS)
-        return Outgoing(record, layers, contents.contents(record, layers))
+        run_contents = contents.contents(record, layers)
+        run_contents.tags.update(searches.tags(self.runs, record.trial_id))
+        return Outgoing(record, layers, run_contents)
+
+    def _tag_again(self, record: Record, marker: dict[str, Any]) -> None:
+        """Tags the complete run of a trial that has become part of a search since it was sent."""
+        tags = searches.tags(self.runs, record.trial_id)
+        if tags and tags != marker.get("search"):
+            for name, value in tags.items():
+                self.client.set_tag(marker["run_id"], name, value)
+            writes.write_json(record.folder / _MARKER, marker | {"search": tags}, sync=False)
 
     def _with_verdicts(self, trials: Sequence[Outgoing | None]) -> list[Outgoing | None]:
         """Returns the trials with the verdicts of those whose run gets a figure and a page."""
@@ -275,11 +286,13 @@ class Connection:
 
     def _mark(self, trial: Outgoing, *, complete: bool) -> None:
         """Writes the marker that names the run of a trial."""
+        tags = trial.contents.tags
         marker = {
             "uri": self.uri,
             "experiment_id": self.experiment_id,
             "run_id": trial.run_id,
             "complete": complete,
+            "search": {name: tags[name] for name in searches.TAGS if name in tags},
         }
         writes.write_json(trial.record.folder / _MARKER, marker, sync=False)
 

@@ -1,7 +1,7 @@
 """The contents of a run but its files, however they are stored.
 
-Metrics of a run: `accuracy/`, `loss/` and `cost/` are single numbers, `curve/` runs over training
-steps, and `init/` and `end/` are profiles over the layers, whose step is the layer.
+Metrics of a run: `accuracy/`, `loss/`, `share/` and `cost/` are single numbers, `curve/` runs over
+training steps, and `init/` and `end/` are profiles over the layers, whose step is the layer.
 """
 
 from __future__ import annotations
@@ -112,14 +112,22 @@ def run_name(record: Record) -> str:
 
 
 def metric_points(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
-    """Gives the points of all metrics of a trial: scores, then curves, then layer profiles."""
+    """Gives the points of all metrics of a trial: scores, shares, curves, layer profiles."""
     time = _milliseconds(record.ended)
     for key, name in _SCORES.items():
         value = record.summary.get(name)
         if _is_number(value):
             yield Point(key, float(value), time, 0)
+    yield from _share_points(record, time)
     yield from _curve_points(record, time)
     yield from _profile_points(layers, time)
+
+
+def _share_points(record: Record, time: int | None) -> Iterator[Point]:
+    """Gives `share/<name>_<phase>`, the share of layers that hold."""
+    for name, value in record.summary.items():
+        if name.startswith("share_") and _is_number(value):
+            yield Point(f"share/{name.removeprefix('share_')}", float(value), time, 0)
 
 
 def _curve_points(record: Record, time: int | None) -> Iterator[Point]:
@@ -158,8 +166,11 @@ def _tags(record: Record) -> dict[str, str]:
     tags["seed"] = str(record.seed)
     tags["status"] = record.status
     for name, value in record.summary.items():
-        if name.startswith("verdict_") and isinstance(value, str):
+        # A phase that was not probed has no word.
+        if name.startswith("verdict_") and isinstance(value, str) and value != "unknown":
             tags[name] = value
+    if "criteria_version" in record.summary:
+        tags["criteria_version"] = str(record.summary["criteria_version"])
     if record.diverged_step is not None:
         tags["diverged_step"] = str(record.diverged_step)
     tags["mlflow.note.content"] = _description(record)

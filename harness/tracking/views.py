@@ -18,7 +18,8 @@ DESCRIPTION = """**When do SELU's assumptions hold, when do they fail, and does 
 
 One run is one trial: one cell (activation, initializer, normalization, depth, ...) with one seed; \
 the tag `cell` joins the seeds.
-`accuracy/` and `loss/` are final scores; `curve/` runs over training steps; `init/` and `end/` \
+`accuracy/` and `loss/` are final scores; `share/` is the share of layers that keep a premise or \
+promise; `curve/` runs over training steps; `init/` and `end/` \
 are layer profiles whose step is the layer.
 The whole layer table is the artifact `layers.parquet`. `python scripts/report.py` writes the \
 report with intervals.
@@ -40,6 +41,8 @@ _TABLE = [f"params.`{axis}`" for axis in _AXES] + [
     "metrics.`accuracy/test`",
     "metrics.`accuracy/validation`",
     "metrics.`loss/train`",
+    "metrics.`share/moments_init`",
+    "metrics.`share/moments_end`",
     "tags.`status`",
 ]
 _STATE: dict[str, Any] = {
