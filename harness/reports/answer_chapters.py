@@ -10,17 +10,26 @@ import pandas
 from harness.reports.chapter import (
     Block,
     Chapter,
+    Points,
     Table,
     Text,
     interval_text,
     percent_text,
 )
-from harness.reports.claims.declaration import NOT_ENOUGH_DATA, WORDS, DecidedClaim
+from harness.reports.claim_texts import as_table, counts, rows_table
+from harness.reports.claims.declaration import (
+    CONDITIONAL,
+    REFUTED,
+    SUPPORTED,
+    WORDS,
+    DecidedClaim,
+)
 from harness.reports.cross_tables import headline_accuracy, outcomes
 from harness.reports.evidence import Evidence
 from harness.reports.share_tables import trial_shares
 from harness.reports.statistics import mean_interval
 
+_MOST_CLAIMS = 8
 # The recipe of Klambauer et al. 2017, and the plain network that it is compared with.
 _RECIPE = {"activation": "selu", "initializer": "lecun_normal", "normalization": "none"}
 _PLAIN = {"activation": "relu", "initializer": "he_normal", "normalization": "none"}
@@ -38,10 +47,13 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
         _share_sentence(evidence, recipe),
         _trained_sentence(evidence, recipe),
         _accuracy_sentence(evidence),
-        _claims_sentence(decided),
+        counts(decided),
     ]
     text = " ".join(sentence for sentence in sentences if sentence)
     blocks: list[Block] = [Text(text, lead=True)]
+    decisive = _decisive(decided)
+    if decisive:
+        blocks.append(Points(decisive))
     if evidence.seeds == 1:
         blocks.append(
             Text("One seed has no interval: nothing here is decided; run with seeds=3 or more.")
@@ -60,26 +72,20 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
 
 def claims(decided: list[DecidedClaim]) -> Chapter:
     """Returns the chapter with every claim and its decision, decided ones first."""
-    rows = []
-    for item in decided:
-        rows.append(
-            {
-                "claim": item.claim.text,
-                "verdict": item.decision.word,
-                "deciding number": item.decision.sentence,
-                "an effect that matters": item.claim.matters,
-                "source": item.claim.source,
-            }
-        )
-    columns = ["claim", "verdict", "deciding number", "an effect that matters", "source"]
-    table = pandas.DataFrame(rows, columns=columns)
-    order = table["verdict"].map(WORDS.index)
-    table = table.iloc[numpy.argsort(order.to_numpy(), kind="stable")].reset_index(drop=True)
+    decided = sorted(decided, key=lambda entry: WORDS.index(entry.decision.word))
+    table = as_table(decided)
+    shown = table[["claim", "verdict", "number", "matters", "source"]]
     caption = (
-        "Each claim names who makes it, the effect that would matter, and what these trials say. "
-        "A claim without enough data names the command that fills its cells."
+        "A claim is decided by an interval against an effect that matters, never by a p-value "
+        "alone. Conditional names its condition; undecided has an interval that allows both "
+        "answers; a claim without enough data names the command that fills its cells."
     )
-    return Chapter("claims", "Claims", (Table(table, caption),), {"claims": table})
+    blocks: list[Block] = [Text(counts(decided)), Table(shown, caption)]
+    for entry in decided:
+        if entry.decision.rows:
+            summary = f"{entry.decision.word}: {entry.claim.text}"
+            blocks.append(Table(rows_table(entry), summary=summary))
+    return Chapter("claims", "Claims", tuple(blocks), {"claims": table})
 
 
 def _of(evidence: Evidence, arm: dict[str, str]) -> pandas.DataFrame:
@@ -141,14 +147,15 @@ def _accuracy_sentence(evidence: Evidence) -> str:
     )
 
 
-def _claims_sentence(decided: list[DecidedClaim]) -> str:
-    """Returns a sentence that counts the decisions and names those that were refuted."""
-    words = [item.decision.word for item in decided]
-    known = len(words) - words.count(NOT_ENOUGH_DATA)
-    if not known:
-        return "No claim has enough data here."
-    counts = [f"{words.count(word)} {word}" for word in WORDS[:-1] if words.count(word)]
-    return f"Of {len(words)} claims {known} have enough data: {', '.join(counts)}."
+def _decisive(decided: list[DecidedClaim]) -> tuple[str, ...]:
+    """Returns the decisions of at most eight claims that these trials decide."""
+    texts = []
+    for word in (REFUTED, SUPPORTED, CONDITIONAL):
+        for entry in decided:
+            if entry.decision.word == word:
+                text = entry.claim.text.rstrip(".")
+                texts.append(f"{word.capitalize()}: {text}. {entry.decision.sentence}.")
+    return tuple(texts[:_MOST_CLAIMS])
 
 
 def _by_seed(trials: pandas.DataFrame, shares: pandas.Series) -> Any:

@@ -68,11 +68,13 @@ class Table:
         rows: the table with its texts; not more than the first 200 rows are shown on a page.
         caption: what it shows and how to read it; may be empty.
         links: by column, the addresses that its texts link to, one a row; "" for no link.
+        summary: the line under which the table is folded away; empty for a table in sight.
     """
 
     rows: pandas.DataFrame
     caption: str = ""
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    summary: str = ""
     form: ClassVar[str] = "table"
 
 

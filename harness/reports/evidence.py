@@ -114,7 +114,7 @@ class Evidence:
 
         Columns: the axes; counts of trials by status; `score`, its mean over seeds with an interval
         (`accuracies.accuracy_interval`) and its median; `normalised_score`, with chance 0 and a
-        perfect score 1; `validation_score`, the validation accuracy with chance for a diverged seed;
+        perfect score 1; `validation_score`, the validation accuracy, or chance for a diverged seed;
         means over survivors; `learning_rates`, fixed or tuned.
         """
         return _cells(self)
@@ -224,6 +224,7 @@ def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
     trials["chance"] = _chances(trials)
     diverged = trials["status"] == "diverged"
     trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"])
+    trials["loss_score"] = trials["train_loss"].where(~diverged, -numpy.log(trials["chance"]))
     return trials
 
 
@@ -310,7 +311,7 @@ def _cells(evidence: Evidence) -> pandas.DataFrame:
     cells["validation_accuracy"] = survivors["validation_accuracy"].mean()
     cells["train_loss"] = survivors["train_loss"].mean()
     cells["chance"] = groups["chance"].first()
-    majority = trials["majority_share"] if "majority_share" in trials else numpy.nan
+    majority = trials.get("majority_share", numpy.nan)
     cells["majority_share"] = (
         trials.assign(majority=majority).groupby("cell_id")["majority"].first()
     )

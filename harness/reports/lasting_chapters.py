@@ -32,9 +32,9 @@ def duration(evidence: Evidence) -> Chapter:
                 arms(evidence),
             ),
             "Signal propagation plots (Brock et al. 2021) of the pre-activations of the deepest "
-            "networks, geometric means over seeds. Left: the mean over channels of their squared mean, which grows where "
-            "channels drift away from zero. Right: the mean over channels of their variance. "
-            "Self-normalizing layers keep both flat.",
+            "networks, geometric means over seeds. Left: the mean over channels of their squared "
+            "mean, which grows where channels drift away from zero. Right: the mean over channels "
+            "of their variance. Self-normalizing layers keep both flat.",
         ),
     )
     return Chapter("duration", title, blocks, {"duration": table})

@@ -11,6 +11,7 @@ from harness.reports import (
     matter_figures,
     prediction,
     roc_curves,
+    trainability,
 )
 from harness.reports.chapter import (
     Block,
@@ -23,6 +24,8 @@ from harness.reports.chapter import (
     number_text,
 )
 from harness.reports.evidence import Evidence
+
+_SCOPE = "within data set and depth"
 
 
 def matter(evidence: Evidence) -> Chapter:
@@ -40,8 +43,15 @@ def matter(evidence: Evidence) -> Chapter:
 
 
 def _prediction(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list[Block]:
-    blocks: list[Block] = [Heading("Prediction: which trials train")]
     areas = prediction.areas(evidence)
+    blocks: list[Block] = [
+        Heading("Prediction: which trials train"),
+        Text(
+            f"{_prediction_sentence(evidence, areas)} A trial trains if its training accuracy is "
+            "at least half way from guessing to 1 and it did not diverge. Draws of searches are "
+            "asked as well."
+        ),
+    ]
     stability = Picture(
         lambda: matter_figures.stability(prediction.asked(evidence)),
         "A point is a trial. The margin is the learning rate times the sharpness at "
@@ -49,9 +59,9 @@ def _prediction(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list
         "quadratic approximation is unstable.",
     )
     if not len(areas):
-        text = "All trials train, or none does, or it is not known: nothing can be predicted."
-        return [*blocks, Text(text), stability]
+        return [*blocks, stability]
     tables["prediction_areas"] = areas
+    tables["prediction_sensitivity"] = prediction.sensitivity(evidence)
     misses = prediction.worst_misses(evidence)
     blocks += [
         Picture(
@@ -71,13 +81,14 @@ def _prediction(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list
         stability,
         Table(
             prediction.rule_calibration(evidence).map(number_text),
-            "Calibration of the trainability rule, which has no fitted parameters: by ranges of its "
-            "worst criterion in units of the limit, expected and observed share that train.",
+            f"Calibration of trainability, version {trainability.VERSION}, which has no fitted "
+            "parameters: the largest of signal range, gradient range, correlation at the readout "
+            "and stability margin, in units of their limits. Below 1 a trial is expected to train.",
         ),
     ]
-    tables["prediction_calibration"] = prediction.rule_calibration(evidence)
+    tables["trainability_calibration"] = prediction.rule_calibration(evidence)
     if len(misses):
-        tables["prediction_misses"] = misses
+        tables["trainability_misses"] = misses
         blocks.append(Table(misses.map(number_text), "The trials on which the rule is most wrong."))
     return blocks
 
@@ -97,9 +108,9 @@ def _area_lines(areas: pandas.DataFrame) -> pandas.DataFrame:
 def _association(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list[Block]:
     heading = Heading("Association with accuracy, among trials that train")
     table = associations.associations(evidence)
+    sentence = Text(_association_sentence(table))
     if not len(table):
-        text = "Too few cells, or no share of layers that varies: there is no association to tell."
-        return [heading, Text(text)]
+        return [heading, sentence]
     tables["associations"] = table
     lines = pandas.DataFrame(
         {
@@ -113,6 +124,7 @@ def _association(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> lis
     label = "change of test accuracy with one standard deviation of the share"
     return [
         heading,
+        sentence,
         Picture(
             lambda: forest_figures.forest(lines, label),
             "The change of accuracy that goes with a larger share of layers that hold, with data "
@@ -129,9 +141,9 @@ def _intervention(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> li
     heading = Heading("Intervention: repairs and doses at the same seed")
     repairs = interventions.repairs(evidence)
     doses = interventions.doses(evidence)
-    blocks: list[Block] = [heading]
+    blocks: list[Block] = [heading, Text(_intervention_sentence(repairs, "repair"))]
     if len(repairs):
-        tables["interventions"] = repairs
+        tables["repair_effects"] = repairs
         blocks += [
             Picture(
                 lambda: forest_figures.forest(_change_lines(repairs, "repair"), _CHANGE),
@@ -141,16 +153,15 @@ def _intervention(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> li
             ),
             Table(_changes_shown(repairs, ["repair", "context", "pairs"])),
         ]
+    blocks.append(Text(_intervention_sentence(doses, "dose")))
     if len(doses):
-        tables["doses"] = doses
+        tables["dose_effects"] = doses
         blocks.append(
             Table(
                 _changes_shown(doses, ["axis", "dose", "against", "context", "pairs"]),
                 "What a dose that breaks a premise changes, against the mildest dose.",
             )
         )
-    if len(blocks) == 1:
-        blocks.append(Text("No repair and no dose was run beside its control."))
     return blocks
 
 
@@ -166,6 +177,49 @@ def _change_lines(table: pandas.DataFrame, group: str) -> pandas.DataFrame:
             "low": table["score_low"],
             "high": table["score_high"],
         }
+    )
+
+
+def _prediction_sentence(evidence: Evidence, areas: pandas.DataFrame) -> str:
+    trials = prediction.asked(evidence)
+    if not len(areas):
+        trained = int(trials["trains"].sum())
+        return f"{trained} of {len(trials)} trials train, so there is no difference to predict."
+    inside = areas[areas["scope"] == _SCOPE]
+    best = (inside if len(inside) else areas).iloc[0]
+    return (
+        f"{int(trials['trains'].sum())} of {len(trials)} trials train. Within a data set and a "
+        f"depth, {best['predictor']} orders those that do and those that do not best: area "
+        f"{best['area']:.3f} [{best['low']:.3f}, {best['high']:.3f}]; 0.5 is guessing."
+    )
+
+
+def _association_sentence(table: pandas.DataFrame) -> str:
+    if not len(table):
+        return (
+            "No share of layers varies beyond the settings in at least "
+            f"{associations.FEWEST_CELLS} cells that train, so no association can be told."
+        )
+    decided = table[table["p_holm"] < 0.05]
+    if not len(decided):
+        return f"None of {len(table)} shares of layers goes with accuracy beyond the settings."
+    largest = decided.loc[decided["variance_added"].idxmax()]
+    return (
+        f"{len(decided)} of {len(table)} shares of layers go with accuracy beyond the settings; "
+        f"the largest adds {largest['variance_added']:.1%} of the variance: {largest['name']} "
+        f"({largest['phase']}), {largest['effect_of_one_sd']:+.4f} "
+        f"[{largest['low']:+.4f}, {largest['high']:+.4f}] of accuracy for one standard deviation."
+    )
+
+
+def _intervention_sentence(table: pandas.DataFrame, name: str) -> str:
+    if not len(table):
+        return f"No {name} was run together with its unchanged twin."
+    up = int((table["score_low"] > 0).sum())
+    down = int((table["score_high"] < 0).sum())
+    return (
+        f"Of {len(table)} {name}s and contexts, accuracy rises in {up}, falls in {down}, and is "
+        f"undecided in {len(table) - up - down} (95 % intervals, each by itself)."
     )
 
 

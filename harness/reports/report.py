@@ -138,6 +138,7 @@ def _page_block(block: Block) -> Any:
             "form": block.form,
             "html": _table_html(block),
             "caption": block.caption,
+            "summary": block.summary,
             "shown": min(len(block.rows), _MOST_ROWS),
             "total": len(block.rows),
             "filtered": len(block.rows) >= _FEWEST_FILTERED_ROWS,
@@ -172,7 +173,8 @@ def _markdown_table(table: Table) -> str:
     lines += [_markdown_row(row) for row in shown.itertuples(index=False)]
     if len(table.rows) > len(shown):
         lines += ["", f"The first {len(shown)} of {len(table.rows)} rows."]
-    caption = [_markdown_text(table.caption), ""] if table.caption else []
+    captions = [text for text in (table.summary, table.caption) if text]
+    caption = [f"{_markdown_text(' '.join(captions))}\n"] if captions else []
     return "\n".join([*caption, *lines])
 
 
