@@ -154,7 +154,8 @@ def _decisive(decided: list[DecidedClaim]) -> tuple[str, ...]:
         for entry in decided:
             if entry.decision.word == word:
                 text = entry.claim.text.rstrip(".")
-                texts.append(f"{word.capitalize()}: {text}. {entry.decision.sentence}.")
+                sentence = entry.decision.sentence
+                texts.append(f"{word.capitalize()}: {text}. {sentence[:1].upper()}{sentence[1:]}.")
     return tuple(texts[:_MOST_CLAIMS])
 
 

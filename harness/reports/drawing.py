@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 # Inches between panels, which hold the labels and title of the next one, and of a legend's row.
-_PANEL_GAP = 0.62
+_PANEL_GAP = 0.78
 _LEGEND_ROW = 0.19
 # Characters of a legend's text to an inch, about, at its size.
 _LEGEND_CHARACTERS = 14
@@ -149,6 +149,7 @@ def step_axis(panel: Axes) -> None:
     panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10.0, linthresh=1.0))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.set_xlim(left=-0.4)
 
 
 def plain(text: str) -> str:

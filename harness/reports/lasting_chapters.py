@@ -47,12 +47,12 @@ def distributions(evidence: Evidence) -> Chapter:
     if counts is None or not len(counts):
         text = "These trials have no histograms of pre-activations; they were trained without."
         return Chapter("distributions", title, (Text(text),))
-    table = signal_tables.histograms(evidence, counts)
+    table = signal_tables.histograms(evidence, counts, histogram_figures.MOST_ARMS)
     caption = (
         "Histograms of z over its standard deviation as columns of colour; a column is a layer or "
         "a probed step, and bins are equally wide on the drawn scale. N is a Gaussian: columns "
         "like it are Gaussian, a gap around 0 is units that moved away from it, and colour far out "
-        f"is heavy tails. {_limit_text(table['arm'].nunique(), histogram_figures.MOST_ARMS)}"
+        f"is heavy tails. {_limit_text(len(arms(evidence).styles), histogram_figures.MOST_ARMS)}"
     )
     figure = Picture(lambda: histogram_figures.colourful_dimension(table, arms(evidence)), caption)
     return Chapter("distributions", title, (figure,), {"histograms": table})

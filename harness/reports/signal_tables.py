@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy
 import pandas
+import pyarrow
+from pyarrow import compute
 
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.reports import statistics
@@ -15,6 +17,8 @@ from harness.reports.evidence import Evidence
 from harness.reports.figure_style import QUANTITIES, Quantity
 
 _PHASES = ("init", "end")
+# Trials of an arm whose histograms are added up: more would draw the same figure.
+_MOST_HISTOGRAMMED = 50
 _CHANNEL_COLUMNS = ("pre_activation_mean", "pre_activation_variance", "between_unit_share")
 CHANNEL_QUANTITIES = [
     Quantity("squared_channel_mean", "squared channel mean", logarithmic=True),
@@ -84,18 +88,26 @@ def training_curves(evidence: Evidence) -> pandas.DataFrame:
     return _with_intervals(by_seed, keys, geometric=True)
 
 
-def histograms(evidence: Evidence, table: pandas.DataFrame) -> pandas.DataFrame:
+def histograms(evidence: Evidence, table: pyarrow.Table, most_arms: int) -> pandas.DataFrame:
     """Returns counts of pre-activations of the deepest networks, by arm, step and layer.
 
     Args:
         evidence: the trials.
         table: trial_id, step, phase, layer, and the counts `count_00` to `count_63`.
+        most_arms: so many arms are read, the first ones in the order of legends.
 
     Returns:
-        One row per arm, step and layer with the sums of the counts over trials, and `phase`.
+        One row per arm, step and layer with the sums of the counts over at most 50 trials of the
+        arm, and `phase`.
     """
-    trials = _deepest(evidence).assign(arm=arms(evidence).names)
-    rows = table.join(trials.set_index("trial_id")[["arm"]], on="trial_id", how="inner")
+    report_arms = arms(evidence)
+    trials = _deepest(evidence).assign(arm=report_arms.names)
+    names = report_arms.first(most_arms, trials["arm"])
+    trials = trials[trials["arm"].isin(names)].sort_values("seed", kind="stable")
+    trials = trials.groupby("arm").head(_MOST_HISTOGRAMMED)
+    wanted = pyarrow.array(trials["trial_id"].to_list(), table.schema.field("trial_id").type)
+    rows = table.filter(compute.is_in(table["trial_id"], wanted)).to_pandas()
+    rows = rows.join(trials.set_index("trial_id")["arm"], on="trial_id")
     rows = rows.dropna(subset=[COUNT_COLUMNS[0]])
     grouped = rows.groupby(["arm", "step", "layer"], sort=True)
     sums = grouped[list(COUNT_COLUMNS)].sum()
