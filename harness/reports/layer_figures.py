@@ -14,13 +14,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
 
-from harness.reports.drawing import arrange, legend_above, legend_entries, new_figure, shade_domain
+from harness.reports.drawing import (
+    arrange,
+    compress_large_values,
+    legend_above,
+    legend_entries,
+    new_figure,
+    shade_domain,
+)
 from harness.reports.figure_style import (
     MEASURED,
     MEASURED_LATER,
     PREDICTED,
     QUANTITIES,
     RUNGS,
+    SHADE,
+    THEOREM_1_DOMAIN,
     Quantity,
 )
 
@@ -105,7 +114,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
 def _draw_profile(panel: Axes, layers: pandas.DataFrame, quantity: Quantity) -> None:
     last = int(layers["layer"].max())
     if quantity.domain:
-        shade_domain(panel, quantity.domain, last, "0.9")
+        shade_domain(panel, quantity.domain, last, SHADE)
     steps = sorted(layers["step"].unique())
     _draw_prediction(panel, _rows_at(layers, steps[0]), quantity.column)
     for probe in _shown_probes(steps):
@@ -113,6 +122,8 @@ def _draw_profile(panel: Axes, layers: pandas.DataFrame, quantity: Quantity) -> 
     values = layers[quantity.column]
     if quantity.logarithmic and (values.dropna() > 0).all():
         _scale_logarithmically(panel, values)
+    elif quantity.column in THEOREM_1_DOMAIN:
+        compress_large_values(panel)
     if last <= 20:
         panel.set_xticks(range(1, last + 1, max(1, last // 10)))
     panel.set_xlim(0.5, last + 0.5)
