@@ -36,7 +36,7 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _validate_batch_log_data
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from harness.tracking.contents import Contents, Dataset, Point
 from harness.tracking.presence import Run
@@ -155,6 +155,29 @@ class Bulk:
                 raise MlflowException(
                     f"{missing} of {len(ended)} runs were deleted before they ended"
                 )
+
+    def move_files(self, old: str, new: str) -> None:
+        """Gives the experiment and its runs another address of their files.
+
+        Args:
+            old: the address of the experiment's files so far.
+            new: the address to which the files were moved.
+        """
+        place = SqlRun.artifact_uri
+        moved = func.replace(place, f"{old}/", f"{new}/")
+        mine = SqlRun.experiment_id == self._experiment_id
+        with self._store.ManagedSessionMaker(read_only=False) as session:
+            connection = session.connection()
+            connection.execute(
+                update(SqlExperiment.__table__)
+                .where(SqlExperiment.experiment_id == self._experiment_id)
+                .values(artifact_location=new)
+            )
+            connection.execute(
+                update(SqlRun.__table__)
+                .where(mine, place.startswith(f"{old}/", autoescape=True))
+                .values(artifact_uri=moved)
+            )
 
     def _artifact_location(self) -> str:
         query = select(SqlExperiment.artifact_location, SqlExperiment.lifecycle_stage).where(

@@ -36,7 +36,7 @@ from mlflow.tracking import MlflowClient
 from harness.configuration.schema import TrackingConfig
 from harness.store import writes
 from harness.store.trials import Store
-from harness.tracking import cell_runs, experiments, reachability, sqlite_file, views
+from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
 from harness.tracking.address import Address
 from harness.tracking.batches import batches
 from harness.tracking.outgoing import Outcome
@@ -49,6 +49,8 @@ logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 _MARKER = "mlflow.json"
+# The folder of runs' files, beside an SQLite file or in the runs folder.
+_FILES = "mlartifacts"
 
 
 class Connection:
@@ -95,6 +97,12 @@ class Connection:
         self._lock = self._sending_lock()
         self._trials = RunWriter(self.client, self._experiment_id, bulk=self._allow_bulk)
         self._cells = RunWriter(self.client, self._cells_id, bulk=self._allow_bulk)
+        if self.address.file is not None and self._settings.artifacts is None:
+            for experiment_id, writer in (
+                (self._experiment_id, self._trials),
+                (self._cells_id, self._cells),
+            ):
+                self._follow_files(experiment_id, writer, self.address.file.with_name(_FILES))
 
     @property
     def in_bulk(self) -> bool:
@@ -175,11 +183,23 @@ class Connection:
         if place is None and not self.address.is_server:
             # MLflow itself would take a folder of the working directory.
             beside = self.address.file.parent if self.address.file else self._runs.resolve()
-            place = (beside / "mlartifacts").as_uri()
+            place = (beside / _FILES).as_uri()
         experiment_id = experiments.prepare(self.client, self.address, name, place)
         if "mlflow.note.content" not in self.client.get_experiment(experiment_id).tags:
             self.client.set_experiment_tag(experiment_id, "mlflow.note.content", description)
         return experiment_id
+
+    def _follow_files(self, experiment_id: str, writer: RunWriter, folder: Path) -> None:
+        """Corrects the address of runs' files where the store was moved with them.
+
+        MLflow keeps that address whole; new files would go to the old folder, made again for them.
+        """
+        old = self.client.get_experiment(experiment_id).artifact_location
+        earlier = run_files.local_folder(old)
+        if earlier is None or earlier == folder or earlier.name != _FILES:
+            return
+        if folder.is_dir() or not earlier.parent.is_dir():
+            writer.move_files(old, folder.as_uri())
 
     def _opening_lock(self) -> Path:
         """Returns the lock of the process that makes the store.

@@ -63,6 +63,16 @@ class RunWriter:
             if run.run_id != kept:
                 self.client.delete_run(run.run_id)
 
+    def move_files(self, old: str, new: str) -> None:
+        """Tells the store that the files of the experiment were moved, as far as it can be told.
+
+        MLflow's client has no call for it; elsewhere than in bulk it is said, and nothing changes.
+        """
+        if self._bulk is not None:
+            self._bulk.move_files(old, new)
+        else:
+            _LOGGER.warning("MLflow still keeps the files of runs at %s", old)
+
     def begin(self, contents: Sequence[Contents]) -> list[Begun]:
         """Begins runs: everything but their files and their end.
 

@@ -22,6 +22,10 @@ from harness.errors import RequestError
 from harness.tracking.address import Address, file_uri
 from harness.tracking.failures import cause
 
+# Tables that have rows once somebody has used the store, and what is counted in each.
+_USED = {"runs": "runs", "experiments": "experiments WHERE name != 'Default'"}
+# What names of tables begin with that SQLite and the tool of migrations make for themselves.
+_INTERNAL = ("sqlite_", "alembic_", "_alembic_")
 _JOURNALS = ("", "-journal", "-wal", "-shm")
 
 
@@ -41,8 +45,10 @@ def opened(address: Address) -> MlflowClient:
         _make(file)
     forget(address.uri)
     try:
-        _check_readable(file)
+        _check_readable(file, address.shown)
         return MlflowClient(address.uri)
+    except RequestError:
+        raise
     except Exception as error:
         forget(address.uri)
         if _holds_nothing(file):
@@ -118,41 +124,49 @@ def _check_whole(new: Path) -> None:
             raise OSError(f"the new database is damaged: {answer}")
 
 
-def _check_readable(file: Path) -> None:
-    """Opens the file once: MLflow would try for minutes what cannot be opened."""
-    with contextlib.closing(sqlite3.connect(file)) as database:
-        database.execute("SELECT name FROM sqlite_master").fetchall()
+def _check_readable(file: Path, shown: str) -> None:
+    """Opens the file once: MLflow would try for minutes what cannot be opened.
+
+    Raises:
+        RequestError: it is another program's database, to which MLflow would add its tables.
+        sqlite3.Error: it cannot be read.
+    """
+    names = _tables(file)
+    if "experiments" not in names and not _all_known(names):
+        raise RequestError(
+            f"{shown} is a database of another program ({', '.join(names)}); give another address"
+        )
 
 
 def _holds_nothing(file: Path) -> bool:
     """Returns whether a file that MLflow cannot open has tables of MLflow alone and no run."""
-    from mlflow.store.db.base_sql_model import Base
-
     try:
+        names = _tables(file)
+        if not names or not _all_known(names):
+            return False
         with contextlib.closing(sqlite3.connect(file)) as database:
-            query = "SELECT name FROM sqlite_master WHERE type = 'table'"
-            names = [name for (name,) in database.execute(query)]
-            known = {*Base.metadata.tables, "metrics", "runs", "experiments"}
-            if not names or not all(_is_known(name, known) for name in names):
-                return False
-            own = "experiments WHERE name != 'Default'"
             counts = [
                 database.execute(f"SELECT count(*) FROM {source}").fetchone()[0]
-                for source in _sources(names, own)
+                for name, source in _USED.items()
+                if name in names
             ]
-            return not any(counts)
+        return not any(counts)
     except sqlite3.Error:
         return False
 
 
-def _sources(names: Iterable[str], experiments: str) -> list[str]:
-    """Returns what to count: runs and experiments of a user, as far as there are such tables."""
-    sources = {"runs": "runs", "experiments": experiments}
-    return [source for name, source in sources.items() if name in names]
+def _tables(file: Path) -> list[str]:
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        query = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+        return [name for (name,) in database.execute(query)]
 
 
-def _is_known(name: str, known: set[str]) -> bool:
-    return name in known or name.startswith(("alembic_", "_alembic_", "sqlite_"))
+def _all_known(names: Iterable[str]) -> bool:
+    """Returns whether all these tables are MLflow's."""
+    from mlflow.store.tracking.dbmodels.models import Base
+
+    known = {*Base.metadata.tables, *_USED}
+    return all(name in known or name.startswith(_INTERNAL) for name in names)
 
 
 def _remove(file: Path) -> None:

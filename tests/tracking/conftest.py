@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from harness.benchmark import synthetic_trials
+from harness.configuration.trial import trials
 from harness.store.trials import Store
 from harness.sweeps import sweep
+from tests.tracking.gate import Gate
 
 # A server imports for seconds, and for minutes on a machine that is busy otherwise.
 _PATIENCE_SECONDS = 300
@@ -49,6 +54,16 @@ def trained(make_config):
     config = make_config(**TINY)
     sweep.prefetch([config])
     return Store(config.runs)
+
+
+@pytest.fixture(scope="session")
+def tables_of_mlflow(tmp_path_factory) -> Path:
+    """A store that its own client made, without runs: making it takes seconds."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -101,3 +116,28 @@ def server(port, tmp_path_factory) -> Iterator[str]:
     yield address
     os.killpg(process.pid, 15)
     process.wait(30)
+
+
+@pytest.fixture
+def gate(server, port) -> Iterator[Gate]:
+    """A gate before the server."""
+    gate = Gate(port)
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def synthetic(tmp_path, tables_of_mlflow) -> Store:
+    """A store of four made-up trials in two cells, beside an empty `mlflow.db`."""
+    return made_up(tmp_path / "runs", tables_of_mlflow)
+
+
+def made_up(runs: Path, tables: Path | None) -> Store:
+    """A store of four made-up trials, with an empty `mlflow.db` where its tables are given."""
+    store = Store(runs, sync=False)
+    configs = synthetic_trials.cell_configs(2, runs)
+    cells = [trial for config in configs for trial in trials(config)[:2]]
+    synthetic_trials.store_results(store, cells)
+    if tables is not None:
+        shutil.copy(tables, runs / "mlflow.db")
+    return store

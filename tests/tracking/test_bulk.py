@@ -50,14 +50,6 @@ def trials(make_config, tiny):
     return store
 
 
-@pytest.fixture(scope="session")
-def tables_of_mlflow(tmp_path_factory) -> Path:
-    """A store that its own client made, without runs: making it takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    client(TrackingConfig(uri=f"sqlite:///{path}")).search_experiments()
-    return path
-
-
 @pytest.fixture
 def place(tables_of_mlflow, tmp_path) -> Callable[[str], TrackingConfig]:
     """The settings for a store of this name, which is made."""
