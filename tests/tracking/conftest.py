@@ -135,7 +135,7 @@ def synthetic(tmp_path, tables_of_mlflow) -> Store:
 def made_up(runs: Path, tables: Path | None) -> Store:
     """A store of four made-up trials, with an empty `mlflow.db` where its tables are given."""
     store = Store(runs, sync=False)
-    configs = synthetic_trials.cell_configs(2, runs)
+    configs = synthetic_trials.cell_configs(2, Path("runs"))
     cells = [trial for config in configs for trial in trials(config)[:2]]
     synthetic_trials.store_results(store, cells)
     if tables is not None:

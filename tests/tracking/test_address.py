@@ -17,7 +17,7 @@ from tests.tracking.conftest import made_up
 
 
 @pytest.mark.parametrize(
-    ("uri", "reason"),
+    "uri, reason",
     [
         ("gopher://hole", "begins with one of sqlite:, http:"),
         ("./mlruns", "begins with one of sqlite:, http:"),
@@ -42,7 +42,7 @@ def test_an_address_that_cannot_be_used_is_refused_before_training(uri, reason, 
 
 
 @pytest.mark.parametrize(
-    ("uri", "missing", "advice"),
+    "uri, missing, advice",
     [
         ("postgresql+psycopg2://u:secret@host/db", "psycopg2", "pip install psycopg2-binary"),
         ("mysql://u:secret@host/db", "MySQLdb", "pip install mysqlclient"),
