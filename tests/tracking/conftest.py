@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from harness.benchmark import synthetic_trials
 from harness.configuration.trial import trials
@@ -74,9 +76,11 @@ def port() -> int:
 
 
 def answers(port: int) -> bool:
-    """True when something listens on this port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """True when a server on this port of this machine says that it is well."""
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=20).ok
+    except requests.RequestException:
+        return False
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +118,8 @@ def server(port, tmp_path_factory) -> Iterator[str]:
         assert time.monotonic() < end, f"no server within {_PATIENCE_SECONDS} seconds"
         time.sleep(0.25)
     yield address
-    os.killpg(process.pid, 15)
-    process.wait(30)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @pytest.fixture

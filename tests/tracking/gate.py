@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Iterator
 
 
 class Gate:
@@ -44,24 +45,30 @@ class Gate:
                 threading.Thread(target=self._answers, args=(far, near), daemon=True).start()
 
     def _requests(self, near: socket.socket, far: socket.socket) -> None:
-        self._pump(near, far, b"POST /api/2.0/mlflow/runs/create ")
+        for data in self._received(near):
+            if self.mode == "deaf" and data.startswith(b"POST /api/2.0/mlflow/runs/create "):
+                self.mode = "losing"
+            far.sendall(data)
+        _end(near, far)
 
     def _answers(self, far: socket.socket, near: socket.socket) -> None:
-        self._pump(far, near, None)
+        for data in self._received(far):
+            if self.mode == "losing":
+                # The server has made the run; its answer finds nobody.
+                self.mode = "open"
+                break
+            near.sendall(data)
+        _end(near, far)
 
-    def _pump(self, source: socket.socket, target: socket.socket, creation: bytes | None) -> None:
-        try:
+    def _received(self, source: socket.socket) -> Iterator[bytes]:
+        with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 if self.mode in ("closed", "silent"):
-                    break
-                target.sendall(data)
-                if self.mode == "deaf" and creation is not None and data.startswith(creation):
-                    # The server has the request; its answer finds nobody.
-                    target.recv(1)
-                    self.mode = "open"
-                    break
-        except OSError:
-            pass
-        for end in (source, target):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+                    return
+                yield data
+
+
+def _end(*sockets: socket.socket) -> None:
+    for one in sockets:
+        with contextlib.suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)

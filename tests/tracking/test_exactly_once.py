@@ -11,13 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from requests.exceptions import ConnectionError as ConnectionBroken
 
 from harness import tracking
 from harness.commands import selu_sync
 from harness.configuration.schema import TrackingConfig
 from harness.store.trials import Store
-from harness.tracking import sqlite_file
+from harness.tracking import reachability, sqlite_file
 from harness.tracking.address import file_uri
 from harness.tracking.run_files import local_folder
 
@@ -150,8 +149,8 @@ def test_a_silent_server_holds_the_end_of_a_sweep_for_seconds(synthetic, gate, w
     start = time.monotonic()
     tracker = tracking.open(TrackingConfig(uri=gate.address), synthetic.runs)
     assert tracker.log(synthetic, synthetic.trial_ids(), last=True) == 0
-    # Twice three seconds, and what a busy machine adds.
-    assert time.monotonic() - start < 12
+    # The first attempt and the last one wait; a busy machine adds to it.
+    assert time.monotonic() - start < 2 * reachability.SECONDS + 5
     assert "no answer in time" in warnings_of_harness()
     assert f"--uri {gate.address} --experiment selu" in warnings_of_harness()
 
@@ -269,7 +268,7 @@ def test_a_store_that_cannot_be_made_is_a_warning(
     tmp_path, synthetic, warnings_of_harness, monkeypatch
 ):
     def fail(uri):
-        raise ConnectionBroken("No space left on device")
+        raise OSError("No space left on device")
 
     monkeypatch.setattr(sqlite_file, "MlflowClient", fail)
     settings = TrackingConfig(uri=f"sqlite:///{tmp_path}/new/mlflow.db")
