@@ -13,9 +13,9 @@ from harness.store.trials import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes RUNS/tables/{trials,curves,layers}.parquet and returns the exit code."""
+    """Writes RUNS/tables/{trials,curves,layers,histograms}.parquet and returns the exit code."""
     parser = argparse.ArgumentParser(
-        description="Write the tables of all trials, curves and layers to RUNS/tables as Parquet."
+        description="Write the tables of all trials and their layers to RUNS/tables as Parquet."
     )
     add_runs_option(parser)
     options = parser.parse_args(argv)
@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    for path, table in zip(paths, (tables.trials, tables.curves, tables.layers), strict=True):
+    for path in paths:
+        table = getattr(tables, path.stem)
         print(f"{path}: {len(table)} rows, {len(table.columns)} columns")
     return 0
 

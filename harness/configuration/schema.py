@@ -205,6 +205,14 @@ class ProbeConfig:
     statistics: str = described("standard", "standard or full")
 
 
+@section("search")
+@dataclass
+class SearchConfig(Section):
+    """The search for a setting: tuned on seeds of its own, confirmed on the cell's seeds."""
+
+    name: str = "none"
+
+
 @dataclass
 class TrackingConfig:
     """The MLflow server that receives finished trials."""
@@ -239,6 +247,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     depth: int = 8
     width: Any = 64

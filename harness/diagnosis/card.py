@@ -13,7 +13,7 @@ import pandas
 from harness.diagnosis.card_contents import CardContents
 from harness.diagnosis.card_table import (
     HEADINGS,
-    assumption_names,
+    condition_names,
     layer_cells,
     number_text,
     verdicts_by_layer,
@@ -22,7 +22,7 @@ from harness.errors import RequestError
 from harness.reports.figure_style import RUNGS, VERDICT_SIGNS
 from harness.verdicts.criteria import load
 
-# Assumptions are cut to this many letters in the printed table.
+# Premises and promises are cut to this many letters in the printed table.
 _HEADING_LETTERS = 5
 _MOST_NAMES = 6
 
@@ -54,7 +54,7 @@ class Card(CardContents):
             "samples": self.samples,
             "device": self.device,
             "criteria_version": load().version,
-            "summary": self.summary,
+            "summary": {key: _plain(value) for key, value in self.summary.items()},
             "layers": _records(self.layers),
             "verdicts": _records(self.verdicts.drop(columns="row")),
             "criteria": _records(self.criteria.drop(columns="row")),
@@ -96,8 +96,8 @@ class Card(CardContents):
         )
 
     def _verdict_text(self) -> str:
-        """Returns one line a layer: its name and numbers, and one sign for each assumption."""
-        names = assumption_names()
+        """Returns one line a layer: its name and numbers, and one sign for each verdict."""
+        names = condition_names()
         judged = verdicts_by_layer(self.verdicts)
         rows = [[*HEADINGS, *(name[:_HEADING_LETTERS] for name in names)]]
         for row in self.layers.to_dict("records"):
@@ -116,7 +116,7 @@ class Card(CardContents):
             rows.append([str(row["layer"]), *errors])
         return (
             "Attribution: error of the predicted mean and variance of a unit (root mean square over"
-            f" units), one assumption less at each step\n{aligned(rows)}"
+            f" units), one premise less at each step\n{aligned(rows)}"
         )
 
     def _lint_text(self) -> str:
@@ -155,7 +155,10 @@ def listed(names: tuple[str, ...]) -> str:
 
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
-    return [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    records = []
+    for row in table.to_dict("records"):
+        records.append({str(key): _plain(value) for key, value in row.items()})
+    return records
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,10 +66,10 @@ def card_notes(
     notes += _unmeasured_notes(structure)
     if not any(layer.activation == "selu" for layer in structure.activated):
         notes.append(
-            "No SELU in this model: the verdicts say how far its layers meet SELU's assumptions, "
-            "and the rules for SELU layers do not apply."
+            "No SELU in this model: the verdicts say how far its layers keep SELU's premises and "
+            "promises, and the rules for SELU layers do not apply."
         )
-    if any(layer.normalizations for layer in structure.activated):
+    if any("batch" in layer.normalizations for layer in structure.activated):
         notes.append(
             "A batch normalization that never saw a batch uses the samples' own statistics, as in "
             "training; others use their running ones."
@@ -100,7 +101,8 @@ def _gradient_notes(gradients: GradientMeasurements) -> list[str]:
         notes.append(f"No gradients: {gradients.reason}.")
     else:
         notes.append(f"Gradients: {gradients.loss}.")
-        if not any(gradients.square):
+        reached = [square for square in gradients.square if not math.isnan(square)]
+        if reached and not any(reached):
             notes.append(
                 "Every gradient is 0, so that their ratios are absent: the output does not move "
                 "with the layers, as with a last layer of zeros."
@@ -114,9 +116,10 @@ def _unmeasured_notes(structure: Structure) -> list[str]:
     """Returns notes on all that has no row in the layer table, or less than others."""
     notes: list[str] = []
     bare = [layer.label for layer in structure.layers if layer.activation is None]
+    layers = [layer for layer in structure.layers if not layer.repeats]
     if bare:
         notes.append(
-            f"{len(bare)} of {len(structure.layers)} weight layers have no activation of their own "
+            f"{len(bare)} of {len(layers)} weight layers have no activation of their own "
             f"and no row: {_listed(bare)}."
         )
     if structure.stray_activations:

@@ -1,4 +1,4 @@
-"""Diagnosis of any model: layer statistics, verdicts on SELU's assumptions, and the lint.
+"""Diagnosis of any model: layer statistics, verdicts on premises and promises, and the lint.
 
 Works by hooks and intercepted functions only. The model keeps its mode, parameters, buffers,
 gradients and hooks, and the random generators keep their state. Memory is bounded: statistics are
@@ -8,9 +8,10 @@ there is any, and gradients in a last pass over small batches, of which only sum
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
-import numpy
 import pandas
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ from harness.diagnosis.tracer import run_traced
 from harness.diagnosis.undisturbed import undisturbed
 from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.verdicts.evaluation import evaluate, verdicts
-from harness.verdicts.sentences import summarize
+from harness.verdicts.judging import judge_network
 
 DEFAULT_SAMPLES = 512
 # Numbers that one tensor of the forward pass may hold. It bounds the number of samples, but there
@@ -43,7 +44,7 @@ _PILOT_SAMPLES = 2
 
 
 def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -> Card:
-    """Measures every activated layer of a model and judges SELU's assumptions there.
+    """Measures every activated layer of a model and judges SELU's premises and promises.
 
     Args:
         model: any module. A layer is a linear or convolutional weight followed by an elementwise
@@ -67,20 +68,21 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
     inputs = placed(inputs, model)
     available = len(inputs)
     with undisturbed(model):
-        pilot = run_traced(model, inputs[:_PILOT_SAMPLES])
+        with torch.no_grad():
+            pilot = run_traced(model, inputs[:_PILOT_SAMPLES].clone())
         check_structure(pilot.structure)
-        count = max(_FEWEST_SAMPLES, _MOST_NUMBERS // (pilot.largest // _PILOT_SAMPLES))
+        count = max(_FEWEST_SAMPLES, _MOST_NUMBERS // max(1, pilot.largest // _PILOT_SAMPLES))
         inputs = inputs[:count]
         labels = None if labels is None else labels[:count]
         measurements = LayerMeasurements()
         with torch.no_grad():
             listeners = Listeners(on_activation=measurements, keep=read_samples)
-            structure = run_traced(model, inputs, listeners).structure
+            structure = run_traced(model, inputs.clone(), listeners).structure
         dropout = measure_dropout(model, inputs, structure)
         numbers_per_sample = pilot.numbers // _PILOT_SAMPLES
         gradients = measure_gradients(model, inputs, labels, numbers_per_sample, structure)
     predicted, end_of_prediction = predicted_columns(structure, inputs)
-    _add_gradients(measurements, gradients, structure, model)
+    _add_gradients(measurements, gradients, structure)
     _add_dropout(measurements, dropout)
     _add_gradient_ratios(measurements)
     layers = _layer_table(structure, measurements, predicted)
@@ -96,7 +98,7 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         verdicts=judged,
         criteria=evaluate(layers),
         findings=lint(structure, InputStatistics.measured(inputs), dropout),
-        summary=summarize(judged),
+        summary=judge_network(layers),
         notes=card_notes(structure, counts, gradients, dropout, end_of_prediction),
     )
 
@@ -117,28 +119,28 @@ def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
     check_samples(len(inputs))
     inputs = placed(inputs, model)
     with undisturbed(model), torch.no_grad():
-        structure = run_traced(model, inputs).structure
+        structure = run_traced(model, inputs.clone()).structure
     check_structure(structure)
     return structure
 
 
 def _add_gradients(
-    measurements: LayerMeasurements,
-    gradients: GradientMeasurements,
-    structure: Structure,
-    model: nn.Module,
+    measurements: LayerMeasurements, gradients: GradientMeasurements, structure: Structure
 ) -> None:
-    """Adds the columns of each layer's own gradients, NaN where there are none."""
-    squares = gradients.square
-    if gradients.reason is not None:
-        squares = [numpy.nan] * len(measurements.columns)
-        for reasons in measurements.absent:
+    """Adds the columns of each layer's own gradients, NaN with the reason where there are none."""
+    uses = Counter(layer.name for layer in structure.layers if not layer.repeats)
+    for index, layer in enumerate(structure.activated):
+        columns = measurements.columns[index]
+        reasons = measurements.absent[index]
+        columns["gradient_square"] = gradients.square[index]
+        columns["weight_gradient_norm"] = gradients.weight_norm(layer)
+        if gradients.reason is not None:
             reasons.append(f"no gradient: {gradients.reason}")
-    for layer, columns, square in zip(
-        structure.activated, measurements.columns, squares, strict=True
-    ):
-        columns["gradient_square"] = square
-        columns["weight_gradient_norm"] = gradients.weight_norm(model, layer)
+        elif math.isnan(gradients.square[index]):
+            reasons.append("no gradient: the loss does not reach this layer")
+        if uses[layer.name] > 1:
+            columns["weight_gradient_norm"] = math.nan
+            reasons.append("weights used several times have one gradient, that of all uses")
 
 
 def _add_dropout(measurements: LayerMeasurements, dropout: list[DropoutMeasurement] | None) -> None:

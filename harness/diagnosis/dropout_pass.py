@@ -86,10 +86,10 @@ def measure_dropout(
     listeners = Listeners(
         on_activation=measurements.on_activation,
         on_dropout=measurements.on_dropout,
-        keep=lambda z: z[:0],
+        keep=lambda z, held: z[:0],
     )
     with torch.no_grad(), _acting(modules, inputs.device):
-        activated = run_traced(model, inputs, listeners).structure.activated
+        activated = run_traced(model, inputs.clone(), listeners).structure.activated
     labels = [layer.label for layer in activated]
     if labels != [layer.label for layer in structure.activated]:
         structure.left_out.append(
@@ -131,7 +131,9 @@ def _dropout_modules(model: nn.Module) -> list[nn.Module]:
     modules: list[nn.Module] = []
     for module in model.modules():
         of_torch = isinstance(module, _DropoutNd) and module.p > 0
-        of_harness = isinstance(module, StandardDropout) and bool((module.rate > 0).any())
+        of_harness = isinstance(module, StandardDropout) and bool(
+            (module.get_buffer("rate") > 0).any()
+        )
         if of_torch or of_harness:
             modules.append(module)
     return modules

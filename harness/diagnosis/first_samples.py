@@ -42,9 +42,12 @@ def first_samples(loader: Any, samples: int) -> tuple[Tensor, Tensor | None]:
         raise RequestError(
             "the inputs hold a value that is not a finite number (NaN or infinite); mend the data"
         )
-    if not all(_are_class_labels(labels, len(part)) for part, labels in batches):
-        return inputs, None
-    return inputs, torch.cat([labels for _, labels in batches])[:samples].long()
+    joined_labels = []
+    for part, labels in batches:
+        if labels is None or not _are_class_labels(labels, len(part)):
+            return inputs, None
+        joined_labels.append(labels)
+    return inputs, torch.cat(joined_labels)[:samples].long()
 
 
 def placed(inputs: Tensor, model: nn.Module) -> Tensor:

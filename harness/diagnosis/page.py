@@ -11,7 +11,7 @@ from markupsafe import Markup
 from harness.diagnosis.card_contents import CardContents
 from harness.diagnosis.card_table import (
     HEADINGS,
-    assumption_names,
+    condition_names,
     layer_cells,
     verdicts_by_layer,
 )
@@ -30,7 +30,7 @@ def page(card: CardContents) -> str:
         _TEMPLATES,
         title=f"Diagnosis of {card.model}",
         card=card,
-        headings=[*HEADINGS, *assumption_names()],
+        headings=[*HEADINGS, *condition_names()],
         rows=_rows(card),
         verdict_map=data_uri(verdict_figures.verdict_map(card.verdicts)),
         profiles=data_uri(layer_figures.profiles(card.layers)),
@@ -48,7 +48,7 @@ def _rows(card: CardContents) -> list[dict[str, Any]]:
     rows = []
     for layer in card.layers.to_dict("records"):
         verdicts = []
-        for name in assumption_names():
+        for name in condition_names():
             verdict = judged[layer["layer"], name]
             verdicts.append({"word": verdict["verdict"], "hint": _hint(verdict)})
         rows.append({"cells": layer_cells(layer), "verdicts": verdicts})
@@ -74,12 +74,14 @@ def _criteria() -> Markup:
     for criterion in load().criteria:
         rows.append(
             {
-                "assumption": criterion.assumption,
+                "condition": criterion.condition,
                 "criterion": criterion.name,
                 "column": criterion.column,
                 "effect that holds": _range(criterion.holds),
                 "strained": _range(criterion.strained),
                 "decides": "yes" if criterion.decides else "reported only",
+                "basis": criterion.basis,
+                "at the thresholds": criterion.consequence,
                 "source": criterion.source,
             }
         )

@@ -122,11 +122,17 @@ def _obstacle(layer: Layer, previous: Layer | None, structure: Structure) -> str
     kinds = {*layer.normalizations, *layer.normalizations_after}
     if not kinds.issubset(_DESCRIBED_NORMALIZATIONS):
         return "a normalization over groups or single maps"
+    if layer.undescribed:
+        return layer.undescribed[0]
     return None
 
 
 def _is_described_pool(pool: Pool) -> bool:
-    return pool.disjoint and pool.size in (0, 2)
+    return pool.whole or (pool.disjoint and pool.window in ((2, 2), (2, 2, 2)))
+
+
+def _described_pool(pool: Pool) -> description.Pool:
+    return description.Pool(pool.kind, 0 if pool.whole else pool.window[0])
 
 
 def _has_described_geometry(convolution: nn.Conv2d) -> bool:
@@ -150,10 +156,10 @@ def _described_layer(
     return [
         _described_weights(layer),
         *_described_normalizations(layer.normalizations),
-        *(description.Pool(pool.kind, pool.size) for pool in before),
+        *(_described_pool(pool) for pool in before),
         _described_activation(layer, number, own_activations),
         *_described_normalizations(layer.normalizations_after),
-        *(description.Pool(pool.kind, pool.size) for pool in after),
+        *(_described_pool(pool) for pool in after),
     ]
 
 
@@ -178,7 +184,10 @@ def _described_weights(layer: Layer) -> description.Dense | description.Convolut
     }
     if layer.kind != "conv2d":
         return description.Dense(**law)
-    height, width = layer.unpadded_size or layer.map_size
+    size = layer.unpadded_size or layer.map_size
+    assert layer.convolution is not None  # every convolution has both
+    assert size is not None
+    height, width = size
     unpadded = "circular" if layer.padding_mode else "none"
     return description.Convolution(
         **law,
@@ -194,6 +203,8 @@ def _described_activation(
     layer: Layer, number: int, own_activations: dict[str, ActivationFunction]
 ) -> description.Activation:
     """Returns a built-in activation, or one of its own that is added to `own_activations`."""
+    assert layer.activation is not None  # activated layers have both
+    assert layer.module is not None
     options = dict(_DEFAULTS.get(layer.activation, {}))
     for name in options:
         options[name] = layer.options.get(name, options[name])

@@ -1,7 +1,8 @@
-"""Chapters on the assumptions: layer profiles, verdicts, misses of theory, and repairs."""
+"""Chapters on premises and promises: layer profiles, verdicts, misses, and repairs."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas
@@ -19,7 +20,6 @@ from harness.reports.pictures import data_uri
 from harness.verdicts.criteria import load
 from harness.verdicts.evaluation import verdicts
 
-_WORDS = ("holds", "strained", "fails", "unknown")
 _NO_MEAN = ["seed", "step", "layer", "epoch"]
 
 
@@ -32,7 +32,7 @@ def layers(evidence: Evidence) -> Chapter:
     }
     table = _layer_means(evidence)
     return Chapter(
-        "Do the assumptions hold: layer profiles",
+        "Do premises and promises hold: layer profiles",
         "chapter_layers.html.j2",
         values,
         {"layers": table} if len(table) else {},
@@ -42,9 +42,6 @@ def layers(evidence: Evidence) -> Chapter:
 def verdict(evidence: Evidence) -> Chapter:
     """Returns the chapter on verdicts by cell, two example trials, misses and repairs."""
     cells = assumptions.by_cell(evidence)
-    shares = assumptions.layer_shares(evidence)
-    if len(cells) and len(shares):
-        cells = cells.merge(shares, on=["cell_id", "assumption"], how="left")
     misses = assumptions.theory_misses(evidence)
     repairs = assumptions.repairs(evidence)
     examples = []
@@ -59,7 +56,7 @@ def verdict(evidence: Evidence) -> Chapter:
     }
     tables = {"verdicts": cells, "theory_misses": misses, "repairs": repairs}
     return Chapter(
-        "Do the assumptions hold: verdicts",
+        "Do premises and promises hold: verdicts",
         "chapter_assumptions.html.j2",
         values,
         {name: table for name, table in tables.items() if len(table)},
@@ -88,27 +85,32 @@ def _pictures(table: pandas.DataFrame) -> dict[str, str | None]:
 
 
 def _verdicts_shown(evidence: Evidence, cells: pandas.DataFrame) -> pandas.DataFrame:
-    """Returns one row per cell: its axes, then its verdicts."""
+    """Returns one row per cell: its axes, then its premises and promises."""
     if not len(cells):
         return cells
-    texts = [_verdict_text(row) for row in cells.to_dict("records")]
-    wide = cells.assign(verdict=texts).pivot(
-        index="cell_id", columns="assumption", values="verdict"
-    )
     axes = cells.drop_duplicates("cell_id").set_index("cell_id")[list(evidence.varied)]
-    return axes.join(wide[list(load().assumptions)]).reset_index(drop=True)
+    texts = {}
+    for name in load().names:
+        of_name = cells[cells["condition"] == name]
+        at_first = of_name[of_name["phase"] == "init"].set_index("cell_id")
+        at_end = of_name[of_name["phase"] == "end"].set_index("cell_id")
+        texts[name] = [_verdict_text(at_first.loc[cell], at_end.loc[cell]) for cell in axes.index]
+    return axes.assign(**texts).reset_index(drop=True)
 
 
-def _verdict_text(row: dict[str, Any]) -> str:
-    """Returns text such as `2 holds, 1 fails (50 % to 25 %)`; brackets hold shares of layers."""
-    text = ", ".join(f"{row[word]} {word}" for word in _WORDS if row[word])
-    shares = []
-    for column in ("layers_hold_at_first", "layers_hold_at_the_end"):
-        if pandas.notna(row.get(column)):
-            shares.append(f"{row[column]:.0%}")
-    if shares:
-        text += f" ({' to '.join(shares)})"
-    return text
+def _verdict_text(first: pandas.Series, last: pandas.Series) -> str:
+    """Returns text such as `holds 1.00 [0.79, 1.00] to mixed 0.50 [0.20, 0.80]`."""
+    parts = []
+    for row in (first, last):
+        if pandas.notna(row["share"]):
+            parts.append(f"{row['word']} {_share_text(row)}")
+    return " to ".join(parts) or "unknown"
+
+
+def _share_text(row: pandas.Series) -> str:
+    if pandas.isna(row["low"]):
+        return f"{row['share']:.2f}"
+    return f"{row['share']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
 
 
 def _repairs_shown(repairs: pandas.DataFrame) -> pandas.DataFrame:
@@ -118,17 +120,16 @@ def _repairs_shown(repairs: pandas.DataFrame) -> pandas.DataFrame:
     shown = repairs[["repair", "context", "pairs"]].copy()
     shown["accuracy without"] = repairs["score_without"].map(number_text)
     shown["difference"] = interval_texts(repairs, "difference", "low", "high")
-    for name in load().assumptions:
-        if name in repairs:
-            shown[name] = [_change_text(row, name) for row in repairs.to_dict("records")]
+    for name in load().names:
+        for phase in ("init", "end"):
+            if f"{name}_{phase}" in repairs:
+                texts = [_change_text(row, f"{name}_{phase}") for row in repairs.to_dict("records")]
+                shown[f"{name}, {phase}"] = texts
     return shown
 
 
-def _change_text(row: dict[str, Any], assumption: str) -> str:
-    before = row[f"{assumption}_without"]
-    after = row[assumption]
-    better = row[f"{assumption}_better"]
-    worse = row[f"{assumption}_worse"]
-    if before == after and not better and not worse:
-        return before
-    return f"{before} to {after} ({better} better, {worse} worse)"
+def _change_text(row: Mapping[Any, Any], name: str) -> str:
+    """Returns text such as `0.00 to 1.00`: the share of layers that hold, without and with."""
+    if pandas.isna(row[name]):
+        return ""
+    return f"{row[f'{name}_without']:.2f} to {row[name]:.2f}"

@@ -6,9 +6,8 @@ Figures are made without pyplot, so that drawing one changes no backend and no l
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
-import numpy
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,10 +20,13 @@ _LEGEND_CHARACTERS = 14
 # Characters that the line beside a text and the gap to the next one take, about.
 _LEGEND_HANDLE = 6
 
+# matplotlib's layout engines.
+Layout = Literal["constrained", "compressed", "tight"]
+
 
 def new_figure(
-    rows: int, columns: int, size: tuple[float, float], layout: str | None = None, **sharing: Any
-) -> tuple[Figure, NDArray[numpy.object_]]:
+    rows: int, columns: int, size: tuple[float, float], layout: Layout | None = None, **sharing: Any
+) -> tuple[Figure, NDArray[Any]]:
     """Returns a figure and its panels, an array of matplotlib axes (rows, columns).
 
     Args:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas
 
 from harness.reports import comparisons, factors, statistics, sweep_figures
@@ -46,6 +48,10 @@ def accuracy(evidence: Evidence) -> Chapter:
     cells = evidence.cells.sort_values("score", ascending=False).reset_index()
     table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
     table["test accuracy"] = interval_texts(cells, "score", "score_low", "score_high")
+    table["chance"] = cells["chance"].map(number_text)
+    if cells["majority_share"].notna().any():
+        table["majority share"] = cells["majority_share"].map(number_text)
+    table["learning rates"] = cells["learning_rates"]
     table["seeds"] = _ratios(cells, "finished", "expected")
     table["diverged"] = cells["diverged"].astype(int)
     table["validation accuracy"] = cells["validation_accuracy"].map(number_text)
@@ -55,7 +61,7 @@ def accuracy(evidence: Evidence) -> Chapter:
         "table": first_rows(table),
         "curves": data_uri(sweep_figures.curves(evidence)),
     }
-    tables = {"cells": cells.drop(columns=["chance"])}
+    tables = {"cells": cells}
     return Chapter("Does it matter: accuracy by cell", "chapter_accuracy.html.j2", values, tables)
 
 
@@ -73,6 +79,7 @@ def comparison(evidence: Evidence) -> Chapter:
             "family": summaries["family"],
             "arm": summaries["arm"],
             "against": summaries["baseline"],
+            "learning rates": summaries["learning_rates"],
             "tasks": summaries["tasks"],
             "mean difference in accuracy": interval_texts(summaries, "difference", "low", "high"),
             "better": summaries["better"],
@@ -81,7 +88,11 @@ def comparison(evidence: Evidence) -> Chapter:
         }
     )
     tables = {"comparisons": pairs.drop(columns=["by_seed"]), "comparison_summary": summaries}
-    values = {"summary": first_rows(shown), "significant": SIGNIFICANT, "effects": None}
+    values: dict[str, Any] = {
+        "summary": first_rows(shown),
+        "significant": SIGNIFICANT,
+        "effects": None,
+    }
     effects = factors.effects(evidence)
     if effects is not None:
         shares = first_rows(effects.shares.map(number_text))
@@ -112,12 +123,11 @@ def divergence(evidence: Evidence) -> Chapter:
 
 
 def _best_cell(evidence: Evidence) -> dict[str, str] | None:
-    """Returns the complete cell that is best by validation accuracy."""
-    complete = evidence.cells[evidence.cells["complete"]]
-    if not evidence.trained or not complete["validation_accuracy"].notna().any():
+    """Returns the complete cell that is best by validation, a diverged seed counting as chance."""
+    best = evidence.best_cell
+    if best is None:
         return None
-    best = complete["validation_accuracy"].idxmax()
-    row = complete.loc[best]
+    row: Any = evidence.cells.loc[best]
     return {
         "label": evidence.label(best),
         "accuracy": interval_text(row["score"], row["score_low"], row["score_high"]),

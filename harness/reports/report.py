@@ -1,7 +1,7 @@
 """The report: one self-contained HTML file with its tables beside it as CSV.
 
-It says what was run, whether it matters for accuracy, which assumptions held, what diverged, by
-which rules, and how to run it again.
+It says what was run, whether it matters for accuracy, which premises and promises held, what
+diverged, by which rules, and how to run it again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pandas
 
-from harness.reports import assumption_chapters, outcome_chapters, reproduction, rules
+from harness.reports import (
+    answer_chapters,
+    assumption_chapters,
+    outcome_chapters,
+    reproduction,
+    rules,
+)
 from harness.reports.chapter import Chapter, first_rows
 from harness.reports.evidence import Evidence
 from harness.reports.rendering import render
@@ -39,8 +45,11 @@ def write(evidence: Evidence, folder: Path, title: str) -> Path:
 def _chapters(evidence: Evidence) -> list[Chapter]:
     return [
         outcome_chapters.summary(evidence),
+        answer_chapters.claims(evidence),
         outcome_chapters.accuracy(evidence),
         outcome_chapters.comparison(evidence),
+        answer_chapters.matters(evidence),
+        answer_chapters.tuning(evidence),
         assumption_chapters.layers(evidence),
         assumption_chapters.verdict(evidence),
         outcome_chapters.divergence(evidence),

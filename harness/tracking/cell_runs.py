@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -13,6 +13,7 @@ import numpy
 from harness.reports.accuracies import accuracy_interval
 from harness.reports.evidence import chance_level
 from harness.reports.statistics import Interval
+from harness.store import searches
 from harness.store.records import Record
 from harness.store.tables import flat
 from harness.store.trials import Store
@@ -45,8 +46,9 @@ def contents_by_state(
 ) -> dict[str, Contents]:
     """Returns the run of every cell that one of these trials belongs to, by its state.
 
-    A cell has all its finished trials in the store, also those of other sweeps. Trials that cannot
-    be read are left out; they are reported where they are sent.
+    A cell has all its finished trials in the store, also those of other sweeps. Trials by which a
+    learning rate was chosen flatter it, so they count only where there are no others. Trials that
+    cannot be read are left out; they are reported where they are sent.
 
     Args:
         store: the trials.
@@ -61,9 +63,20 @@ def contents_by_state(
     touched = {record.cell_id for record in records if record.trial_id in wanted}
     runs = {}
     for cell_id in sorted(touched):
-        run = _contents(cells[cell_id], differing)
+        run = _contents(*_counted(cells[cell_id], store), differing)
         runs[run.tags[STATE_TAG]] = run
     return runs
+
+
+def _counted(records: Sequence[Record], store: Store) -> tuple[list[Record], dict[str, str]]:
+    """Returns the trials that count, and the tags of their search."""
+    tags = {record.trial_id: searches.tags(store.runs, record.trial_id) for record in records}
+    tuning = [
+        record for record in records if tags[record.trial_id].get("search_role") == searches.TUNING
+    ]
+    others = [record for record in records if record not in tuning]
+    counted = others or tuning
+    return counted, tags[counted[0].trial_id]
 
 
 def _readable(store: Store) -> Iterable[Record]:
@@ -75,7 +88,9 @@ def _readable(store: Store) -> Iterable[Record]:
                 continue
 
 
-def _contents(records: Sequence[Record], differing: Sequence[str]) -> Contents:
+def _contents(
+    records: Sequence[Record], search: Mapping[str, str], differing: Sequence[str]
+) -> Contents:
     first = records[0]
     metrics = _metrics(records)
     starts = [milliseconds(record.started) for record in records if record.started]
@@ -85,7 +100,7 @@ def _contents(records: Sequence[Record], differing: Sequence[str]) -> Contents:
         name=run_names.of_cell(first.axes, differing),
         started=min(starts, default=None),
         ended=end,
-        tags=_tags(records, metrics),
+        tags=_tags(records, metrics) | dict(search),
         params={name: str(value) for name, value in first.axes.items()},
         metrics=[Point(key, value, end or 0, 0) for key, value in metrics.items()],
         dataset=dataset_of(first),
@@ -150,8 +165,8 @@ def _tags(records: Sequence[Record], metrics: dict[str, float]) -> dict[str, str
     tags["seeds"] = ", ".join(str(seed) for seed in sorted(record.seed for record in records))
     tags[STATE_TAG] = _state(records)
     for name, value in metrics.items():
-        if name.startswith("share_"):
-            tags[f"verdict_{name.removeprefix('share_')}"] = grading.word(value)
+        if name.startswith("share/"):
+            tags[f"verdict_{name.removeprefix('share/')}"] = grading.word(value)
     tags["mlflow.note.content"] = _description(records, metrics)
     return tags
 

@@ -34,7 +34,7 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from harness.configuration.schema import TrackingConfig
-from harness.store import writes
+from harness.store import searches, writes
 from harness.store.trials import Store
 from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
 from harness.tracking.address import Address
@@ -134,11 +134,11 @@ class Connection:
                     if run_id is None:
                         missing.append(trial_id)
                     else:
-                        self._mark(store.folder(trial_id), run_id)
+                        self._mark(store, trial_id, run_id)
                         yield Outcome(trial_id, sent=False)
                 for trial_id, run_id, fault in sender.send(missing):
                     if not fault:
-                        self._mark(store.folder(trial_id), run_id)
+                        self._mark(store, trial_id, run_id)
                     yield Outcome(trial_id, sent=not fault, fault=fault)
 
     def send_cells(self, store: Store, trial_ids: Sequence[str]) -> int:
@@ -234,21 +234,28 @@ class Connection:
     def _file_identity(self) -> tuple[int, int] | None:
         return sqlite_file.identity(self.address.file) if self.address.file else None
 
-    def _mark(self, folder: Path, run_id: str) -> None:
-        """Writes beside a trial where its run is.
+    def _mark(self, store: Store, trial_id: str, run_id: str) -> None:
+        """Writes beside a trial where its run is, and what it was tagged with last.
 
-        For people and reports: what is there is never read from it, so it may be missing or wrong.
+        What is there is never read from it. A trial that has become part of a search since its run
+        was marked gets the tags of that search.
         """
         marker = {
             "uri": self.address.shown,
             "experiment": self.address.experiment,
             "experiment_id": self._experiment_id,
             "run_id": run_id,
+            "search": searches.tags(store.runs, trial_id),
         }
-        path = folder / _MARKER
+        path = store.folder(trial_id) / _MARKER
+        earlier = _read(path)
+        if earlier == marker:
+            return
+        if earlier.get("run_id") == run_id and earlier.get("search") != marker["search"]:
+            for name, value in marker["search"].items():
+                self.client.set_tag(run_id, name, value)
         with contextlib.suppress(OSError):
-            if _read(path) != marker:
-                writes.write_json(path, marker, sync=False)
+            writes.write_json(path, marker, sync=False)
 
 
 def client_of(address: Address) -> MlflowClient:
@@ -267,11 +274,13 @@ def client_of(address: Address) -> MlflowClient:
         raise sqlite_file.explained(error, address) from error
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
+    """Returns what a marker holds; nothing where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError):
-        return None
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _lock_of_this_machine(text: str) -> Path:

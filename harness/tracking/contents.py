@@ -1,8 +1,8 @@
 """The contents of a run but its files, however they are stored.
 
-Metrics of a run: `accuracy/`, `loss/`, `cost/` and `axis/` are single numbers, and so are the
-grades (`share_*`, `stability_margin_*`, ...); `curve/` runs over training steps, and `init/` and
-`end/` are profiles over the layers, whose step is the layer.
+Metrics of a run: `accuracy/`, `loss/`, `share/`, `stability/`, `axis/` and `cost/` are single
+numbers, `curve/` runs over training steps, and `init/` and `end/` are profiles over the layers,
+whose step is the layer.
 """
 
 from __future__ import annotations
@@ -44,8 +44,13 @@ _SCORES = {
     "cost/parameters": "parameters",
     "cost/pack_size": "pack_size",
 }
-# Numbers of the summary that are sent under their own names: shares of layers, and stability.
-_GRADES = ("share_", "first_layer_", "left_step_", "stability_margin_", "sharpness_")
+# Numbers of the summary that are sent, by how their names begin there and in MLflow, whose charts
+# have a section for each word before a slash.
+_GRADES = {
+    "share_": "share/",
+    "stability_margin_": "stability/margin_",
+    "sharpness_": "stability/sharpness_",
+}
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
 
 COLUMNS = ("phase", "layer", *_PROFILES)
@@ -123,12 +128,13 @@ def axis_metrics(axes: Mapping[str, Any]) -> dict[str, float]:
 
 
 def grade_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Returns those numbers of a summary that say how far assumptions hold, by their own names."""
-    return {
-        name: float(value)
-        for name, value in summary.items()
-        if name.startswith(_GRADES) and is_number(value)
-    }
+    """Returns the shares of layers that hold, and the numbers of stability, by metric."""
+    metrics = {}
+    for name, value in summary.items():
+        for beginning, section in _GRADES.items():
+            if name.startswith(beginning) and is_number(value):
+                metrics[f"{section}{name.removeprefix(beginning)}"] = float(value)
+    return metrics
 
 
 def _curve_points(record: Record, time: int | None) -> Iterator[Point]:
@@ -168,8 +174,11 @@ def _tags(record: Record) -> dict[str, str]:
     tags["seed"] = str(record.seed)
     tags["status"] = record.status
     for name, value in record.summary.items():
-        if name.startswith("verdict_") and isinstance(value, str):
+        # A phase that was not probed has no word.
+        if name.startswith("verdict_") and isinstance(value, str) and value != "unknown":
             tags[name] = value
+    if "criteria_version" in record.summary:
+        tags["criteria_version"] = str(record.summary["criteria_version"])
     if record.diverged_step is not None:
         tags["diverged_step"] = str(record.diverged_step)
     tags["mlflow.note.content"] = _description(record)

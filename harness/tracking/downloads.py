@@ -6,13 +6,18 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pandas
 
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store import writes
+from harness.store.searches import COLUMNS
 from harness.store.tables import Tables, collect
 from harness.store.trials import Store
 from harness.tracking import address
@@ -49,8 +54,8 @@ def tables_from_mlflow(uri: str, experiment: str | None = None) -> Tables:
         client = client_of(place)
         with tempfile.TemporaryDirectory() as folder:
             store = Store(folder, sync=False)
-            _fetch_all(client, place, store)
-            return collect(store)
+            runs = _fetch_all(client, place, store)
+            return _with_searches(collect(store), runs)
     except RequestError:
         raise
     except Exception as error:  # of any kind: all of them are the store's
@@ -58,8 +63,22 @@ def tables_from_mlflow(uri: str, experiment: str | None = None) -> Tables:
         raise RequestError(f"cannot read from MLflow at {place.shown}: {reason}") from error
 
 
-def _fetch_all(client: MlflowClient, place: address.Address, store: Store) -> None:
-    """Writes the trials of an experiment into an empty store."""
+def _with_searches(tables: Tables, runs: Mapping[str, Run]) -> Tables:
+    """Returns the tables with the parts that trials have in searches, which tags of runs say."""
+    trials = tables.trials
+    tags = [runs[trial_id].data.tags for trial_id in trials["trial_id"]]
+    role, key, draw = COLUMNS
+    draws = [float(tag.get(draw, "nan")) for tag in tags]
+    added = {
+        role: pandas.Series([tag.get(role, "") for tag in tags], trials.index, dtype="str"),
+        key: pandas.Series([tag.get(key, "") for tag in tags], trials.index, dtype="str"),
+        draw: pandas.Series(draws, trials.index, dtype="float64"),
+    }
+    return replace(tables, trials=trials.assign(**added))
+
+
+def _fetch_all(client: MlflowClient, place: address.Address, store: Store) -> dict[str, Run]:
+    """Writes the trials of an experiment into an empty store; returns their runs by trial."""
     from harness.tracking import presence
 
     found = client.get_experiment_by_name(place.experiment)
@@ -85,6 +104,7 @@ def _fetch_all(client: MlflowClient, place: address.Address, store: Store) -> No
             f"the experiment {place.experiment!r} at {place.shown} has no trial that can be read"
             + (f": {missing[0]}" if missing else "")
         )
+    return runs
 
 
 def _fetch(client: MlflowClient, store: Store, trial_id: str, run: Run) -> str:

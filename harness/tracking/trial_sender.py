@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
+from harness.store import searches
 from harness.store.trials import Store
 from harness.tracking import contents, profile_figure, run_files, trial_page
 from harness.tracking.batches import batches
@@ -69,7 +70,9 @@ class TrialSender:
     def _prepared(self, trial_id: str) -> Outgoing:
         record = self._store.read(trial_id)
         layers = record.columns("layers", _COLUMNS)
-        return Outgoing(record, layers, contents.contents(record, layers, self._differing))
+        run = contents.contents(record, layers, self._differing)
+        run.tags.update(searches.tags(self._store.runs, trial_id))
+        return Outgoing(record, layers, run)
 
     def _with_verdicts(self, trials: Sequence[Outgoing]) -> list[Outgoing]:
         """Returns the trials with the verdicts of those whose run gets a figure and a page."""

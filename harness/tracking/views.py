@@ -20,8 +20,8 @@ DESCRIPTION = """**When do SELU's assumptions hold, when do they fail, and does 
 One run is one trial: one cell (activation, initializer, normalization, depth, ...) with one seed; \
 the tag `cell` joins the seeds. Means over seeds with intervals are in the experiment of the same \
 name that ends in `cells`.
-`accuracy/` and `loss/` are final scores; `share_` is the share of layers in which an assumption \
-holds; `axis/` has the numeric settings, to sort by; `curve/` runs over training steps; `init/` \
+`accuracy/` and `loss/` are final scores; `share/` is the share of layers that keep a premise or \
+promise; `axis/` has the numeric settings, to sort by; `curve/` runs over training steps; `init/` \
 and `end/` are layer profiles whose step is the layer.
 The whole layer table is the artifact `layers.parquet`. `python scripts/report.py` writes the \
 report.
@@ -31,9 +31,9 @@ those alone: search (`params.depth = "32"`) or load more.
 DESCRIPTION_OF_CELLS = """**Cells: means over seeds, with 95 % intervals**
 
 One run is one cell. `accuracy/validation` is the mean over its `n` trials, of which `diverged` \
-diverged and count at chance level; `_low` and `_high` are the ends of its interval. `share_` is \
-the mean share of layers in which an assumption holds. The trials themselves are in the experiment \
-of the same name without `cells`.
+diverged and count at chance level; `_low` and `_high` are the ends of its interval. `share/` is \
+the mean share of layers that keep a premise or promise. The trials are in the experiment of the \
+same name without `cells`.
 """
 
 _AXES = (
@@ -49,6 +49,8 @@ _TABLE = [f"params.`{axis}`" for axis in (*_AXES, "seed")] + [
     "metrics.`accuracy/validation`",
     "metrics.`accuracy/test`",
     "metrics.`loss/train`",
+    "metrics.`share/moments_init`",
+    "metrics.`share/moments_end`",
     "tags.`status`",
 ]
 _TABLE_OF_CELLS = [f"params.`{axis}`" for axis in _AXES] + [
@@ -58,10 +60,10 @@ _TABLE_OF_CELLS = [f"params.`{axis}`" for axis in _AXES] + [
     "metrics.`accuracy/test`",
     "metrics.`n`",
     "metrics.`diverged`",
-    "metrics.`share_weights_init`",
-    "metrics.`share_moments_init`",
-    "metrics.`share_moments_end`",
-    "metrics.`stability_margin_init`",
+    "metrics.`share/weights_init`",
+    "metrics.`share/moments_init`",
+    "metrics.`share/moments_end`",
+    "metrics.`stability/margin_init`",
 ]
 # Sorted by validation: whoever picks the first row of a list has not looked at the test set.
 _STATE: dict[str, Any] = {

@@ -18,16 +18,16 @@ from harness.tracking import run_names
 SEARCHES = {
     "SELU trials whose premise fails and whose network trains": (
         "selu",
-        "params.activation = 'selu' and metrics.share_weights_init < 0.1"
+        "params.activation = 'selu' and metrics.`share/weights_init` < 0.1"
         " and metrics.`accuracy/validation` > 0.9",
     ),
     "SELU cells that keep the promise at the end of training": (
         "selu cells",
-        "params.activation = 'selu' and metrics.share_moments_end >= 0.9",
+        "params.activation = 'selu' and metrics.`share/moments_end` >= 0.9",
     ),
     "cells beyond the stability limit that did not diverge": (
         "selu cells",
-        "metrics.stability_margin_init > 1 and metrics.diverged = 0",
+        "metrics.`stability/margin_init` > 1 and metrics.diverged = 0",
     ),
     "deep cells that are certainly better than 90 %": (
         "selu cells",
@@ -35,7 +35,7 @@ SEARCHES = {
     ),
     "trials that diverged although the promise held at initialisation": (
         "selu",
-        "tags.status = 'diverged' and metrics.share_moments_init >= 0.9",
+        "tags.status = 'diverged' and metrics.`share/moments_init` >= 0.9",
     ),
 }
 
@@ -97,7 +97,7 @@ def test_a_cell_has_one_run_with_its_means_and_intervals(synthetic, change):
         assert metrics["accuracy/validation_low"] == pytest.approx(interval.low)
         assert metrics["accuracy/validation_high"] == pytest.approx(interval.high)
         shares = [record.summary["share_weights_init"] for record in records]
-        assert metrics["share_weights_init"] == pytest.approx(sum(shares) / 2)
+        assert metrics["share/weights_init"] == pytest.approx(sum(shares) / 2)
         assert (metrics["n"], metrics["diverged"]) == (2, 0)
         assert metrics["axis/depth"] == 8
         assert run.info.status == "FINISHED"

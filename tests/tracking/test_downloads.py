@@ -10,18 +10,36 @@ import pytest
 from harness import tracking
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
+from harness.store import searches
 from harness.store.tables import collect
 
 
 def assert_same_tables(one, other) -> None:
     for name in ("trials", "curves", "layers"):
         pandas.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
+    assert one.histograms.equals(other.histograms)
 
 
 def test_a_database_gives_the_tables_of_the_store(synthetic):
+    ids = synthetic.trial_ids()
+    searches.write(
+        synthetic.runs,
+        searches.SearchRecord(
+            key="k",
+            axes={},
+            spec={},
+            search={},
+            tuning_seeds=(0,),
+            draws=(searches.DrawRecord(2, 0.1, (ids[0],)),),
+            chosen=2,
+            confirmation=(ids[1],),
+        ),
+    )
     wanted = collect(synthetic)
+    assert sorted(wanted.trials["search_role"]) == ["", "", "confirmation", "tuning"]
     tracking.open(TrackingConfig(), synthetic.runs).log(synthetic, synthetic.trial_ids())
     shutil.rmtree(synthetic.trials)
+    shutil.rmtree(synthetic.runs / "searches")
     uri = f"sqlite:///{synthetic.runs}/mlflow.db"
     assert_same_tables(tracking.tables_from_mlflow(uri), wanted)
 

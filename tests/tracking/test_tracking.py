@@ -17,6 +17,7 @@ from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store.trials import Store
 from harness.sweeps import sweep
+from harness.verdicts.criteria import load
 
 
 def client(uri: str):
@@ -64,17 +65,22 @@ def test_a_trial_becomes_one_flat_complete_run(trained):
         "layers.parquet",
         "layers.svg",
     }
-    verdict = {name: value for name, value in record.summary.items() if name.startswith("verdict_")}
-    assert set(verdict) >= {
-        f"verdict_{name}"
-        for name in ("input", "weights", "gaussianity", "dependence", "contraction", "sentence")
+    words = {
+        name: value
+        for name, value in record.summary.items()
+        if name.startswith("verdict_") and value != "unknown"
     }
-    assert {name: run.data.tags[name] for name in verdict} == verdict
+    expected = {f"verdict_{name}_{phase}" for name in load().names for phase in ("init", "end")}
+    assert set(words) >= expected | {"verdict_sentence"}
+    assert {name: run.data.tags[name] for name in words} == words
+    assert run.data.tags["criteria_version"] == str(load().version)
+    shared = run.data.metrics["share/moments_end"]
+    assert shared == pytest.approx(record.summary["share_moments_end"])
     page = (
         trained.runs / "mlartifacts" / run.info.run_id / "artifacts" / "diagnosis.html"
     ).read_text()
-    # Three layers, three probes, five assumptions; nothing is loaded from elsewhere.
-    assert len(re.findall('<td class="(?:holds|strained|fails|unknown)"', page)) == 3 * 3 * 5
+    # Three layers, three probes, eight conditions; nothing is loaded from elsewhere.
+    assert len(re.findall('<td class="(?:holds|strained|fails|unknown)"', page)) == 3 * 3 * 8
     assert "src=" not in page
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
     predicted = {
