@@ -20,7 +20,6 @@ from harness.reports.evidence import Evidence
 from harness.reports.figure_style import QUANTITIES
 from harness.reports.share_tables import NAMES, cell_shares
 from harness.verdicts.criteria import load
-from harness.verdicts.criteria_reference import criteria_table
 from harness.verdicts.evaluation import verdicts
 
 _NO_MEAN = ["seed", "step", "layer", "epoch"]

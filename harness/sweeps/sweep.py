@@ -132,11 +132,12 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
     for request in cells:
         activation = request.jobs[0].trial.spec["activation"]
         activations[str(activation)] = activation
-        trackings[str(request.config.tracking)] = request.config.tracking
+        key = (str(request.config.tracking), request.runs)
+        trackings[key] = (request.config.tracking, request.runs)
     for activation in activations.values():
         build_activation(activation)
-    for settings in trackings.values():
-        tracking.check(settings)
+    for settings, runs in trackings.values():
+        tracking.check(settings, runs)
     return cells
 
 
@@ -165,6 +166,8 @@ class _Sweep:
         confirmation = self._tune(asked) if asked else []
         if plain or confirmation:
             self._run_pool(unique(plain + confirmation))
+        tuning = [job for each in asked for job in each.jobs]
+        self._send(unique(plain + tuning + confirmation), last=True)
         for line in self.tracker.links():
             _say(line)
 
@@ -211,7 +214,6 @@ class _Sweep:
             self._finish_held_by_others(held_by_others)
         finally:
             self.progress.close()
-        self._send(jobs)
 
     @functools.cached_property
     def tracker(self) -> tracking.Tracker:
@@ -219,7 +221,11 @@ class _Sweep:
 
         MLflow's imports and the making of its store take seconds, in which the workers train.
         """
-        return tracking.open(self.cells[0].config.tracking, self.store.runs)
+        axes = [request.jobs[0].trial.axes for request in self.cells]
+        for request in self.cells:
+            if search.is_searched(request):
+                axes += [job.trial.axes for job in search.search_of(request).jobs]
+        return tracking.open(self.cells[0].config.tracking, self.store.runs, cells=axes)
 
     def _jobs_to_run(self, jobs: list[Job]) -> list[Job]:
         """Returns the jobs without a result; notes which of them failed before."""
@@ -360,9 +366,9 @@ class _Sweep:
         self.progress.trials_finished(len(jobs))
         self._send(jobs)
 
-    def _send(self, jobs: list[Job]) -> None:
+    def _send(self, jobs: list[Job], *, last: bool = False) -> None:
         done = [job.trial_id for job in jobs if self.store.is_done(job.trial_id)]
-        self.tracker.log(self.store, done)
+        self.tracker.log(self.store, done, last=last)
 
 
 class _StepCounter:

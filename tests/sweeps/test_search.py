@@ -400,7 +400,11 @@ def test_confirmation_goes_before_tuning_then_the_first_key(tmp_path):
         "b": ("tuning", "k1", 3),
         "c": ("confirmation", "k1", 3),
     }
-    assert searches.tags(tmp_path, "b") == {"search_role": "tuning", "search": "k1"}
+    assert searches.tags(tmp_path, "b") == {
+        "search_role": "tuning",
+        "search": "k1",
+        "search_draw": "3",
+    }
     assert searches.tags(tmp_path, "z") == {}
     assert searches.tags(tmp_path / "nowhere", "b") == {}
 
