@@ -17,7 +17,7 @@ from harness.reports.chapter import (
     percent_text,
 )
 from harness.reports.claim_texts import as_table, counts, rows_table
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     REFUTED,
     SUPPORTED,

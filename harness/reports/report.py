@@ -26,7 +26,7 @@ from harness.reports import (
     tuning_chapters,
 )
 from harness.reports.chapter import Block, Chapter, Code, Heading, Picture, Points, Table, Text
-from harness.reports.claims.declaration import decide_all
+from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import Evidence
 from harness.reports.pictures import inline_svg
 from harness.reports.rendering import linked_table_html, render

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import numpy
 
+from harness.reports.claims.claim import (
+    CONDITIONAL,
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    claim,
+)
 from harness.reports.claims.deciding import (
     MOST,
     difference_interval,
@@ -15,14 +23,6 @@ from harness.reports.claims.deciding import (
     share_interval,
     shares_by,
     signed,
-)
-from harness.reports.claims.declaration import (
-    CONDITIONAL,
-    REFUTED,
-    SUPPORTED,
-    UNDECIDED,
-    Decision,
-    claim,
 )
 from harness.reports.claims.selection import (
     RECIPE,
