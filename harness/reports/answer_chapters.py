@@ -60,7 +60,7 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
         )
     best = evidence.best_cell
     if best is not None:
-        row = evidence.cells.loc[best]
+        row: Any = evidence.cells.loc[best]
         score = interval_text(row["score"], row["score_low"], row["score_high"])
         blocks.append(
             Text(

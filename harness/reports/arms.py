@@ -56,12 +56,13 @@ def arms(evidence: Evidence) -> Arms:
     names = pandas.Series("", index=trials.index)
     places = {axis: _places(levels[axis]) for axis in axes}
     combinations = levels.drop_duplicates().sort_values(
-        axes, key=lambda values: values.map(places[values.name])
+        axes, key=lambda values: values.map(places[str(values.name)])
     )
     styles = {}
     keys = levels.astype(str).agg("\n".join, axis=1)
     by_key = {}
-    for row in combinations.to_dict("records"):
+    for record in combinations.to_dict("records"):
+        row = {str(axis): value for axis, value in record.items()}
         name = _name(row)
         styles[name] = _style(evidence, row)
         by_key["\n".join(str(row[axis]) for axis in axes)] = name

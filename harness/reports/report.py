@@ -178,7 +178,7 @@ def _markdown_table(table: Table) -> str:
     return "\n".join([*caption, *lines])
 
 
-def _markdown_row(values: Sequence[object] | pandas.Index) -> str:
+def _markdown_row(values: Sequence[Any] | pandas.Index) -> str:
     texts = ["" if pandas.isna(value) else _markdown_text(str(value)) for value in values]
     return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
 
@@ -192,7 +192,8 @@ def _markdown_text(text: str) -> str:
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
     """Returns rows with plain values; what is no finite number is null."""
     return [
-        {name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")
+        {str(name): _plain(value) for name, value in row.items()}
+        for row in table.to_dict("records")
     ]
 
 

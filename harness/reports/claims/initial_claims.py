@@ -176,7 +176,7 @@ def gradients_cannot_explode(evidence: Evidence) -> Decision:
     ends = (float(numpy.exp(end)) for end in (logs.value, logs.low, logs.high))
     value, low, high = ends
     word = REFUTED if low > _DOUBLING else SUPPORTED if high < _DOUBLING else UNDECIDED
-    rows = []
+    rows: list[dict[str, object]] = []
     for depth, group in frame.groupby("depth"):
         total = float(numpy.exp(group["log_total"].mean()))
         rows.append({"depth": depth, "trials": len(group), "growth_in_all": total})
