@@ -139,7 +139,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="OTHER",
         help="compare, layer by layer, with an earlier card (FILE.json, written with --json), a "
-        "checkpoint of the model (a file of torch.save), or another module:factory; may be repeated",
+        "checkpoint of the model (a file of torch.save), or another module:factory; may be "
+        "repeated",
     )
     parser.add_argument(
         "--fail-on",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import textwrap
 from collections.abc import Iterable
 from typing import Any
@@ -17,11 +18,10 @@ WIDTH = 100
 _MOST_NAMES = 6
 # Runs of layers of one kind and verdict that are longer are printed by their first and last layer.
 _LONGEST_RUN = 4
-_LONGEST_NAME = 22
+_LONGEST_NAME, _SHORTEST_NAME = 28, 8
 _LONGEST_ACTIVATION = 14
 # (heading, column of the layer table, format, meaning)
 _COLUMNS = (
-    ("in var", "input_variance", "{:.3g}", "variance of the inputs"),
     ("tau", "tau_mean", "{:.3g}", "mean sum of a unit's squared weights, where SELU needs 1"),
     ("z var", "pre_activation_variance", "{:.3g}", "variance of the pre-activations"),
     ("mean", "activation_mean", "{:.3f}", "mean of the activations"),
@@ -198,11 +198,22 @@ def _table(card: CardContents) -> str:
     meanings = "; ".join(f"{heading}: {meaning}" for heading, _, _, meaning in _COLUMNS)
     return "\n".join(
         [
-            aligned(rows, left=(1, 2, len(headings))),
+            _fitted(rows),
             wrapped(f"  {letters}: {', '.join(names)} ({key})", "  "),
             wrapped(f"  {meanings}", "  "),
         ]
     )
+
+
+def _fitted(rows: list[list[str]]) -> str:
+    """Returns the table with names short enough for 100 columns."""
+    left = (1, 2, len(rows[0]) - 1)
+    for width in range(_LONGEST_NAME, _SHORTEST_NAME - 1, -1):
+        cut = [[row[0], shortened(row[1], width), *row[2:]] for row in rows]
+        text = aligned(cut, left)
+        if max(map(len, text.split("\n"))) <= WIDTH:
+            break
+    return text
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
@@ -220,15 +231,13 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def _folded(rows: list[dict[str, Any]]) -> list[str]:
-    """Returns the texts of layers that are alike: the range of each number."""
-    ranges_of_numbers = []
-    for _, column, _, _ in _COLUMNS:
+    """Returns the texts of layers that are alike: the median of each number."""
+    medians = []
+    for _, column, form, _ in _COLUMNS:
         values = [row[column] for row in rows if _is_number(row.get(column))]
-        low, high = (min(values), max(values)) if values else (math.nan, math.nan)
-        texts = [number_text(value, "{:.2g}") for value in (low, high)]
-        ranges_of_numbers.append(texts[0] if texts[0] == texts[1] else "..".join(texts))
+        medians.append(number_text(statistics.median(values) if values else math.nan, form))
     numbers = f"{rows[0]['layer']}-{rows[-1]['layer']}"
-    return [numbers, f"({len(rows)} alike)", "", str(rows[0]["units"]), *ranges_of_numbers]
+    return [numbers, f"({len(rows)} alike: medians)", "", str(rows[0]["units"]), *medians]
 
 
 def _worst(texts: list[str]) -> str:

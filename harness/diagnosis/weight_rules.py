@@ -50,7 +50,7 @@ _LAWS = (
 )
 _WRONG_LINES = {
     DEFAULT_WEIGHTS: "nn.Linear(n, m) as torch makes it",
-    "raw truncated normal": "s = fan_in**-0.5; nn.init.trunc_normal_(weight, std=s, a=-2 * s, b=2 * s)",
+    "raw truncated normal": "nn.init.trunc_normal_(weight, std=s, a=-2*s, b=2*s) with s = n**-0.5",
     TORCH_GAIN_WEIGHTS: "torch.nn.init.kaiming_normal_(weight, nonlinearity='selu')",
     "He initialisation on SELU": "torch.nn.init.kaiming_normal_(weight)",
     ZERO_WEIGHTS: "torch.nn.init.zeros_(weight)",
