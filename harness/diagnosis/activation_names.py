@@ -101,9 +101,10 @@ def _custom_name(node: Node) -> str:
         return node.name
     module = node.module()
     stacks = [part.modules for part in chain]
-    is_part = module is not None and any(stack[0] is not module for stack in stacks)
-    if is_part and not _of_torch(module) and next(module.children(), None) is None:
-        return module_name(module)
+    if module is not None and any(stack[0] is not module for stack in stacks):
+        has_parts = next(module.children(), None) is not None
+        if not has_parts and not _of_torch(module):
+            return module_name(module)
     return f"custom ({', '.join(dict.fromkeys(node.names()))})"
 
 

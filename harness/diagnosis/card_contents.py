@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas
 
@@ -40,6 +41,12 @@ class CardContents:
     findings: list[Finding]
     summary: dict[str, str]
     notes: list[str]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The layer table as one mapping for each layer."""
+        records: list[Any] = self.layers.to_dict("records")
+        return records
 
     @property
     def ladder(self) -> pandas.DataFrame:

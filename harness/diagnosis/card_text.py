@@ -52,9 +52,7 @@ def has_selu(card: CardContents) -> bool:
 
 def course(card: CardContents) -> str:
     """Returns one sentence on the moments and gradients from the first layer to the last."""
-    layers = card.layers
-    rows = layers.to_dict("records")
-    measured = [row for row in rows if _is_number(row.get("activation_variance"))]
+    measured = [row for row in card.rows if _is_number(row.get("activation_variance"))]
     if not measured:
         return "No layer could be measured."
     first, last = measured[0], measured[-1]
@@ -250,7 +248,7 @@ def _runs(card: CardContents) -> list[list[dict[str, Any]]]:
     """Returns runs of layers of one kind."""
     runs: list[list[dict[str, Any]]] = []
     previous = None
-    for row in card.layers.to_dict("records"):
+    for row in card.rows:
         columns = ("kind", "units", "activation", "normalization")
         alike = tuple(row[name] for name in columns)
         if runs and alike == previous:

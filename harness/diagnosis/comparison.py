@@ -43,7 +43,7 @@ class Earlier:
 def of_card(card: CardContents, label: str) -> Earlier:
     """Returns what a comparison needs of a card."""
     rules = {finding.rule: finding.layers for finding in card.findings}
-    return Earlier(label, course(card), card.layers.to_dict("records"), rules)
+    return Earlier(label, course(card), card.rows, rules)
 
 
 def of_file(path: Path) -> Earlier:
@@ -80,7 +80,7 @@ def pairs(card: CardContents, earlier: Earlier) -> list[tuple[dict[str, Any], di
 
     Networks without a common name are paired by the positions of their layers.
     """
-    after = card.layers.to_dict("records")
+    after = card.rows
     before = {row["name"]: row for row in earlier.layers}
     if not any(row["name"] in before for row in after):
         longest = max(len(after), len(earlier.layers))

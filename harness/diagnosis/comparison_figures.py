@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pandas
 from matplotlib.axes import Axes
@@ -28,7 +29,8 @@ def propagation(models: Sequence[Earlier]) -> Figure:
     x: layer. y: the statistic, a pure number.
     """
     figure, grid = new_figure(1, len(_PANELS), (4.4 * len(_PANELS), 3.4))
-    for panel, (title, column, logarithmic) in zip(grid.flat, _PANELS, strict=True):
+    panels: list[Any] = list(grid.flat)
+    for panel, (title, column, logarithmic) in zip(panels, _PANELS, strict=True):
         for index, model in enumerate(models):
             _draw(panel, model, column, index)
         if logarithmic:
@@ -37,7 +39,7 @@ def propagation(models: Sequence[Earlier]) -> Figure:
         panel.set_xlabel("layer")
         panel.grid(alpha=0.25)
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-    arrange_below_legend(figure, grid.flat)
+    arrange_below_legend(figure, panels)
     return figure
 
 

@@ -96,9 +96,9 @@ def weights_not_finite(layers: list[Layer]) -> Iterator[Finding]:
         yield Finding(
             "weights that are not finite",
             layer_labels(affected),
-            f"{sum(counts)} weights or biases are NaN or infinite, {counts[0]} of them in "
+            f"{sum(counts)} weights or biases are no finite numbers, {counts[0]} of them in "
             f"{affected[0].label}",
-            f"every output behind {affected[0].label} is NaN, and nothing can be measured there",
+            f"no output behind {affected[0].label} is a number, and nothing can be measured there",
             "go back to the last checkpoint before the divergence, with a lower learning rate: "
             "model.load_state_dict(torch.load(path))",
         )

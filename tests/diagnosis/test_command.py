@@ -196,7 +196,7 @@ def test_a_finding_gives_exit_code_1_where_that_is_asked_for(main, capsys):
 
 
 def test_a_card_and_a_checkpoint_are_compared_with(main, capsys, folder, tmp_path):
-    command = "nets:make --data digits --samples 40".split()
+    command = ["nets:make", "--data", "digits", "--samples", "40"]
     assert main([*command, "--argument", "rate=0.1", "--json"]) == 0
     earlier = tmp_path / "before.json"
     earlier.write_text(capsys.readouterr().out)
@@ -231,5 +231,5 @@ def test_an_interruption_is_one_line(main, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(selu_diagnose, "_diagnose", interrupted)
-    assert main("nets:make --data digits".split()) == 130
+    assert main(["nets:make", "--data", "digits"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
