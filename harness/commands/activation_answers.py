@@ -170,7 +170,7 @@ def _condition_line(condition: cards.Condition) -> str:
 
 def _length_lines(phi: ActivationFunction, field: mean_field.MeanField) -> list[str]:
     """Returns the lines on fixed points of the length map, and on the gains there."""
-    if field.q_star is None:
+    if field.q_star is None or field.chi_1 is None:
         return [_no_fixed_point_line(phi, field), *_other_fixed_points(field)]
     approach = {
         "preserved": "every length is a fixed point; at",

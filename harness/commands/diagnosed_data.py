@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -162,4 +162,4 @@ def _merged(schema: type[_T], group: str, name: str, settings: Sequence[str]) ->
         OmegaConf.load(CONF_DIR / group / f"{name}.yaml"),
         OmegaConf.from_dotlist(list(settings)),
     )
-    return OmegaConf.to_object(merged)
+    return cast(_T, OmegaConf.to_object(merged))

@@ -14,7 +14,7 @@ from harness.errors import RequestError
 from harness.sweeps.progress import answer
 
 _DESCRIPTION = """\
-Per-layer statistics, verdicts on SELU's assumptions and a lint for any torch model.
+Per-layer statistics, verdicts on SELU's premises and promises, and a lint for any torch model.
 
 FACTORY is module:function that returns a model (torchvision.models:vgg11_bn, or your own; the
 current folder is importable), or module:name of a model itself. Arguments of the function:

@@ -64,6 +64,8 @@ def add_selu_parameters(parser: argparse.ArgumentParser) -> None:
     add_number(parser, "--lam", "SELU's lambda", default=selu.LAMBDA)
 
 
-def show(value: float) -> str:
-    """Returns a number with ten digits."""
+def show(value: float | None) -> str:
+    """Returns a number with ten digits, or `none`."""
+    if value is None:
+        return "none"
     return "0" if abs(value) < _SHOWN_AS_ZERO else f"{value:.10g}"

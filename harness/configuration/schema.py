@@ -205,18 +205,30 @@ class ProbeConfig:
     statistics: str = described("standard", "standard or full")
 
 
+@section("search")
+@dataclass
+class SearchConfig(Section):
+    """The search for a setting: tuned on seeds of its own, confirmed on the cell's seeds."""
+
+    name: str = "none"
+
+
 @dataclass
 class TrackingConfig:
     """The MLflow server that receives finished trials."""
 
     enabled: bool = described(True, "send finished trials to MLflow")
     uri: str | None = described(
-        None, "address of the tracking server or store; null: mlflow.db in `runs`"
+        None,
+        "address of the tracking server or database; null: MLFLOW_TRACKING_URI, or mlflow.db"
+        " in `runs`",
     )
     artifacts: str | None = described(
-        None, "folder or address of artifacts; null: mlartifacts in `runs`"
+        None, "folder or address of artifacts; null: mlartifacts in `runs`, or the server's own"
     )
-    experiment: str = described("selu", "name of the MLflow experiment")
+    experiment: str | None = described(
+        None, "name of the MLflow experiment; null: MLFLOW_EXPERIMENT_NAME, or selu"
+    )
     figures: bool = described(True, "send a figure of the layers' profile with each trial")
 
 
@@ -235,6 +247,7 @@ class Config:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     depth: int = 8
     width: Any = 64

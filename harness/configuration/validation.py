@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from harness.configuration.options import defaults, known_names, options
-from harness.configuration.schema import BudgetConfig, Config, shared_defaults
+from harness.configuration.schema import BudgetConfig, Config, SearchConfig, shared_defaults
 from harness.errors import RequestError
 from harness.registry import unknown
 
@@ -38,10 +38,13 @@ _NAMED_GROUPS = (
     "optimizer",
     "schedule",
     "probe",
+    "search",
 )
 # Repairs of weights that weight standardization would undo at once.
 _REPAIRS_OF_ROWS = ("center_rows", "rescale_tau", "lsuv")
 _LARGEST_SEED = 2**31
+# Tuning seeds are counted from here, far from the seeds that people write.
+FIRST_TUNING_SEED = 1_000_000
 
 
 def validate(config: Config) -> None:
@@ -62,6 +65,8 @@ def validate(config: Config) -> None:
     _check_budget(config.budget)
     _check_device(config.device)
     _check_combinations(config)
+    if config.search.name != "none":
+        _check_search(config)
 
 
 def seed_list(seeds: Any) -> list[int]:
@@ -88,6 +93,11 @@ def seed_list(seeds: Any) -> list[int]:
     )
     _require(len(set(values)) == len(values), f"seeds={values}: a seed is listed twice")
     return values
+
+
+def tuning_seeds(search: SearchConfig) -> list[int]:
+    """Returns the seeds on which a search is tuned."""
+    return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + search.seeds))
 
 
 def _check_name(group: str, name: str) -> None:
@@ -228,6 +238,39 @@ def _check_combinations(config: Config) -> None:
         repair != "neutral_dropout" or config.dropout.name != "none",
         "repair=neutral_dropout: there is no dropout to repair; "
         "give dropout=alpha or dropout=standard",
+    )
+
+
+def _check_search(config: Config) -> None:
+    """Refuses a search that has nothing to choose from, or that chooses by a cell's own seeds."""
+    search, optimizer = config.search, config.optimizer.name
+    _require(
+        _is_integer(search.draws) and search.draws >= 2,
+        f"search.draws={search.draws}: expected an integer of at least 2 (learning rates tried)",
+    )
+    _require(
+        0 < search.low < search.high < math.inf,
+        f"search.low={search.low} and search.high={search.high}: "
+        "expected 0 < search.low < search.high",
+    )
+    _require(
+        _is_integer(search.seeds) and search.seeds >= 1,
+        f"search.seeds={search.seeds}: expected an integer of at least 1 (tuning seeds)",
+    )
+    _require(
+        search.name in options("optimizer", optimizer),
+        f"search={search.name}: optimizer={optimizer} has no {search.name} to search",
+    )
+    _require(
+        config.budget.steps != 0,
+        f"search={search.name}: a budget of no steps has no {search.name} to search; "
+        "give search=none or budget.steps of at least 1",
+    )
+    shared = sorted(set(tuning_seeds(search)) & set(seed_list(config.seeds)))
+    _require(
+        not shared,
+        f"seeds={config.seeds}: seed {shared[:1]} is a tuning seed of search={search.name}, "
+        f"which confirms on other seeds; choose seeds below {FIRST_TUNING_SEED}",
     )
 
 

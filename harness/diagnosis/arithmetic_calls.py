@@ -56,6 +56,7 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     first, second = origins
     other = call.args[0] if first is None else call.args[1]
     origin = second if first is None else first
+    assert origin is not None  # one of the two comes from weights
     layer = origin.layer
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
     if (
@@ -64,6 +65,7 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
         or not _is_bias(trace, other, layer, origin.held.outputs)
     ):
         return trace.pass_on(call.base, call.run(), call.args)
+    assert origin.held is not None  # as at every origin at the stage of weights
     layer.bias = other.detach().flatten()
     y = call.run()
     trace.origins.remember(y, replace(origin, held=replace(origin.held, outputs=y)))

@@ -40,7 +40,7 @@ class Card(CardContents):
             "samples": self.samples,
             "device": self.device,
             "criteria_version": load().version,
-            "summary": self.summary | {"course": course(self), "attribution": attribution(self)},
+            "summary": _plain_summary(self),
             "layers": _records(self.layers),
             "verdicts": _records(self.verdicts.drop(columns="row")),
             "criteria": _records(self.criteria.drop(columns="row")),
@@ -84,8 +84,16 @@ class Card(CardContents):
         return page(self, against)
 
 
+def _plain_summary(card: CardContents) -> dict[str, Any]:
+    summary = {key: _plain(value) for key, value in card.summary.items()}
+    return summary | {"course": course(card), "attribution": attribution(card)}
+
+
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
-    return [{key: _plain(value) for key, value in row.items()} for row in table.to_dict("records")]
+    records = []
+    for row in table.to_dict("records"):
+        records.append({str(key): _plain(value) for key, value in row.items()})
+    return records
 
 
 def _plain(value: Any) -> Any:

@@ -23,10 +23,12 @@ class CardContents:
         device: the device on which they were measured.
         layers: one row per activated layer with the columns of the layer table, its activation and
             normalization, and `absent`.
-        verdicts: one row per layer and assumption (`harness.verdicts.evaluation.verdicts`).
+        verdicts: one row per layer and premise or promise
+            (`harness.verdicts.evaluation.verdicts`).
         criteria: one row per layer and criterion (`harness.verdicts.evaluation.evaluate`).
         findings: the findings of the lint.
-        summary: `verdict_<assumption>` and `verdict_sentence`.
+        summary: the network's shares of layers that hold, and `verdict_sentence`, as
+            `harness.verdicts.judging.judge_network` returns them.
         notes: sentences on how it was measured, and on what was not.
     """
 
@@ -39,7 +41,7 @@ class CardContents:
     verdicts: pandas.DataFrame
     criteria: pandas.DataFrame
     findings: list[Finding]
-    summary: dict[str, str]
+    summary: dict[str, Any]
     notes: list[str]
 
     @property

@@ -68,8 +68,8 @@ def card_notes(
     notes += _unmeasured_notes(structure)
     if not any(layer.activation == "selu" for layer in structure.activated):
         notes.append(
-            "No SELU in this model: the verdicts say how far its layers meet SELU's assumptions, "
-            "and the rules for SELU layers do not apply."
+            "No SELU in this model: the verdicts say how far its layers keep SELU's premises and "
+            "promises, and the rules for SELU layers do not apply."
         )
     if any("batch" in layer.normalizations for layer in structure.activated):
         notes.append(

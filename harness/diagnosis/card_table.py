@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas
@@ -40,7 +41,7 @@ HEADINGS = (
 )
 
 
-def layer_cells(row: dict[str, Any]) -> list[str]:
+def layer_cells(row: Mapping[Any, Any]) -> list[str]:
     """Returns the texts of one layer under `HEADINGS`, from its row of the layer table."""
     activation = row["activation"]
     if row["normalization"] != "none":
@@ -49,14 +50,20 @@ def layer_cells(row: dict[str, Any]) -> list[str]:
     return [str(row["layer"]), row["name"], row["kind"], str(row["units"]), activation, *numbers]
 
 
-def verdicts_by_layer(verdicts: pandas.DataFrame) -> dict[tuple[Any, str], dict[str, Any]]:
-    """Returns the rows of a table of verdicts by (layer, assumption)."""
-    return {(row["layer"], row["assumption"]): row for row in verdicts.to_dict("records")}
+def verdicts_by_layer(verdicts: pandas.DataFrame) -> dict[tuple[Any, str], dict[Any, Any]]:
+    """Returns the rows of a table of verdicts by (layer, condition)."""
+    return {(row["layer"], row["condition"]): row for row in verdicts.to_dict("records")}
 
 
-def assumption_names() -> tuple[str, ...]:
-    """Returns the assumptions in the order of their columns."""
-    return load().assumptions
+def condition_names() -> tuple[str, ...]:
+    """Returns the premises and promises in the order of their columns."""
+    return load().names
+
+
+def share_cells(summary: dict[str, Any]) -> list[str]:
+    """Returns the last row of the table: the share of layers that hold, under each condition."""
+    left = ["", "share of layers that hold", *[""] * (len(HEADINGS) - 2)]
+    return left + [number_text(summary[f"share_{name}"], "{:.2f}") for name in condition_names()]
 
 
 def number_text(value: Any, form: str) -> str:

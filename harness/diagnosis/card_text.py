@@ -9,10 +9,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.diagnosis.card_contents import CardContents
-from harness.diagnosis.card_table import assumption_names, number_text, verdicts_by_layer
+from harness.diagnosis.card_table import condition_names, number_text, verdicts_by_layer
 from harness.diagnosis.findings import Finding
 from harness.reports.figure_style import RUNGS, VERDICT_SIGNS
-from harness.verdicts.sentences import ranges
 
 WIDTH = 100
 _MOST_NAMES = 6
@@ -69,7 +68,7 @@ def course(card: CardContents) -> str:
 
 
 def attribution(card: CardContents) -> str:
-    """Returns one sentence on the assumption that most of g's error comes from."""
+    """Returns one sentence on the premise that most of g's error comes from."""
     errors: list[tuple[str, float]] = []
     for rung in RUNGS:
         if rung.column in card.layers:
@@ -129,11 +128,11 @@ def aligned(rows: list[list[str]], left: tuple[int, ...] = ()) -> str:
 
 
 def signs(card: CardContents) -> dict[Any, str]:
-    """Returns one sign for each assumption, by the numbers of the layers."""
+    """Returns one sign for each premise and promise, by the numbers of the layers."""
     judged = verdicts_by_layer(card.verdicts)
     texts: dict[Any, str] = {}
     for layer in card.layers["layer"]:
-        words = [judged[layer, name]["verdict"] for name in assumption_names()]
+        words = [judged[layer, name]["verdict"] for name in condition_names()]
         texts[layer] = "".join(VERDICT_SIGNS[word] for word in words)
     return texts
 
@@ -157,11 +156,9 @@ def _wrong(card: CardContents) -> list[str]:
     if broken.empty:
         return []
     first = broken.iloc[0]
-    numbers = ranges(broken["layer"].tolist())
     return [
         f"WRONG: values that are not finite (NaN or infinite) in {len(broken)} of "
-        f"{len(card.layers)} layers, first in layer {first['layer']} ({first['name']}); not "
-        f"measured: {numbers}."
+        f"{len(card.layers)} layers, first in layer {first['layer']} ({first['name']})."
     ]
 
 
@@ -172,14 +169,11 @@ def _reading(card: CardContents) -> str:
             "No SELU in this model: the signs in the table say how far its layers meet what SELU "
             "assumes. None of them is a fault."
         )
-    clauses = []
-    for name in assumption_names():
-        clauses.append(f"{name} {card.summary[f'verdict_{name}']}")
-    return f"Worst verdict of any layer: {', '.join(clauses)}."
+    return str(card.summary["verdict_sentence"])
 
 
 def _table(card: CardContents) -> str:
-    names = assumption_names()
+    names = condition_names()
     letters = "".join(name[0].upper() for name in names)
     headings = ["layer", "name", "activation", "units", *(heading for heading, *_ in _COLUMNS)]
     rows = [[*headings, letters]]
@@ -239,7 +233,7 @@ def _folded(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _worst(texts: list[str]) -> str:
-    """Returns the worst sign of each assumption."""
+    """Returns the worst sign of each premise and promise."""
     order = [VERDICT_SIGNS[word] for word in ("unknown", "holds", "strained", "fails")]
     return "".join(max(column, key=order.index) for column in zip(*texts, strict=True))
 

@@ -1,4 +1,4 @@
-"""Diagnosis of any model: layer statistics, verdicts on SELU's assumptions, and the lint.
+"""Diagnosis of any model: layer statistics, verdicts on premises and promises, and the lint.
 
 Works by hooks and intercepted functions only. The model keeps its mode, parameters, buffers,
 gradients and hooks, and the random generators keep their state. Memory is bounded: statistics are
@@ -32,7 +32,7 @@ from harness.diagnosis.tracer import run_traced
 from harness.diagnosis.undisturbed import undisturbed
 from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.verdicts.evaluation import evaluate, verdicts
-from harness.verdicts.sentences import summarize
+from harness.verdicts.judging import judge_network
 
 DEFAULT_SAMPLES = 512
 # Numbers that one tensor of the forward pass may hold. It bounds the number of samples, but there
@@ -46,7 +46,7 @@ _PILOT_SAMPLES = 2
 
 
 def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -> Card:
-    """Measures every activated layer of a model and judges SELU's assumptions there.
+    """Measures every activated layer of a model and judges SELU's premises and promises.
 
     Args:
         model: any module. A layer is a linear or convolutional weight followed by an elementwise
@@ -102,7 +102,7 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         verdicts=judged,
         criteria=evaluate(layers),
         findings=lint(structure, InputStatistics.measured(inputs), dropout),
-        summary=summarize(judged),
+        summary=judge_network(layers),
         notes=card_notes(structure, counts, gradients, dropout, end_of_prediction, others),
     )
 

@@ -131,7 +131,9 @@ def _dropout_modules(model: nn.Module) -> list[nn.Module]:
     modules: list[nn.Module] = []
     for module in model.modules():
         of_torch = isinstance(module, _DropoutNd) and module.p > 0
-        of_harness = isinstance(module, StandardDropout) and bool((module.rate > 0).any())
+        of_harness = isinstance(module, StandardDropout) and bool(
+            (module.get_buffer("rate") > 0).any()
+        )
         if of_torch or of_harness:
             modules.append(module)
     return modules

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.probes.readings import LayerReading, unit_moments
 from harness.probes.statistics.dependence import variance_law
@@ -30,7 +30,9 @@ def grouped_variance_law(reading: LayerReading, groups: int) -> dict[str, float]
     """
     separate = _groups_as_trials(reading, groups)
     law = variance_law(separate)
-    trace = unit_moments(separate.rows.inputs).variance.sum(1)
+    inputs = separate.rows.inputs
+    assert inputs is not None
+    trace = unit_moments(inputs).variance.sum(1)
     # A group of constant inputs has no CV and no drive, and a trace of 0.
     cv = torch.nan_to_num(law["predicted_unit_variance_cv"])
     drive = torch.nan_to_num(law["predicted_mean_drive"])
@@ -54,6 +56,7 @@ def _groups_as_trials(reading: LayerReading, groups: int) -> LayerReading:
         return tensor[0].unflatten(1, (groups, -1)).transpose(0, 1)
 
     module = copy.copy(reading.weights_module)
+    assert isinstance(module, nn.Conv2d)
     module.groups = 1
     output = reading.weights_output
     return LayerReading(

@@ -12,8 +12,9 @@ from markupsafe import Markup
 from harness.diagnosis.card_contents import CardContents
 from harness.diagnosis.card_table import (
     HEADINGS,
-    assumption_names,
+    condition_names,
     layer_cells,
+    share_cells,
     verdicts_by_layer,
 )
 from harness.diagnosis.card_text import attribution, course, has_selu
@@ -30,6 +31,7 @@ from harness.reports import layer_figures, moment_figures, verdict_figures
 from harness.reports.pictures import data_uri
 from harness.reports.rendering import render, table_html
 from harness.verdicts.criteria import load
+from harness.verdicts.criteria_reference import criteria_table
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -44,8 +46,9 @@ def page(card: CardContents, against: Sequence[Earlier] = ()) -> str:
         course=course(card),
         attribution=attribution(card),
         any_selu=has_selu(card),
-        headings=[*HEADINGS, *assumption_names()],
+        headings=[*HEADINGS, *condition_names()],
         rows=_rows(card),
+        shares=share_cells(card.summary),
         verdict_map=data_uri(verdict_figures.verdict_map(card.verdicts)),
         profiles=data_uri(layer_figures.profiles(card.layers)),
         trajectories=data_uri(moment_figures.trajectories(card.layers)),
@@ -53,7 +56,7 @@ def page(card: CardContents, against: Sequence[Earlier] = ()) -> str:
         comparisons=[_comparison(card, earlier) for earlier in against],
         propagation=_propagation(card, against),
         criteria_version=load().version,
-        criteria=_criteria(),
+        criteria=table_html(criteria_table()),
         columns=_columns(card),
     )
 
@@ -84,7 +87,7 @@ def _rows(card: CardContents) -> list[dict[str, Any]]:
     rows = []
     for layer in card.layers.to_dict("records"):
         verdicts = []
-        for name in assumption_names():
+        for name in condition_names():
             verdict = judged[layer["layer"], name]
             verdicts.append({"word": verdict["verdict"], "hint": _hint(verdict)})
         rows.append({"cells": layer_cells(layer), "verdicts": verdicts})
@@ -103,27 +106,6 @@ def _hint(verdict: dict[str, Any]) -> str:
         source = "theory says" if verdict["by_theory"] else "assumed"
         text += f", {source} {verdict['predicted']:.4g}"
     return text
-
-
-def _criteria() -> Markup:
-    rows = []
-    for criterion in load().criteria:
-        rows.append(
-            {
-                "assumption": criterion.assumption,
-                "criterion": criterion.name,
-                "column": criterion.column,
-                "effect that holds": _range(criterion.holds),
-                "strained": _range(criterion.strained),
-                "decides": "yes" if criterion.decides else "reported only",
-                "source": criterion.source,
-            }
-        )
-    return table_html(pandas.DataFrame(rows))
-
-
-def _range(bounds: tuple[float, float]) -> str:
-    return f"[{bounds[0]:g}, {bounds[1]:g}]"
 
 
 def _columns(card: CardContents) -> Markup:

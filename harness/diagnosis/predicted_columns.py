@@ -184,7 +184,10 @@ def _described_weights(layer: Layer) -> description.Dense | description.Convolut
     }
     if layer.kind != "conv2d":
         return description.Dense(**law)
-    height, width = layer.unpadded_size or layer.map_size
+    size = layer.unpadded_size or layer.map_size
+    assert layer.convolution is not None  # every convolution has both
+    assert size is not None
+    height, width = size
     unpadded = "circular" if layer.padding_mode else "none"
     return description.Convolution(
         **law,
@@ -200,6 +203,8 @@ def _described_activation(
     layer: Layer, number: int, own_activations: dict[str, ActivationFunction]
 ) -> description.Activation:
     """Returns a built-in activation, or one of its own that is added to `own_activations`."""
+    assert layer.activation is not None  # activated layers have both
+    assert layer.module is not None
     options = dict(_DEFAULTS.get(layer.activation, {}))
     for name in options:
         options[name] = layer.options.get(name, options[name])

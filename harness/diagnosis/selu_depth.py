@@ -6,7 +6,7 @@ import math
 
 from harness.theory.activations import quadrature
 from harness.theory.activations.functions import ActivationFunction, activation
-from harness.theory.selu.moment_map import ALPHA, LAMBDA
+from harness.theory.selu import ALPHA, LAMBDA, THEOREM_1_BOX
 
 SELU = activation("selu")
 # Below this tau the variance dies out with depth.
@@ -16,9 +16,9 @@ DIVERGING_TAU = 2 / LAMBDA**2
 # E selu' and E selu'^2 (chi_1) at the fixed point.
 MEAN_SLOPE = float(quadrature.slope_mean(SELU, 0.0, 1.0))
 MEAN_SQUARED_SLOPE = float(quadrature.slope_square(SELU, 0.0, 1.0))
-# Theorem 1's domain of mean and variance (Klambauer et al. 2017).
-LARGEST_MEAN = 0.1
-VARIANCES = (0.8, 1.5)
+# Theorem 1's domain of mean and variance.
+LARGEST_MEAN = THEOREM_1_BOX.mu[1]
+VARIANCES = THEOREM_1_BOX.nu
 
 _MOST_LAYERS = 100
 # Mean squares outside of these count as 0 and as infinite.

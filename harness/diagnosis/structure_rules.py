@@ -17,6 +17,7 @@ from harness.diagnosis.selu_depth import (
     MEAN_SLOPE,
     MEAN_SQUARED_SLOPE,
     SELU,
+    VARIANCES,
     after_layers,
     layers_to_recover,
     moments_after,
@@ -82,10 +83,11 @@ def _consequence_of_inputs(inputs: InputStatistics, any_selu: bool) -> str:
     if not any_selu:
         return f"{entering} instead of 1"
     layers = layers_to_recover(inputs.mean, inputs.variance)
+    domain = f"[{VARIANCES[0]:g}, {VARIANCES[1]:g}]"
     if layers is None:
-        text = f"{entering} and is not back in [0.8, 1.5] within 100 SELU layers"
+        text = f"{entering} and is not back in {domain} within 100 SELU layers"
     else:
-        text = f"{entering} and is back in [0.8, 1.5] after {layers} SELU layers"
+        text = f"{entering} and is back in {domain} after {layers} SELU layers"
     if inputs.cosine > _NOTABLE_COSINE:
         # A layer multiplies the correlation of two samples by (E selu')^2 at most.
         halving = math.log(0.5) / math.log(MEAN_SLOPE**2)
@@ -273,23 +275,23 @@ def max_pools(layers: list[Layer]) -> Iterator[Finding]:
 
 def zero_padding(layers: list[Layer]) -> Iterator[Finding]:
     """Yields a finding for zeros around maps so small that many windows see them."""
-    affected: list[tuple[Layer, Tensor]] = []
+    affected: list[tuple[Layer, tuple[int, int], Tensor]] = []
     for layer in layers:
-        if layer.kind in ("conv1d", "conv2d") and layer.padded:
+        if layer.convolution is not None and layer.map_size is not None and layer.padded:
             geometry = Geometry(layer.convolution, *layer.map_size)
             live = geometry.live[0].double().mean(0)
             if float(live.mean()) < _LIVE_TAPS:
-                affected.append((layer, live))
+                affected.append((layer, layer.map_size, live))
     if not affected:
         return
-    layer, live = min(affected, key=lambda pair: float(pair[1].mean()))
+    layer, map_size, live = min(affected, key=lambda entry: float(entry[-1].mean()))
     share = float(live.mean())
     corner = float(live.min())
     _, variance, _ = after_layers(share, _MANY_LAYERS)
     yield Finding(
         "zero padding on small maps",
-        layer_labels(layer for layer, _ in affected),
-        f"zeros around maps of {' x '.join(map(str, layer.map_size))} in {layer.label}",
+        layer_labels(layer for layer, *_ in affected),
+        f"zeros around maps of {' x '.join(map(str, map_size))} in {layer.label}",
         f"{share:.1%} of the taps see an image on average and {corner:.1%} in the corners, so that "
         f"tau acts as {share:.3g} and {corner:.3g} of itself; at tau = {share:.3g} the variance "
         f"settles at {variance_text(variance)}",

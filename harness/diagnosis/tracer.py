@@ -268,7 +268,7 @@ def _leaving(
         trace.modules.pop()
         if isinstance(module, StandardDropout) and inputs and isinstance(result, Tensor):
             kind = "alpha" if isinstance(module, AlphaDropout) else "standard"
-            dropout = Dropout(kind, float(module.rate))
+            dropout = Dropout(kind, float(module.get_buffer("rate")))
             trace.note_dropout(inputs[0], inputs[0], result, dropout)
         if trace.opaque is None or trace.opaque[0] is not module:
             return

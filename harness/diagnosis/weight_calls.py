@@ -179,7 +179,8 @@ def _describe_convolution(trace: Trace, use: WeightUse, layer: Layer) -> None:
     inputs = use.inputs
     convolution = _convolution_module(use)
     layer.convolution = convolution
-    layer.map_size = tuple(inputs.shape[2:]) if use.kind == "conv2d" else (1, inputs.shape[2])
+    height = inputs.shape[2] if use.kind == "conv2d" else 1
+    layer.map_size = (height, inputs.shape[-1])
     if inputs in trace.padded:
         layer.padding_mode, layer.unpadded_size = trace.padded[inputs]
     layer.padded = any(size > 0 for size in convolution._reversed_padding_repeated_twice)
@@ -192,7 +193,7 @@ def _convolution_module(use: WeightUse) -> nn.Conv2d:
     """
     weight = use.weight
     rank = weight.dim() - 2
-    kernel = (1, *weight.shape[2:]) if rank == 1 else tuple(weight.shape[2:])
+    kernel = (1 if rank == 1 else weight.shape[2], weight.shape[-1])
     groups = use.options.get("groups", 1)
     return nn.Conv2d(
         weight.shape[1] * groups,

@@ -146,6 +146,7 @@ def biases(layers: list[Layer]) -> Iterator[Finding]:
     if not moved:
         return
     layer = max(moved, key=_mean_square_bias)
+    assert layer.bias is not None  # its size is above 0
     bias = layer.bias.double()
     mean = float(bias.mean())
     spread = float(bias.var(correction=0))

@@ -13,18 +13,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-# The value to which SELU saturates, -lambda * alpha (Klambauer et al. 2017, "New Dropout
-# Technique").
-SELU_FLOOR = -1.7580993408473768599
+from harness.theory.selu import ALPHA, FLOOR, LAMBDA
 
 # The rate at which alpha dropout's backward factor undoes SELU's chi_1 = 1.07157 at mean 0 and
 # variance 1, so that gradients neither grow nor vanish.
 NEUTRAL_RATE = (
-    0.5
-    * 1.0507009873554805**2
-    * (1.0 + 1.6732632423543772**2 * math.exp(2.0) * math.erfc(math.sqrt(2.0)))
-    - 1.0
-) / SELU_FLOOR**2
+    0.5 * LAMBDA**2 * (1.0 + ALPHA**2 * math.exp(2.0) * math.erfc(math.sqrt(2.0))) - 1.0
+) / FLOOR**2
 
 
 def hashed_uniform(key: Tensor, step: Tensor, entries: int) -> Tensor:
@@ -94,5 +89,5 @@ class AlphaDropout(StandardDropout):
 
     def apply_mask(self, x: Tensor, keep: Tensor, rate: Tensor) -> Tensor:
         """Combines an input with a mask that is 1 where an entry is kept and 0 elsewhere."""
-        a = torch.rsqrt((1.0 - rate) * (1.0 + rate * SELU_FLOOR**2))
-        return a * (x * keep + SELU_FLOOR * (1.0 - keep)) - a * rate * SELU_FLOOR
+        a = torch.rsqrt((1.0 - rate) * (1.0 + rate * FLOOR**2))
+        return a * (x * keep + FLOOR * (1.0 - keep)) - a * rate * FLOOR

@@ -256,5 +256,7 @@ declare(
     bias=TORCH_BIAS,
     check=_check_torch_bias,
 )
+# torch.nn.init.calculate_gain("selu") is 3/4, whose square leaves SELU's fixed point (tau = 9/16).
+declare("torch_selu_gain", UNIFORM, gain=9.0 / 16.0)
 # The two numbers of mean-field theory (Poole et al. 2016).
 declare("gaussian", NORMAL, gain=lambda options: float(options["sigma_w2"]), bias=NORMAL_BIAS)

@@ -31,6 +31,25 @@ KEY_COLUMNS = {
     "absent": "Reasons why columns have no number in this kind of layer, as text; empty for none.",
 }
 
+NETWORK_COLUMNS = {
+    "sharpness": (
+        "Top eigenvalue of the Gauss-Newton matrix of the mean cross-entropy on the first "
+        "128 probe samples (Lanczos), the same in every row of a probe; NaN at probes that do not "
+        "measure it."
+    ),
+    "stability_margin": (
+        "Learning rate at the step x `sharpness` / (2 (1 + momentum)): the share of the limit of "
+        "stability of gradient descent that is used up, 1 at the limit. NaN for Adam, whose limit "
+        "is that of a preconditioned matrix. At step 0 the rate is that of the first step."
+    ),
+    "histogram": (
+        "64 counts of z / sd(z) over samples, units and positions, sd the pooled standard "
+        "deviation of z: 32 bins of |z| / sd for each sign, log-spaced from 0.01 to 100, from the "
+        "most negative to the most positive (`harness/probes/histogram_bins.py`). Null where sd is "
+        "0 or not finite. `runs/tables/histograms.parquet` holds them as `count_00` to `count_63`."
+    ),
+}
+
 PREDICTED_COLUMNS = {
     "predicted_{pre_activation,activation}_{mean,variance}{,_low,_high}": (
         "Theory's prediction of the pooled moment, and the 99 % band of one network of this width."
@@ -59,6 +78,16 @@ PREDICTED_COLUMNS = {
     "predicted_gradient_{gain,product}{,_low,_high}": (
         "Theory's prediction of the growth of squared gradients, and the 99 % band of one network "
         "of this width."
+    ),
+}
+
+SCORE_COLUMNS = {
+    "score_{input,weights,gaussianity,dependence}": (
+        "Score of a premise, what the theory assumes of the layer: the effect of its worst "
+        "criterion in units of the thresholds."
+    ),
+    "score_{moments,units,contraction,gradients}": (
+        "Score of a promise, what the theory concludes about the layer, likewise."
     ),
 }
 
@@ -116,12 +145,27 @@ Ratios of squared gradients between layers. `statistics/gradients.py`, function
 
 """
 
+_NETWORK = """\
+## Of the whole network, and histograms
+
+"""
+
 _PREDICTIONS = """\
 ## Predicted before training
 
 On the rows of phase `init`, theory's prediction stands beside the measured column; NaN on other
 rows, and where theory says nothing. `harness/theory/networks` computes it from the moments of the
 data and the description of the network.
+
+"""
+
+_SCORES = """\
+## Judgements
+
+A score is 0 at the value that the theory names, at most 1 where the premise or promise holds, at
+most 2 where it is strained, above where it fails, and NaN where no criterion gives a number.
+`harness/verdicts/*_criteria.py` hold the criteria with their thresholds: a theorem's own, or an
+effect whose consequence is said.
 
 """
 
@@ -151,7 +195,9 @@ def markdown() -> str:
         parts += [_section(spec) for spec in declared_statistics() if spec.cost == cost]
         if cost == "quick":
             parts.append(_GRADIENT_RATIOS + _table(GRADIENT_RATIO_COLUMNS))
+    parts.append(_NETWORK + _table(NETWORK_COLUMNS))
     parts.append(_PREDICTIONS + _table(PREDICTED_COLUMNS))
+    parts.append(_SCORES + _table(SCORE_COLUMNS))
     parts.append(_DIAGNOSIS + _table(DIAGNOSIS_COLUMNS))
     return "\n".join(parts)
 
@@ -159,7 +205,15 @@ def markdown() -> str:
 def _all_columns() -> list[Mapping[str, str]]:
     """All declarations of columns; of a name that occurs twice the first one counts."""
     measured = [spec.columns for spec in declared_statistics()]
-    return [KEY_COLUMNS, *measured, GRADIENT_RATIO_COLUMNS, PREDICTED_COLUMNS, DIAGNOSIS_COLUMNS]
+    return [
+        KEY_COLUMNS,
+        *measured,
+        GRADIENT_RATIO_COLUMNS,
+        NETWORK_COLUMNS,
+        PREDICTED_COLUMNS,
+        SCORE_COLUMNS,
+        DIAGNOSIS_COLUMNS,
+    ]
 
 
 def _section(spec: StatisticSpec) -> str:

@@ -49,7 +49,8 @@ def accuracy_interval(scores: ArrayLike, test_samples: float, level: float = LEV
         level: the nominal coverage.
 
     Returns:
-        An interval without ends for fewer than two seeds, which say nothing about their spread.
+        An interval without ends for fewer than two seeds, which say nothing about their spread,
+        and for equal seeds on a test set of unknown size.
     """
     values = numpy.asarray(scores, float).ravel()
     values = values[numpy.isfinite(values)]
@@ -66,8 +67,8 @@ def accuracy_interval(scores: ArrayLike, test_samples: float, level: float = LEV
     of_coin = shrunk * (1.0 - shrunk)
     of_test = of_coin / samples
     variance = of_seeds + of_test
-    if variance == 0:  # equal seeds on an unlimited test set
-        return Interval(mean, mean, mean, n)
+    if variance == 0:  # equal seeds on a test set of unknown size
+        return Interval(mean, numpy.nan, numpy.nan, n)
     freedom = numpy.inf if of_seeds == 0 else (n - 1) * (variance / of_seeds) ** 2
     quantile = float(stats.t.ppf(0.5 + level / 2, freedom))
     low, high = _wilson(mean, of_coin / variance, quantile)

@@ -1,16 +1,19 @@
-"""SELU's assumptions over many trials: verdicts by cell, misses of theory, and repairs."""
+"""Premises and promises over many trials: shares by cell, misses of theory, and repairs."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import pandas
 
 from harness.reports import statistics
+from harness.reports.accuracies import accuracy_interval
 from harness.reports.axis_values import ordered, value_label
 from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
-from harness.verdicts.evaluation import VERDICTS, evaluate, verdicts
+from harness.verdicts.evaluation import evaluate
+from harness.verdicts.grading import PHASES, word
 
 _MOST_EXAMPLES = 2
 # The levels of the example trials, on those axes that have them.
@@ -18,40 +21,26 @@ _EXAMPLE_LEVELS = {"activation": "selu", "normalization": "none", "repair": "non
 
 
 def by_cell(evidence: Evidence) -> pandas.DataFrame:
-    """Returns the counts of verdicts by cell and assumption.
+    """Returns the share of layers that hold, by cell, premise or promise, and phase.
 
-    One row each. A trial's verdict is its worst at any layer and probe. `share_holds` is the share
-    of trials that hold, of those with a verdict, with a 95 % Wilson interval `low`, `high`: seeds
-    are the replicates. Cells stand in the order of their axes' levels.
+    One row each, cells in the order of their axes' levels. `condition` is the name, `role` is
+    `premise` or `promise`, `phase` one of init, early, end. `share` is the mean over the `trials`
+    that were probed then, with its 95 % interval `low`, `high`: seeds are the replicates. `word`
+    is that of the mean share. `first_layer` and `left_step` are means over the trials that have
+    one: the lowest layer that does not hold, and the first probed step at which fewer than nine of
+    ten layers hold.
     """
+    criteria = load()
     rows = []
     for cell_id, trials in _in_order(evidence).groupby("cell_id", sort=False):
         levels = {axis: trials[axis].iloc[0] for axis in evidence.varied}
-        for name in load().assumptions:
-            if f"verdict_{name}" in trials:
-                counts = _verdict_counts(trials[f"verdict_{name}"])
-                rows.append({"cell_id": cell_id, **levels, "assumption": name, **counts})
+        for name in criteria.names:
+            role = "premise" if name in criteria.premises else "promise"
+            for phase in PHASES:
+                if f"share_{name}_{phase}" in trials:
+                    key = {"condition": name, "role": role, "phase": phase}
+                    rows.append({"cell_id": cell_id, **levels, **key, **_share(trials, key)})
     return pandas.DataFrame(rows)
-
-
-def layer_shares(evidence: Evidence) -> pandas.DataFrame:
-    """Returns the share of layers that hold, by cell and assumption.
-
-    One row each, means over trials. `layers_hold_at_first` and `layers_hold_at_the_end` are of the
-    first and the last probe, over the layers with a verdict.
-    """
-    layers = evidence.of_cells(evidence.layers)
-    if not len(layers):
-        return pandas.DataFrame()
-    judged = verdicts(layers[layers["phase"].isin(("init", "end"))])
-    judged = judged[judged["verdict"] != "unknown"]
-    judged = judged.merge(evidence.finished[["trial_id", "cell_id"]], on="trial_id")
-    judged["holds"] = (judged["verdict"] == "holds").astype(float)
-    shares = judged.pivot_table(
-        index=["cell_id", "assumption"], columns="phase", values="holds", aggfunc="mean"
-    )
-    names = {"init": "layers_hold_at_first", "end": "layers_hold_at_the_end"}
-    return shares.reset_index().rename(columns=names)
 
 
 def theory_misses(evidence: Evidence) -> pandas.DataFrame:
@@ -80,7 +69,7 @@ def theory_misses(evidence: Evidence) -> pandas.DataFrame:
     table = table[by_theory & (has_band | has_interval)]
     if not len(table):
         return pandas.DataFrame()
-    outside = table.groupby(["assumption", "criterion", "column"], sort=False)["outside_band"]
+    outside = table.groupby(["condition", "criterion", "column"], sort=False)["outside_band"]
     misses = {
         "readings": outside.size(),
         "outside": outside.sum(),
@@ -93,8 +82,10 @@ def repairs(evidence: Evidence) -> pandas.DataFrame:
     """Returns repaired trials against unrepaired ones, by repair and context.
 
     Trials are paired by seed with everything else equal. Columns: `pairs`, mean scores, their
-    `difference` with a 95 % t interval, and for each assumption the usual verdict without and with
-    the repair, and in how many pairs it got better or worse. Empty without trials of both kinds.
+    `difference` with a 95 % t interval, and for each premise and promise at initialisation and at
+    the end the mean share of layers that hold without (`<name>_<phase>_without`) and with the
+    repair (`<name>_<phase>`), over the pairs that have both, with the 95 % t interval of their
+    difference (`<name>_<phase>_low`, `_high`). Empty without trials of both kinds.
     """
     trials = evidence.finished
     if "repair" not in evidence.axes or trials["repair"].nunique() < 2:
@@ -145,9 +136,11 @@ def examples(evidence: Evidence) -> list[tuple[str, pandas.DataFrame]]:
 def _in_order(evidence: Evidence) -> pandas.DataFrame:
     """Returns the finished trials in the order of the levels of the varied axes."""
     places = {axis: _places(evidence.finished[axis]) for axis in evidence.varied}
-    return evidence.finished.sort_values(
-        list(evidence.varied), key=lambda values: values.map(places[values.name]), kind="stable"
-    )
+
+    def in_order(values: pandas.Series) -> pandas.Series:
+        return values.map(places[str(values.name)])
+
+    return evidence.finished.sort_values(list(evidence.varied), key=in_order, kind="stable")
 
 
 def _places(values: pandas.Series) -> dict[Any, int]:
@@ -155,15 +148,25 @@ def _places(values: pandas.Series) -> dict[Any, int]:
     return {value: place for place, value in enumerate(ordered(values.unique()))}
 
 
-def _verdict_counts(words: pandas.Series) -> dict[str, Any]:
-    """Returns how many trials have each verdict, and the share that holds with its interval."""
-    counts = words.fillna("unknown").value_counts()
-    row: dict[str, Any] = {word: int(counts.get(word, 0)) for word in (*VERDICTS, "unknown")}
-    judged = sum(row[word] for word in VERDICTS)
-    if not judged:
-        return row | {"share_holds": None, "low": None, "high": None}
-    share = statistics.wilson(row["holds"], judged)
-    return row | {"share_holds": share.value, "low": share.low, "high": share.high}
+def _share(trials: pandas.DataFrame, key: dict[str, str]) -> dict[str, Any]:
+    """Returns the mean share of a cell's trials with its interval, and when and where they leave.
+
+    A network of L layers resolves a share to 1 / L, which enters as L flips of a coin for each
+    seed, so that equal seeds do not give an interval without width.
+    """
+    name, phase = key["condition"], key["phase"]
+    shares = trials[f"share_{name}_{phase}"].dropna()
+    layers = float(trials["depth"].iloc[0]) * len(shares)
+    interval = accuracy_interval(shares, layers)
+    return {
+        "share": interval.value,
+        "low": interval.low,
+        "high": interval.high,
+        "trials": interval.n,
+        "word": word(interval.value),
+        "first_layer": trials[f"first_layer_{name}_{phase}"].mean(),
+        "left_step": trials[f"left_step_{name}"].mean(),
+    }
 
 
 def _repair(evidence: Evidence, repair: str, pairs: pandas.DataFrame) -> dict[str, Any]:
@@ -178,9 +181,10 @@ def _repair(evidence: Evidence, repair: str, pairs: pandas.DataFrame) -> dict[st
         "low": interval.low,
         "high": interval.high,
     }
-    for name in load().assumptions:
-        if f"verdict_{name}" in pairs:
-            row |= _changes(name, pairs[f"verdict_{name}_without"], pairs[f"verdict_{name}"])
+    for name in load().names:
+        for phase in ("init", "end"):
+            if f"share_{name}_{phase}" in pairs:
+                row |= _change(f"{name}_{phase}", pairs)
     return row
 
 
@@ -190,20 +194,16 @@ def _context(evidence: Evidence, pairs: pandas.DataFrame) -> str:
     return ", ".join(words) or "all trials"
 
 
-def _changes(name: str, without: pandas.Series, repaired: pandas.Series) -> dict[str, Any]:
-    """Returns the usual verdicts without and with a repair, and how many pairs changed."""
-    order = {word: rank for rank, word in enumerate(VERDICTS)}
-    before = without.map(order)
-    after = repaired.map(order)
-    return {
-        f"{name}_without": _usual(without),
-        name: _usual(repaired),
-        f"{name}_better": int((after < before).sum()),
-        f"{name}_worse": int((after > before).sum()),
-    }
+def _change(name: str, pairs: pandas.DataFrame) -> dict[str, Any]:
+    """Returns the mean share without and with a repair, and the interval of their difference."""
+    shares = pairs[[f"share_{name}_without", f"share_{name}"]].astype(float).dropna()
+    without, repaired = (shares[column].to_numpy() for column in shares)
+    if not len(shares):
+        return dict.fromkeys(_change_columns(name), numpy.nan)
+    interval = statistics.paired_difference(repaired - without).interval
+    values = (without.mean(), repaired.mean(), interval.low, interval.high)
+    return dict(zip(_change_columns(name), values, strict=True))
 
 
-def _usual(words: pandas.Series) -> str:
-    """Returns the most frequent word."""
-    modes = words.fillna("unknown").mode()
-    return str(modes.iloc[0]) if len(modes) else "unknown"
+def _change_columns(name: str) -> tuple[str, ...]:
+    return (f"{name}_without", name, f"{name}_low", f"{name}_high")

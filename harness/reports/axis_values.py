@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, TypeGuard
 
 import numpy
 
@@ -54,7 +54,7 @@ def value_label(axis: str, value: Any) -> str:
     return str(value)
 
 
-def ordered(values: Sequence[Any]) -> list[Any]:
+def ordered(values: Iterable[Any]) -> list[Any]:
     """Returns numbers in order, then names: `none` and SELU's settings first, then alphabetical."""
     return sorted(values, key=_sort_key)
 
@@ -65,11 +65,11 @@ def _sort_key(value: Any) -> tuple[int, float, str]:
     return (1, _PLACES.get(value, _LAST_PLACE), str(value))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_whole_float(value: Any) -> bool:
     if not isinstance(value, (float, numpy.floating)):
         return False
-    return float(value).is_integer() and abs(value) < _LARGEST_WHOLE
+    return float(value).is_integer() and abs(float(value)) < _LARGEST_WHOLE

@@ -1,7 +1,9 @@
 """Comparisons of arms, paired by seed with everything else equal.
 
 A family is the set of comparisons along one axis, or of recommended pairs of activation and
-initializer. A context is everything but the compared axis and the seed.
+initializer. A context is everything but the compared axis and the seed. Trials that a search tuned
+with are no part of it. Confirmed trials have a learning rate of their own, which is no context;
+trials at a fixed rate are compared at equal rates, and each row says which of the two it is.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from harness.reports import statistics
 from harness.reports.axis_values import ordered, plain_value, value_label
 from harness.reports.evidence import Evidence
 from harness.reports.rules import ARM_AXES, BASELINES, SIGNIFICANT, recommended_initializers
+from harness.store.searches import CONFIRMATION
 
 PRACTICE = "recommended pairs"
 
@@ -24,6 +27,7 @@ _COLUMNS = (
     "arm",
     "baseline",
     "context",
+    "learning_rates",
     "n",
     "complete",
     "difference",
@@ -32,6 +36,7 @@ _COLUMNS = (
     "effect_size",
     "p_value",
     "p_sign_flip",
+    "chance",
     "by_seed",
 )
 
@@ -44,10 +49,11 @@ def families(evidence: Evidence) -> list[str]:
 def paired(evidence: Evidence) -> pandas.DataFrame:
     """Returns one row per arm and context, compared with the baseline.
 
-    Columns: `family`, `arm`, `baseline`, `context`; `n` pairs; `complete`, true when both cells
+    Columns: `family`, `arm`, `baseline`, `context`; `learning_rates`, `fixed` (equal for both) or
+    `tuned` (each arm's own); `n` pairs; `complete`, true when both cells
     have all their seeds; `difference` (arm - baseline, in units of accuracy) with its 95 % interval
-    `low`, `high`; `effect_size`; `p_value`, `p_sign_flip`; `by_seed`, the differences by seed;
-    `p_holm`, adjusted within the family.
+    `low`, `high`; `effect_size`; `p_value`, `p_sign_flip`; `chance`, the level of
+    chance; `by_seed`, the differences by seed; `p_holm`, adjusted within the family.
     """
     frames = [_family(evidence, axis, _scores(evidence, axis)) for axis in families(evidence)]
     if {"activation", "initializer"} <= set(evidence.varied):
@@ -61,20 +67,22 @@ def paired(evidence: Evidence) -> pandas.DataFrame:
 def summaries(comparisons: pandas.DataFrame) -> pandas.DataFrame:
     """Returns one row per family and arm, from the rows of `paired`.
 
-    `difference` is the mean over complete contexts, with a t interval over seeds; `better`, `worse`
-    and `undecided` count contexts; `wins` is the share of pairs in which the arm is better.
+    Fixed and tuned learning rates have rows of their own. `difference` is the mean over complete
+    contexts, with a t interval over seeds; `normalised` is the same of normalised scores, in which
+    chance is 0 and a perfect score 1; `better`, `worse` and `undecided` count contexts; `wins` is
+    the share of pairs in which the arm is better.
     """
-    groups = comparisons.groupby(["family", "arm", "baseline"], sort=False)
+    keys = ["family", "arm", "baseline", "learning_rates"]
     rows = []
-    for (family, arm, baseline), group in groups:
-        names = {"family": family, "arm": arm, "baseline": baseline}
-        rows.append(names | _summary(group))
+    for values, group in comparisons.groupby(keys, sort=False):
+        rows.append(dict(zip(keys, values, strict=True)) | _summary(group))
     return pandas.DataFrame(rows)
 
 
 def _summary(group: pandas.DataFrame) -> dict[str, Any]:
     complete = group[group["complete"]]
     interval = statistics.mean_interval(_averages_by_seed(complete))
+    normalised = statistics.mean_interval(_averages_by_seed(complete, normalised=True))
     decided = group["p_holm"] < SIGNIFICANT
     better = int((decided & (group["difference"] > 0)).sum())
     worse = int((decided & (group["difference"] < 0)).sum())
@@ -86,6 +94,9 @@ def _summary(group: pandas.DataFrame) -> dict[str, Any]:
         "difference": interval.value,
         "low": interval.low,
         "high": interval.high,
+        "normalised": normalised.value,
+        "normalised_low": normalised.low,
+        "normalised_high": normalised.high,
         "better": better,
         "worse": worse,
         "undecided": len(group) - better - worse,
@@ -95,12 +106,15 @@ def _summary(group: pandas.DataFrame) -> dict[str, Any]:
     }
 
 
-def _averages_by_seed(complete: pandas.DataFrame) -> pandas.Series:
+def _averages_by_seed(complete: pandas.DataFrame, normalised: bool = False) -> pandas.Series:
     """Returns each seed's difference, averaged over contexts.
 
     A seed counts only when it has every context, so that all replicates average the same contexts.
     """
-    by_seed = [pandas.Series(differences) for differences in complete["by_seed"]]
+    ranges = 1.0 - complete["chance"] if normalised else numpy.ones(len(complete))
+    by_seed = []
+    for differences, span in zip(complete["by_seed"], ranges, strict=True):
+        by_seed.append(pandas.Series(differences, dtype=float) / span)
     if not by_seed:
         return pandas.Series(dtype=float)
     return pandas.concat(by_seed, axis=1).dropna().mean(axis=1)
@@ -129,7 +143,7 @@ def _scores(evidence: Evidence, axis: str) -> pandas.DataFrame:
 
     Varied options of the axis are a part of the level, as in `elu alpha 0.5`.
     """
-    trials = evidence.finished
+    trials = _comparable(evidence)
     level = trials[axis].map(plain_value).astype(str)
     for option in evidence.varied:
         if _is_option_of(option, axis):
@@ -138,12 +152,24 @@ def _scores(evidence: Evidence, axis: str) -> pandas.DataFrame:
     return pandas.DataFrame(
         {
             "context": _contexts(evidence, context_axes),
+            "learning_rates": numpy.where(_confirmed(evidence), "tuned", "fixed"),
             "level": level,
             "seed": trials["seed"],
             "score": trials["score"],
+            "chance": trials["chance"],
             "cell_id": trials["cell_id"],
         }
     )
+
+
+def _comparable(evidence: Evidence) -> pandas.DataFrame:
+    """Returns the finished results without the cells of which a diverged seed has no score."""
+    trials = evidence.finished
+    return trials[~trials["cell_id"].isin(evidence.unscored["cell_id"])]
+
+
+def _confirmed(evidence: Evidence) -> pandas.Series:
+    return evidence.role[_comparable(evidence).index] == CONFIRMATION
 
 
 def _option_suffix(option: str, values: pandas.Series) -> pandas.Series:
@@ -159,13 +185,15 @@ def _moves_with(evidence: Evidence, other: str, axis: str) -> bool:
 
 
 def _contexts(evidence: Evidence, axes: list[str]) -> pandas.Series:
-    """Returns each finished trial's context in words."""
-    trials = evidence.finished
+    """Returns the context of each comparable trial in words."""
+    trials = _comparable(evidence)
     text = pandas.Series("", index=trials.index)
     for axis in axes:
         if trials[axis].map(plain_value).nunique() < 2:
             continue
         label = _labels(axis, trials[axis])
+        if axis == "learning_rate":
+            label = label.where(~_confirmed(evidence), "tuned learning rate")
         separator = numpy.where((text != "") & (label != ""), ", ", "")
         text = text + separator + label
     return text.replace("", "all trials")
@@ -190,7 +218,7 @@ def _practice(evidence: Evidence) -> pandas.DataFrame:
         run = [name for name in recommended_initializers(activation) if name in initializers]
         if run:
             recommended[activation] = run[0]
-    frame = _scores(evidence, "activation").assign(initializer=evidence.finished["initializer"])
+    frame = _scores(evidence, "activation").assign(initializer=_comparable(evidence)["initializer"])
     frame = frame[frame["initializer"] == frame["level"].map(recommended)]
     pair = ("activation", "initializer")
     others = [axis for axis in evidence.axes if axis.partition(".")[0] not in pair]
@@ -214,7 +242,7 @@ def _comparisons(
         return
     baseline = _baseline(family, levels)
     complete = evidence.cells["complete"]
-    for context, group in scores.groupby("context", sort=False):
+    for (context, rates), group in scores.groupby(["context", "learning_rates"], sort=False):
         table = group.pivot_table(index="seed", columns="level", values="score", aggfunc="first")
         if baseline not in table:
             continue
@@ -229,7 +257,9 @@ def _comparisons(
                     "arm": str(arm),
                     "baseline": str(baseline),
                     "context": context,
+                    "learning_rates": rates,
                     "complete": bool(whole[arm] and whole[baseline]),
+                    "chance": group["chance"].iloc[0],
                     **_difference(differences),
                 }
 

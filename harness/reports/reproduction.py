@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import omegaconf
@@ -52,20 +53,18 @@ def commands(evidence: Evidence) -> list[Command]:
     """
     trials = evidence.finished
     rows = trials.groupby("cell_id", sort=False).first().filter(like="spec.")
-    settings = {cell_id: _settings(row) for cell_id, row in rows.iterrows()}
+    settings = {str(cell_id): _settings(row) for cell_id, row in rows.iterrows()}
     bundles = {group: _nearest_bundle(group, settings.values()) for group in _BUNDLES}
     given = _given_keys(settings.values(), bundles)
     overrides: dict[str, Settings] = {}
     for cell_id, cell in settings.items():
         overrides[cell_id] = {key: value for key, value in cell.items() if key in given}
-    return [
-        _command(
-            [overrides[cell_id] for cell_id in cell_ids],
-            sorted({int(seed) for seed in trials["seed"][trials["cell_id"].isin(cell_ids)]}),
-            bundles,
-        )
-        for cell_ids in _cells_by_keys(overrides)
-    ]
+    result = []
+    for cell_ids in _cells_by_keys(overrides):
+        cells = [overrides[cell_id] for cell_id in cell_ids]
+        seeds = {int(seed) for seed in trials["seed"][trials["cell_id"].isin(cell_ids)]}
+        result.append(_command(cells, sorted(seeds), bundles))
+    return result
 
 
 def _settings(row: Any) -> Settings:
@@ -139,7 +138,7 @@ def _groups() -> tuple[str, ...]:
 @functools.cache
 def _primary() -> Settings:
     """Returns top-level values and the default choice of every group, from config.yaml."""
-    primary = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml"), resolve=False)
+    primary = _file(CONF_DIR / "config.yaml")
     settings: dict[str, Any] = {}
     for entry in primary["defaults"]:
         if isinstance(entry, dict):
@@ -148,6 +147,13 @@ def _primary() -> Settings:
         if key not in ("defaults", "hydra"):
             settings[key] = value
     return settings
+
+
+def _file(path: Path) -> dict[str, Any]:
+    """Returns the values of a configuration file, with references as they stand."""
+    values = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
 
 
 @functools.cache
@@ -160,7 +166,7 @@ def _options(group: str, name: str) -> Settings:
             options[field.name] = field.default
     file = CONF_DIR / group / f"{name}.yaml"
     if file.exists():
-        options.update(OmegaConf.to_container(OmegaConf.load(file)))
+        options.update(_file(file))
     for key, value in options.items():
         if isinstance(value, list):
             options[key] = json.dumps(value)

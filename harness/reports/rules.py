@@ -1,15 +1,28 @@
 """The declared rules of comparison and the constants that they fix.
 
-Every report prints `RULES` with `VERSION`; a changed rule raises the version. README.md in this
-folder explains them.
+Every report prints `RULES` with `VERSION`; a changed rule raises the version, and `CHANGES` says
+why. README.md in this folder explains them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERSION = 1
+from harness.theory.activations import functions
+
+VERSION = 2
 SIGNIFICANT = 0.05
+
+# The reason of each version after the first.
+CHANGES: dict[int, str] = {
+    2: "Accuracies have bounded intervals that count the test set, because Student's t reached "
+    "beyond 1 and gave equal seeds no width. Arms may be tuned, and tuning trials are no results. "
+    "A diverged trial of unknown chance level has no score, because 0 was wrong. The best cell "
+    "counts diverged seeds. Premises and promises are shares of layers over seeds, because trials "
+    "of which every layer holds were the same everywhere. Equivalence, claims, prediction, "
+    "association and intervention are new. "
+    "The rule on time is gone, because nothing computed it.",
+}
 
 # The rule, and how this report applies it.
 RULES: tuple[tuple[str, str], ...] = (
@@ -19,18 +32,27 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         "A cell's score",
-        "Mean test accuracy over seeds with a 95 % Student-t interval. One seed has no interval. "
-        "The median is in the CSV.",
+        "Mean test accuracy over seeds with a 95 % interval inside [0, 1], which counts both the "
+        "spread of seeds and the finite test set. One seed has no interval. Chance and the share "
+        "of the most frequent class stand beside it; the median is in the CSV.",
+    ),
+    (
+        "Tuning and confirming",
+        "A tuned arm has its own learning rate, chosen by validation on tuning seeds from the same "
+        "draws as every arm. Only trials with new seeds are results; tuning trials have a section "
+        "of their own. Comparisons at a fixed rate are labelled as such.",
     ),
     (
         "Diverged trials count",
         "A diverged trial scores chance level (1/classes). Its share has a Wilson interval, and "
-        "the survivors' mean stands beside the score.",
+        "the survivors' mean stands beside the score. Where the number of classes is unknown, the "
+        "cell has no score and is in no comparison.",
     ),
     (
         "Comparisons are paired",
         "Two arms are compared by per-seed differences with everything else equal, because split "
-        "and batch order depend on the seed alone; paired t interval and test.",
+        "and batch order depend on the seed alone; paired t interval and test. They speak of this "
+        "test set.",
     ),
     (
         "Sign flips as a check",
@@ -48,6 +70,17 @@ RULES: tuple[tuple[str, str], ...] = (
         "as equal.",
     ),
     (
+        "The same",
+        "Two arms are called the same only where two one-sided paired t tests put the difference "
+        "inside a stated margin at 5 %.",
+    ),
+    (
+        "Claims",
+        "A claim is decided by an interval against an effect that matters. It is conditional where "
+        "tasks disagree, each at the level that all tasks together need (Bonferroni), and the "
+        "condition is named.",
+    ),
+    (
         "Two conditions",
         "Practice (each activation with its recommended initializer) and attribution (every "
         "activation with the same initializer) are separate families.",
@@ -60,7 +93,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         "Normalised score",
         "(accuracy - chance) / (1 - chance), so that tasks with different numbers of classes can "
-        "be averaged.",
+        "be averaged; in the CSV of cells, and for mean differences in that of comparisons.",
     ),
     (
         "Incomplete cells",
@@ -69,8 +102,8 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         "Selection",
-        "Where a best cell is named it was chosen by validation accuracy; nothing is chosen on "
-        "the test set.",
+        "Where a best cell is named it was chosen by validation accuracy, a diverged seed counting "
+        "as chance; nothing is chosen on the test set.",
     ),
     ("Trainability and generalisation", "Training loss and test accuracy are reported separately."),
     (
@@ -79,14 +112,19 @@ RULES: tuple[tuple[str, str], ...] = (
         "scores; share of variance and level effects with 95 % intervals.",
     ),
     (
-        "Assumptions",
-        "Shares of trials, with Wilson intervals over trials, whose every layer stays inside a "
-        "domain or a predicted band; and the layer at which they leave it.",
+        "Premises and promises",
+        "Shares of layers that hold, as means over seeds, which are the replicates; and the layer "
+        "and the step at which they are left.",
     ),
     (
-        "Time",
-        "Seconds of trials that shared a pack are throughput, not a trial's own time; the pack "
-        "size stands beside them.",
+        "Prediction",
+        "Areas under ROC curves for whether a trial trains, pooled and within data set and depth; "
+        "intervals resample cells, because seeds of a cell share their outcome.",
+    ),
+    (
+        "Association and intervention",
+        "Associations are least squares among trials that train, with the settings held and errors "
+        "clustered by cell; they are no effects. Interventions change one thing at the same seed.",
     ),
 )
 
@@ -112,14 +150,20 @@ STATISTICS: tuple[Statistic, ...] = (
     Statistic(
         "How good is one cell?",
         "mean over seeds (the median in the CSV)",
-        "Student-t interval",
-        "statistics.mean_interval",
+        "interval inside [0, 1] from seeds and test set",
+        "accuracies.accuracy_interval",
     ),
     Statistic(
         "Is arm A better than arm B here?",
         "mean paired difference",
         "paired t interval and test; sign-flip permutation test as a check",
         "statistics.paired_difference",
+    ),
+    Statistic(
+        "Are two arms the same here?",
+        "mean paired difference against a margin",
+        "two one-sided paired t tests",
+        "accuracies.equivalence",
     ),
     Statistic(
         "Which of many such comparisons are decided?",
@@ -152,33 +196,36 @@ STATISTICS: tuple[Statistic, ...] = (
         "statistics.wilson",
     ),
     Statistic(
-        "Does an assumption hold?",
-        "proportion of trials of which every layer stays inside",
-        "Wilson interval over trials, never over layers",
+        "Does a premise or promise hold?",
+        "mean over seeds of the share of layers that hold",
+        "accuracy interval: the spread of seeds, and a coin flip for each layer",
         "assumptions.by_cell",
     ),
     Statistic(
-        "Does a repair help?",
+        "Does a repair help, does a dose harm?",
         "mean paired difference with and without it",
         "paired t interval",
-        "assumptions.repairs",
+        "interventions.repairs",
+    ),
+    Statistic(
+        "What predicts that a network trains?",
+        "area under the ROC curve",
+        "bootstrap over cells, stratified by task; Newcombe's score interval where that is wider",
+        "roc_areas.area",
+    ),
+    Statistic(
+        "Does an assumption go with accuracy?",
+        "slope on the share of layers that hold, settings held",
+        "t interval clustered by cell; Holm's adjustment",
+        "associations.associations",
+    ),
+    Statistic(
+        "Does an arm need more tuning?",
+        "expected best validation accuracy of k draws",
+        "none: a description of the search",
+        "tuning.expected_best",
     ),
 )
-
-# The initializers that an activation is published or commonly used with: Klambauer 2017 (SELU),
-# He 2015 (the rectifier family), Glorot 2010 (saturating symmetric ones).
-_RECOMMENDED_INITIALIZERS: dict[str, tuple[str, ...]] = {
-    "selu": ("lecun_normal", "lecun_truncated", "lecun_uniform"),
-    "relu": ("he_normal", "he_uniform"),
-    "leaky_relu": ("he_normal", "he_uniform"),
-    "elu": ("he_normal", "he_uniform"),
-    "gelu": ("he_normal", "he_uniform"),
-    "silu": ("he_normal", "he_uniform"),
-    "mish": ("he_normal", "he_uniform"),
-    "softplus": ("he_normal", "he_uniform"),
-    "tanh": ("xavier_normal", "xavier_uniform", "lecun_normal"),
-    "identity": ("lecun_normal", "xavier_normal"),
-}
 
 
 def recommended_initializers(activation: str) -> tuple[str, ...]:
@@ -186,7 +233,7 @@ def recommended_initializers(activation: str) -> tuple[str, ...]:
 
     Empty for an activation without a recommendation, such as a user's own.
     """
-    return _RECOMMENDED_INITIALIZERS.get(activation, ())
+    return functions.recommended_initializers(activation) if activation in functions.NAMES else ()
 
 
 # The level with which the other levels of an axis are compared, where it was run.

@@ -25,8 +25,8 @@ _MOST_NUMBERED = 16
 def verdict_map(judged: pandas.DataFrame) -> Figure | None:
     """Draws the verdicts of one network as coloured cells.
 
-    With several probes there is a panel for each assumption: step (x) by layer (y, downwards).
-    With a single probe there is one panel: layer (x) by assumption (y). A dot marks where theory
+    With several probes there is a panel for each condition: step (x) by layer (y, downwards).
+    With a single probe there is one panel: layer (x) by condition (y). A dot marks where theory
     missed: its 99 % band and the measurement's have nothing in common.
 
     Args:
@@ -52,14 +52,14 @@ def verdict_map(judged: pandas.DataFrame) -> Figure | None:
 
 
 def _map_of_one_probe(judged: pandas.DataFrame) -> Figure:
-    names = load().assumptions
+    names = load().names
     layers = sorted(judged["layer"].unique())
     figure, grid = new_figure(1, 1, (max(5.5, 2.2 + 0.32 * len(layers)), 3.0))
     panel = grid[0, 0]
     _draw_cells(
         panel,
-        _table(judged, _codes(judged), "assumption").reindex(index=names, columns=layers),
-        _table(judged, judged["theory_missed"], "assumption").reindex(index=names, columns=layers),
+        _table(judged, _codes(judged), "condition").reindex(index=names, columns=layers),
+        _table(judged, judged["theory_missed"], "condition").reindex(index=names, columns=layers),
     )
     panel.set_yticks([index + 0.5 for index in range(len(names))], names)
     places, labels = _layer_ticks(layers)
@@ -70,12 +70,12 @@ def _map_of_one_probe(judged: pandas.DataFrame) -> Figure:
 
 
 def _map_of_probes(judged: pandas.DataFrame, steps: Sequence[int]) -> Figure:
-    names = load().assumptions
+    names = load().names
     layers = sorted(judged["layer"].unique())
     size = (2.1 * len(names) + 0.8, max(2.6, 1.4 + 0.16 * len(layers)))
     figure, grid = new_figure(1, len(names), size, sharey=True)
     for panel, name in zip(grid[0], names, strict=True):
-        rows = judged[judged["assumption"] == name]
+        rows = judged[judged["condition"] == name]
         _draw_cells(
             panel,
             _table(rows, _codes(rows), "step").reindex(index=steps, columns=layers).T,

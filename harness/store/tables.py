@@ -1,6 +1,6 @@
-"""Tidy tables over all trials: `trials` (one row each), `curves` and `layers`.
+"""Tidy tables over all trials: `trials` (one row each), `curves`, `layers` and `histograms`.
 
-The last two join with the first on `trial_id`.
+The others join with the first on `trial_id`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pandas
 import pyarrow
 
 from harness.errors import RequestError
+from harness.probes.histogram_bins import BINS, COUNT_COLUMNS
 from harness.store import writes
 from harness.store.records import Record
-from harness.store.trials import Store
+from harness.store.searches import with_searches
+from harness.store.trials import TEXT_COLUMNS, Store
 
 _IDENTITY = (
     "trial_id",
@@ -33,6 +36,18 @@ _IDENTITY = (
 )
 _TEXT = ("trial_id", "cell_id", "status", "error", "started", "ended")
 _ALWAYS_FLOAT = ("diverged_step",)
+_HISTOGRAM = "histogram"
+_HISTOGRAM_KEYS = ("trial_id", "step", "phase", "layer")
+_HISTOGRAM_SCHEMA = pyarrow.schema(
+    [
+        ("trial_id", pyarrow.string()),
+        ("step", pyarrow.int64()),
+        ("phase", pyarrow.string()),
+        ("layer", pyarrow.int64()),
+        *((name, pyarrow.int32()) for name in COUNT_COLUMNS),
+    ]
+)
+_EMPTY_HISTOGRAMS = _HISTOGRAM_SCHEMA.empty_table()
 _READERS = min(4, os.cpu_count() or 1)
 
 
@@ -41,20 +56,23 @@ class Tables:
     """The tables of a store.
 
     `trials` has the ids, the seed, the status, one column per axis, `spec.*`, and the summary.
-    `curves` and `layers` have `trial_id`, then the trial's own rows.
+    `curves` and `layers` have `trial_id`, then the trial's own rows. `histograms` has `trial_id`,
+    `step`, `phase`, `layer` and `count_00` to `count_63`, int32; the counts of a layer without a
+    histogram are null. It is an Arrow table, because it is by far the largest.
     """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
+    histograms: pyarrow.Table
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes `trials.parquet`, `curves.parquet` and `layers.parquet`, each in one step.
+        """Writes each table to a file of its name, such as `trials.parquet`, in one step.
 
         Raises:
             RequestError: the folder cannot be written.
         """
-        paths = [folder / f"{name}.parquet" for name in ("trials", "curves", "layers")]
+        paths = [folder / f"{field.name}.parquet" for field in fields(self)]
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in paths:
@@ -78,7 +96,9 @@ def collect(store: Store) -> Tables:
     """
     records = list(store.records())
     finished = [record for record in records if record.finished]
-    return Tables(trials_table(records), joined(finished, "curves"), joined(finished, "layers"))
+    trials = with_searches(trials_table(records), store.runs)
+    layers, histograms = _joined_layers(finished)
+    return Tables(trials, joined(finished, "curves"), layers, histograms)
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
@@ -95,15 +115,7 @@ def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
 
 def joined(records: Iterable[Record], name: str) -> pandas.DataFrame:
     """Returns the tables `name` of all records below each other, with `trial_id` first."""
-
-    def read(record: Record) -> pyarrow.Table:
-        return _with_id(record.table(name), record.trial_id)
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        pieces = list(readers.map(read, records))
-    if not pieces:
-        return pandas.DataFrame({"trial_id": pandas.Series(dtype="str")})
-    return pyarrow.concat_tables(pieces, promote_options="permissive").to_pandas()
+    return _below_each_other(_read_all(records, name))
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -115,6 +127,63 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, json.dumps(value)
         else:
             yield prefix + key, value
+
+
+def _read_all(records: Iterable[Record], name: str) -> list[pyarrow.Table]:
+    """Returns the tables `name` of all records, each with `trial_id` first."""
+
+    def read(record: Record) -> pyarrow.Table:
+        return _with_id(_with_texts(record.table(name)), record.trial_id)
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return list(readers.map(read, records))
+
+
+def _joined_layers(records: Iterable[Record]) -> tuple[pandas.DataFrame, pyarrow.Table]:
+    """Returns the tables `layers`, without the histograms, and `histograms` of all records."""
+    layers = []
+    histograms = []
+    for table in _read_all(records, "layers"):
+        if _HISTOGRAM in table.column_names:
+            histograms.append(_counts_table(table))
+            table = table.drop_columns([_HISTOGRAM])
+        layers.append(table)
+    if not histograms:
+        histograms = [_EMPTY_HISTOGRAMS]
+    return _below_each_other(layers), pyarrow.concat_tables(histograms)
+
+
+def _below_each_other(pieces: list[pyarrow.Table]) -> pandas.DataFrame:
+    if not pieces:
+        return pandas.DataFrame({"trial_id": pandas.Series(dtype="str")})
+    return pyarrow.concat_tables(pieces, promote_options="permissive").to_pandas()
+
+
+def _counts_table(layers: pyarrow.Table) -> pyarrow.Table:
+    """Returns a trial's histograms with one column for each bin."""
+    lists = layers[_HISTOGRAM].combine_chunks()
+    starts = numpy.asarray(lists.offsets)[:-1]
+    known = numpy.asarray(lists.is_valid())
+    counts = numpy.zeros((len(lists), BINS), numpy.int32)
+    if known.any():
+        positions = starts[known, None] + numpy.arange(BINS)
+        counts[known] = lists.values.to_numpy()[positions]
+    columns = [layers[name] for name in _HISTOGRAM_KEYS]
+    for values in numpy.ascontiguousarray(counts.T):
+        columns.append(pyarrow.array(values, mask=~known))
+    return pyarrow.table(columns, schema=_HISTOGRAM_SCHEMA)
+
+
+def _with_texts(table: pyarrow.Table) -> pyarrow.Table:
+    """Returns a trial's table whose columns of text are text.
+
+    Earlier versions stored those of a table without rows as numbers.
+    """
+    for index, field in enumerate(table.schema):
+        if field.name in TEXT_COLUMNS and not pyarrow.types.is_string(field.type):
+            texts = pyarrow.nulls(len(table), pyarrow.string())
+            table = table.set_column(index, field.name, texts)
+    return table
 
 
 def _identity(record: Record) -> dict[str, Any]:

@@ -22,7 +22,10 @@ from harness.store.claims import Claim
 from harness.store.records import Record, read_record, read_status
 
 _INTEGERS = ("step", "layer", "units", "fan_in")
-_TEXTS = ("phase", "name", "kind")
+# Text even where a table has no row, or no row with a text.
+TEXT_COLUMNS = ("phase", "name", "kind", "absent")
+# Lists of whole numbers; a row without a list is null.
+_LISTS = ("histogram",)
 # Files that an earlier attempt may have left.
 _RESULTS = ("done", "summary.json", "curves.parquet", "layers.parquet", "mlflow.json")
 # Files that must be on the disk before the trial is marked as done.
@@ -221,7 +224,7 @@ class Store:
 def typed(columns: pandas.DataFrame | Mapping[str, Any]) -> pyarrow.Table:
     """Returns a trial's table with the same column types in every trial.
 
-    The types are int64, text, and float64 with NaN for absent values.
+    The types are int64, text, lists of int32, and float64 with NaN for absent values.
     """
     arrays = {str(name): _array(str(name), values) for name, values in columns.items()}
     return pyarrow.table(arrays)
@@ -236,8 +239,13 @@ def _write_status(folder: Path, status: str, **values: Any) -> None:
 def _array(name: str, values: Any) -> pyarrow.Array:
     if name in _INTEGERS:
         return pyarrow.array(numpy.asarray(values, dtype=numpy.int64))
+    if name in _LISTS:
+        return pyarrow.array(list(values), type=pyarrow.list_(pyarrow.int32()))
+    if name in TEXT_COLUMNS:
+        texts = [value if isinstance(value, str) else None for value in values]
+        return pyarrow.array(texts, type=pyarrow.string())
     array = numpy.asarray(values)
-    if name in _TEXTS or array.dtype.kind not in "biufO":
+    if array.dtype.kind not in "biufO":
         return pyarrow.array(array.tolist(), type=pyarrow.string())
     if array.dtype.kind == "O":
         return _mixed(array.tolist())

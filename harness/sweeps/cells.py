@@ -107,13 +107,12 @@ def with_paths_from(config: Config, folder: str | Path) -> Config:
     return replace(config, runs=runs, dataset=dataset)
 
 
-def unique(requests: Iterable[Cell]) -> list[Job]:
-    """Returns the jobs of all cells in order, every trial once."""
-    jobs: dict[str, Job] = {}
-    for request in requests:
-        for job in request.jobs:
-            jobs.setdefault(job.trial_id, job)
-    return list(jobs.values())
+def unique(jobs: Iterable[Job]) -> list[Job]:
+    """Returns the jobs in order, every trial once."""
+    by_id: dict[str, Job] = {}
+    for job in jobs:
+        by_id.setdefault(job.trial_id, job)
+    return list(by_id.values())
 
 
 def program_key(job: Job, trained_as: Trial) -> str:

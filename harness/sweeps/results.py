@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,9 @@ from harness.configuration.trial import Trial
 from harness.networks.trial_prediction import Prediction
 from harness.training.events import Evaluated, Event, Finished, Probed, ProbedLayer
 from harness.training.schedules import Plan, multiplier
-from harness.verdicts.evaluation import verdict_columns
-from harness.verdicts.sentences import summarize
+from harness.training.sharpness import stability_margin
+from harness.verdicts.criteria import load
+from harness.verdicts.judging import judgements, score_columns
 
 Columns = dict[str, Any]
 
@@ -34,8 +36,8 @@ _SCORES = (
 class Result:
     """The outcome of one trial.
 
-    `curves` and `layers` are columns of equal length. `diverged_step` is None for a trial that
-    did not diverge.
+    `curves` and `layers` are columns of equal length; the column `histogram` of `layers` holds an
+    array of counts in each row, or None. `diverged_step` is None for a trial that did not diverge.
     """
 
     diverged_step: int | None
@@ -75,12 +77,27 @@ def add_prediction(result: Result, prediction: Prediction) -> None:
     result.summary.update(prediction.scalars | {"prediction_share_in_band": share})
 
 
-def add_verdicts(result: Result) -> None:
-    """Adds the verdicts on SELU's assumptions to the summary.
+def add_verdicts(results: Sequence[Result], steps: int) -> None:
+    """Adds scores to the layers of a pack's trials, and grades and words to their summaries.
 
     They use the columns of `add_prediction`, which has to come first.
+
+    Args:
+        results: the results of all trials of a pack, which are graded at once.
+        steps: the steps of their budget.
     """
-    result.summary.update(summarize(verdict_columns(result.layers)))
+    names = ("step", "layer", *(f"score_{name}" for name in load().names))
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("trial_id", *names)}
+    for index, result in enumerate(results):
+        result.layers.update(score_columns(result.layers))
+        for name in names:
+            columns[name].append(np.asarray(result.layers[name], float))
+        columns["trial_id"].append(np.full(len(result.layers["step"]), index))
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    last_steps = {index: float(steps) for index in range(len(results))}
+    judged = judgements(joined, last_steps)
+    for result, row in zip(results, judged.to_dict("records"), strict=True):
+        result.summary.update({str(name): value for name, value in row.items()})
 
 
 def _share_in_band(layers: Columns, rows: list[int]) -> float:
@@ -123,6 +140,13 @@ class _PackTables:
             for number, layer in enumerate(event.layers, 1):
                 self._rows.append((event.step, number, layer))
         self._layers = _stacked([layer.columns for _, _, layer in self._rows])
+        # (rows, trials, bins), -1 where a layer has no histogram.
+        self._histograms = _stacked_histograms([layer.histogram for _, _, layer in self._rows])
+        # (trials,) by the step of the probe; probes that do not measure it are left out.
+        self._sharpness: dict[int, np.ndarray] = {}
+        for event in probes:
+            if event.sharpness is not None:
+                self._sharpness[event.step] = event.sharpness.cpu().numpy()
 
     def result(self, index: int, trial: Trial, steps_per_epoch: int) -> Result:
         """Returns the result of the pack's trial number `index`."""
@@ -134,6 +158,10 @@ class _PackTables:
         steps = self._last_step if diverged_step is None else diverged_step
         summary |= {"steps": steps, "epochs": steps / steps_per_epoch}
         layers = self._trial_layers(index, steps_per_epoch, diverged_step)
+        stability = self._stability(index, trial, diverged_step)
+        summary |= _stability_summary(stability, self._plan.steps)
+        for name, values in stability.items():
+            layers[name] = [values.get(step, float("nan")) for step in layers["step"]]
         return Result(diverged_step, summary, curves, layers)
 
     def _trial_curves(
@@ -145,15 +173,10 @@ class _PackTables:
             # What a trial showed after it diverged says nothing about it.
             kept = steps <= diverged_step
         steps = steps[kept]
-        schedule = trial.spec["schedule"]
-        rate = trial.spec["optimizer"]["learning_rate"]
-        planned = max(self._plan.steps, 1)
         curves = {
             "step": steps,
             "epoch": steps / steps_per_epoch,
-            "learning_rate": [
-                rate * multiplier(schedule, max(int(step), 1), planned) for step in steps
-            ],
+            "learning_rate": [self._learning_rate(trial, int(step)) for step in steps],
         }
         return curves | {name: values[kept, index] for name, values in self._curves.items()}
 
@@ -185,12 +208,51 @@ class _PackTables:
             "fan_in": [layer.fan_in for layer in layers],
             "absent": [layer.absent for layer in layers],
         }
-        return columns | {name: values[kept, index] for name, values in self._layers.items()}
+        columns |= {name: values[kept, index] for name, values in self._layers.items()}
+        histograms = [self._histograms[row, index] for row in kept]
+        columns["histogram"] = [counts if counts[0] >= 0 else None for counts in histograms]
+        return columns
+
+    def _stability(
+        self, index: int, trial: Trial, diverged_step: int | None
+    ) -> dict[str, dict[int, float]]:
+        """Returns `sharpness` and `stability_margin` of a trial by the step of the probe."""
+        sharpness: dict[int, float] = {}
+        margins: dict[int, float] = {}
+        for step, values in self._sharpness.items():
+            if diverged_step is None or step < diverged_step:
+                sharpness[step] = float(values[index])
+                rate = self._learning_rate(trial, step)
+                margins[step] = stability_margin(sharpness[step], rate, trial.spec["optimizer"])
+        return {"sharpness": sharpness, "stability_margin": margins}
+
+    def _learning_rate(self, trial: Trial, step: int) -> float:
+        """Returns the learning rate of update `step`; at step 0 that of the first update."""
+        factor = multiplier(trial.spec["schedule"], max(step, 1), max(self._plan.steps, 1))
+        return trial.spec["optimizer"]["learning_rate"] * factor
 
     def _phase(self, step: int) -> str:
         if step == 0:
             return "init"
         return "end" if step == self._plan.steps else "training"
+
+
+def _stability_summary(stability: dict[str, dict[int, float]], last_step: int) -> dict[str, float]:
+    """Returns each quantity at the first and last step, and its largest value; NaN for none."""
+    summary = {}
+    for name, values in stability.items():
+        finite = [value for value in values.values() if math.isfinite(value)]
+        summary[f"{name}_init"] = values.get(0, math.nan)
+        summary[f"{name}_end"] = values.get(last_step, math.nan) if last_step > 0 else math.nan
+        summary[f"{name}_max"] = max(finite, default=math.nan)
+    return summary
+
+
+def _stacked_histograms(rows: list[torch.Tensor]) -> np.ndarray:
+    """Returns rows of (trials, bins) as one array (rows, trials, bins), in one transfer."""
+    if not rows:
+        return np.empty((0, 0, 0), np.int32)
+    return torch.stack(rows).cpu().numpy()
 
 
 def _curve_values(event: Evaluated) -> dict[str, torch.Tensor]:

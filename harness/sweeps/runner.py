@@ -74,12 +74,13 @@ def run_pack(jobs: Sequence[Job], program: str, on_steps: Callable[[int], None])
         "pack_size": len(jobs),
         "device": devices.describe(device),
         "parameters": pack.parameter_count(),
+        "classes": info.classes,
     }
     for result, images, job, trial in zip(outcome, prepared, ordered, pack.trials, strict=True):
-        result.summary.update(shared | images.report)
+        result.summary.update(shared | images.report | _test_split(images))
         prediction = prediction_of(trial.spec, images, info, job.config.probe.samples)
         add_prediction(result, prediction)
-        add_verdicts(result)
+    add_verdicts(outcome, schedule.steps)
     return [outcome[pack.order.index(index)] for index in range(len(jobs))]
 
 
@@ -91,6 +92,15 @@ def _prepared_images(jobs: Sequence[Job]) -> list[Prepared]:
     views = [view_of(job) for job in jobs]
     prepared_of = {view: view.prepared for view in dict.fromkeys(views)}
     return [prepared_of[view] for view in views]
+
+
+def _test_split(images: Prepared) -> dict[str, float]:
+    """Returns the size of the test split and the share of its most frequent class."""
+    labels = images.test.labels
+    return {
+        "test_samples": len(labels),
+        "majority_share": float(labels.bincount().max()) / len(labels),
+    }
 
 
 def _train(

@@ -1,7 +1,8 @@
 """A sweep: cells go in, finished trials in the store and in the tracker come out.
 
 `prefetch` takes all cells of a multirun at once and trains pack by pack what is not done yet;
-`run_cell` then reads the result of one cell, or trains it when it was never prefetched.
+`run_cell` then reads the result of one cell, or trains it when it was never prefetched. Cells that
+ask for a search are tuned together first, then confirmed together.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from harness.configuration.schema import Config
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
+from harness.sweeps import search
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
 from harness.sweeps.packing import PackOptions, PlannedPack, plan_packs
 from harness.sweeps.progress import Progress, say
@@ -75,7 +77,8 @@ def prefetch(
 def run_cell(config: Config) -> float:
     """Returns a cell's mean validation accuracy, and trains the cell if that was not tried.
 
-    A diverged trial scores chance level.
+    A diverged trial scores chance level. The score of a cell that asks for a search is that of the
+    confirmation.
 
     Raises:
         RequestError: the request is impossible; nothing has been written then.
@@ -84,21 +87,33 @@ def run_cell(config: Config) -> float:
     """
     request = cell(config)
     store = Store(request.runs)
-    ids = [job.trial_id for job in request.jobs]
-    if not all(store.is_done(trial_id) or store.has_failed(trial_id) for trial_id in ids):
+    jobs = _jobs_of_result(store, request)
+    if not jobs or not all(_was_tried(store, job) for job in jobs):
         prefetch([config])
-    records = [store.read(trial_id) for trial_id in ids]
+        # A search that still has chosen nothing has tuning trials that failed.
+        jobs = _jobs_of_result(store, request) or search.search_of(request).jobs
+    records = [store.read(job.trial_id) for job in jobs]
     failures = {
         record.trial_id: record.error or "no result" for record in records if not record.finished
     }
     if failures:
         raise TrialsFailed(failures)
-    chance = 1.0 / request.info.classes
-    scores = [
-        chance if record.status == "diverged" else record.summary["validation_accuracy"]
-        for record in records
-    ]
+    scores = [search.validation_score(record, request.info.classes) for record in records]
     return sum(scores) / len(scores)
+
+
+def _jobs_of_result(store: Store, request: Cell) -> list[Job]:
+    """Returns the jobs that make a cell's result: its own, or those that confirm its search.
+
+    Empty while the search has chosen nothing.
+    """
+    if not search.is_searched(request):
+        return request.jobs
+    return search.chosen_jobs(store, search.search_of(request))
+
+
+def _was_tried(store: Store, job: Job) -> bool:
+    return store.is_done(job.trial_id) or store.has_failed(job.trial_id)
 
 
 def _fixed(count: int | str) -> int | None:
@@ -117,11 +132,12 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
     for request in cells:
         activation = request.jobs[0].trial.spec["activation"]
         activations[str(activation)] = activation
-        trackings[str(request.config.tracking)] = request.config.tracking
+        key = (str(request.config.tracking), request.runs)
+        trackings[key] = (request.config.tracking, request.runs)
     for activation in activations.values():
         build_activation(activation)
-    for settings in trackings.values():
-        tracking.check(settings)
+    for settings, runs in trackings.values():
+        tracking.check(settings, runs)
     return cells
 
 
@@ -144,14 +160,49 @@ class _Sweep:
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self) -> None:
-        """Trains what is left, then waits for what another sweep on the same folder is training."""
-        jobs = unique(self.cells)
+        """Trains what is left of all cells: tuning first, then confirmations and other trials."""
+        plain = [job for cell in self.cells if not search.is_searched(cell) for job in cell.jobs]
+        asked = [search.search_of(cell) for cell in self.cells if search.is_searched(cell)]
+        confirmation = self._tune(asked) if asked else []
+        if plain or confirmation:
+            self._run_pool(unique(plain + confirmation))
+        tuning = [job for each in asked for job in each.jobs]
+        self._send(unique(plain + tuning + confirmation), last=True)
+        for line in self.tracker.links():
+            _say(line)
+
+    def _tune(self, asked: list[search.Search]) -> list[Job]:
+        """Trains all tuning trials and returns those that confirm what was chosen.
+
+        A cell with a failed tuning trial is not confirmed, as its draws cannot be compared.
+        """
+        jobs = unique(job for each in asked for job in each.jobs)
+        cell_word = "cell" if len(asked) == 1 else "cells"
+        _say(f"tuning: {len(jobs)} trials of {len(asked)} {cell_word}")
+        self._run_pool(jobs, functools.partial(search.begin, self.store, asked))
+        records = search.choose(self.store, asked)
+        for line in search.chosen_rates(records):
+            _say(line)
+        if len(records) < len(asked):
+            missing = len(asked) - len(records)
+            _say(f"not confirmed, as tuning trials failed: {missing} of {len(asked)} {cell_word}")
+        confirmation = unique(job for each in asked for job in search.chosen_jobs(self.store, each))
+        _say(f"confirming: {len(confirmation)} trials at the chosen rates")
+        return confirmation
+
+    def _run_pool(self, jobs: list[Job], begin: Callable[[], None] | None = None) -> None:
+        """Trains what is left, then waits for what another sweep on the same folder is training.
+
+        Calls `begin` when everything that can be refused was checked.
+        """
         waiting = self._jobs_to_run(jobs)
         for view in dict.fromkeys(view_of(job) for job in waiting):
             view.check()
         plans = plan_packs(waiting, self.store.runs, self.options)
         self._announce(len(jobs), len(waiting), sum(len(packs) for packs in plans.values()))
         self.store.check_writable()
+        if begin is not None:
+            begin()
         self.progress = Progress(len(waiting), sum(job.steps for job in waiting))
         held_by_others: list[Job] = []
         try:
@@ -163,9 +214,6 @@ class _Sweep:
             self._finish_held_by_others(held_by_others)
         finally:
             self.progress.close()
-        self._send(jobs)
-        for line in self.tracker.links():
-            _say(line)
 
     @functools.cached_property
     def tracker(self) -> tracking.Tracker:
@@ -173,12 +221,17 @@ class _Sweep:
 
         MLflow's imports and the making of its store take seconds, in which the workers train.
         """
-        return tracking.open(self.cells[0].config.tracking, self.store.runs)
+        axes = [request.jobs[0].trial.axes for request in self.cells]
+        for request in self.cells:
+            if search.is_searched(request):
+                axes += [job.trial.axes for job in search.search_of(request).jobs]
+        return tracking.open(self.cells[0].config.tracking, self.store.runs, cells=axes)
 
     def _jobs_to_run(self, jobs: list[Job]) -> list[Job]:
         """Returns the jobs without a result; notes which of them failed before."""
         unfinished = [job for job in jobs if not self.store.is_done(job.trial_id)]
         self.done = len(jobs) - len(unfinished)
+        self.failed.clear()
         for job in unfinished:
             failed_at = self.store.failed_at(job.trial_id)
             if failed_at is not None:
@@ -313,9 +366,9 @@ class _Sweep:
         self.progress.trials_finished(len(jobs))
         self._send(jobs)
 
-    def _send(self, jobs: list[Job]) -> None:
+    def _send(self, jobs: list[Job], *, last: bool = False) -> None:
         done = [job.trial_id for job in jobs if self.store.is_done(job.trial_id)]
-        self.tracker.log(self.store, done)
+        self.tracker.log(self.store, done, last=last)
 
 
 class _StepCounter:

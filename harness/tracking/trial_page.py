@@ -19,7 +19,7 @@ from harness.verdicts.evaluation import KEYS, verdict_columns
 Columns = Mapping[str, NDArray]
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_PLACE = ("layer", "assumption", "step")
+_PLACE = ("layer", "condition", "step")
 _VERDICT = ("verdict", "reason", "criterion", "measured", "predicted", "theory_missed")
 
 
@@ -41,9 +41,9 @@ def judge(tables: Sequence[Columns]) -> list[dict[str, NDArray]]:
     for index, table in enumerate(tables):
         by_names.setdefault(tuple(table), []).append(index)
     for names, indices in by_names.items():
-        joined = {
-            name: numpy.concatenate([tables[index][name] for index in indices]) for name in names
-        }
+        joined = {}
+        for name in names:
+            joined[name] = numpy.concatenate([tables[index][name] for index in indices])
         verdicts = verdict_columns(joined)
         rows = numpy.cumsum([len(tables[index]["layer"]) for index in indices])
         ends = numpy.searchsorted(verdicts["row"], rows)
@@ -80,19 +80,19 @@ def diagnosis(record: Record, layers: Columns, judged: Columns, title: str, prof
 
 
 def _grid(judged: Columns) -> dict[str, Any]:
-    """Returns the verdicts as rows of layers, with one column per assumption and probe."""
+    """Returns the verdicts as rows of layers, with one column per condition and probe."""
     places = zip(*(judged[name].tolist() for name in _PLACE), strict=True)
     verdicts = zip(*(judged[name].tolist() for name in _VERDICT), strict=True)
     cells = {place: _cell(*verdict) for place, verdict in zip(places, verdicts, strict=True)}
-    assumptions = list(dict.fromkeys(judged["assumption"]))
+    conditions = list(dict.fromkeys(judged["condition"]))
     steps = sorted(set(judged["step"].tolist()))
     rows = []
     for layer in sorted(set(judged["layer"].tolist())):
         row = []
-        for name in assumptions:
+        for name in conditions:
             row += [cells.get((layer, name, step)) for step in steps]
         rows.append({"layer": int(layer), "cells": row})
-    return {"assumptions": assumptions, "steps": [int(step) for step in steps], "rows": rows}
+    return {"conditions": conditions, "steps": [int(step) for step in steps], "rows": rows}
 
 
 def _cell(

@@ -99,10 +99,18 @@ class Evaluated:
 
 @dataclass(frozen=True)
 class Probed:
-    """One probe after `step` updates: every activated layer, in the order of the network."""
+    """One probe after `step` updates.
+
+    Attributes:
+        step: the number of updates done.
+        layers: every activated layer, in the order of the network.
+        sharpness: top Gauss-Newton eigenvalue of the loss, (trials,) float64; NaN where there is
+            none. None at a probe that does not measure it.
+    """
 
     step: int
     layers: list[ProbedLayer]
+    sharpness: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,7 @@ class ProbedLayer:
         units: the number of units; of a convolution, of its channels.
         fan_in: the number of weights of one unit.
         columns: what was measured, by column name; each (trials,), NaN where it has no number.
+        histogram: counts of pre-activations, int32 (trials, bins); see `harness.probes.histograms`.
         absent: the reason why columns of such a layer are NaN, or an empty string.
     """
 
@@ -123,6 +132,7 @@ class ProbedLayer:
     units: int
     fan_in: int
     columns: dict[str, Tensor]
+    histogram: Tensor
     absent: str = ""
 
 

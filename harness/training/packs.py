@@ -167,7 +167,7 @@ class Pack:
         """
         weights = [parameter for parameter in self.state.values() if parameter.dim() > 1]
         units = max(weight.shape[1] for weight in weights)
-        convolutional = self.trials[0].spec["architecture"]["name"] == "cnn"
+        convolutional = any(weight.dim() > 3 for weight in weights)  # (trials, units, inputs, h, w)
         positions = images[0, 0].numel() if convolutional else 1
         return units * positions
 

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
+from harness.probes.histograms import histogram
 from harness.probes.measurement import Statistic, measure, statistics_for
 from harness.probes.readings import LayerReading, why_absent
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE, State
+from harness.training.sharpness import sharpness
 
 # Bytes of one layer's tap: so few trials are probed at once that all taps of a probe stay far
 # below the memory of the pack itself.
@@ -42,11 +44,13 @@ def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | 
     numbers_per_trial = len(samples) * pack.activations_per_sample(samples.images[0])
     most_trials = max(1, _TAP_BYTES // (_FLOAT_BYTES * numbers_per_trial))
     parts = []
+    eigenvalues = []
     for start, stop in pack.ranges(most_trials):
         readings = read_layers(pack, start, stop, samples, before)
         parts.append(_measured_layers(readings, statistics))
+        eigenvalues.append(sharpness(pack, start, stop, samples))
     layers = [_joined(pieces) for pieces in zip(*parts, strict=True)]
-    return Probed(step, layers)
+    return Probed(step, layers, torch.cat(eigenvalues))
 
 
 def _measured_layers(
@@ -55,8 +59,17 @@ def _measured_layers(
     layers = []
     for reading, columns in zip(readings, measure(readings, statistics), strict=True):
         _, units, fan_in = reading.weight.shape
-        absent = why_absent(reading)
-        layers.append(ProbedLayer(reading.name, reading.kind, units, fan_in, columns, absent))
+        layers.append(
+            ProbedLayer(
+                name=reading.name,
+                kind=reading.kind,
+                units=units,
+                fan_in=fan_in,
+                columns=columns,
+                histogram=histogram(reading.pre_activation, columns["pre_activation_variance"]),
+                absent=why_absent(reading),
+            )
+        )
     return layers
 
 
@@ -67,7 +80,8 @@ def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
     columns = {}
     for name in pieces[0].columns:
         columns[name] = torch.cat([piece.columns[name] for piece in pieces])
-    return dataclasses.replace(pieces[0], columns=columns)
+    counts = torch.cat([piece.histogram for piece in pieces])
+    return dataclasses.replace(pieces[0], columns=columns, histogram=counts)
 
 
 def read_layers(

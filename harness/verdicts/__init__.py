@@ -1,1 +1,1 @@
-"""Verdicts on SELU's assumptions: criteria, their evaluation, and sentences."""
+"""Verdicts on SELU's premises and promises: criteria, their evaluation, grades, sentences."""

@@ -1,15 +1,17 @@
-"""All criteria: what each assumption claims, what decides, and by which thresholds.
+"""All criteria: what each premise and promise claims, what decides, and by which thresholds.
 
-A criterion compares one column of the layer table with a prediction, and its effect decides the
-verdict: the assumption holds while the effect lies inside `holds`, is strained inside `strained`,
-and fails beyond. Its verdict is that of its worst criterion that decides.
+A premise is what the theory of SELU assumes of a layer, a promise is what it concludes; both are
+conditions, which hold or not. A criterion compares one column of the layer table with a prediction,
+and its effect decides the verdict: the condition holds while the effect lies inside `holds`, is
+strained inside `strained`, and fails beyond. The verdict on a condition is that of its worst
+criterion that decides. Every threshold is a theorem's own or an effect whose consequence is said.
 
 All intervals are at 99 %. Where the band of the prediction and the interval of the measurement do
 not overlap (a number without an interval is a point; two points are not compared), theory is at
-fault if the prediction is theory's. If it is the assumption's own value, the deviation is more
-than chance.
+fault if the prediction is theory's. If it is the condition's own value, the deviation is more than
+chance.
 
-A new criterion is one more entry in the file of its assumption.
+A new criterion is one more entry in the file of its condition.
 """
 
 from __future__ import annotations
@@ -21,21 +23,19 @@ from harness.verdicts import (
     contraction_criteria,
     dependence_criteria,
     gaussianity_criteria,
+    gradients_criteria,
     input_criteria,
+    moments_criteria,
+    units_criteria,
     weight_criteria,
 )
 from harness.verdicts.criterion import Criterion
 
 # Goes up whenever a threshold, a formula or the list of criteria changes.
-VERSION = 2
+VERSION = 3
 
-_ASSUMPTIONS = (
-    input_criteria,
-    weight_criteria,
-    gaussianity_criteria,
-    dependence_criteria,
-    contraction_criteria,
-)
+_PREMISES = (input_criteria, weight_criteria, gaussianity_criteria, dependence_criteria)
+_PROMISES = (moments_criteria, units_criteria, contraction_criteria, gradients_criteria)
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,30 @@ class Criteria:
 
     Attributes:
         version: number of the version, which every report prints.
-        claims: the sentence that each assumption claims, by its name.
-        criteria: all criteria, in the order of the assumptions.
+        premises: names of what the theory assumes of a layer.
+        promises: names of what the theory concludes about a layer.
+        claims: the sentence that each premise or promise claims, by its name.
+        criteria: all criteria, premises first.
     """
 
     version: int
+    premises: tuple[str, ...]
+    promises: tuple[str, ...]
     claims: dict[str, str]
     criteria: tuple[Criterion, ...]
 
     @property
-    def assumptions(self) -> tuple[str, ...]:
-        """The names of the assumptions in their order."""
-        return tuple(self.claims)
+    def names(self) -> tuple[str, ...]:
+        """The names of all conditions, premises first."""
+        return self.premises + self.promises
+
+    def deciding(self, name: str) -> tuple[Criterion, ...]:
+        """Returns the criteria that decide on a premise or promise."""
+        return tuple(
+            criterion
+            for criterion in self.criteria
+            if criterion.condition == name and criterion.decides
+        )
 
     @functools.cached_property
     def columns(self) -> tuple[str, ...]:
@@ -70,8 +82,14 @@ class Criteria:
 @functools.lru_cache(maxsize=1)
 def load() -> Criteria:
     """Returns the criteria that ship with the package."""
-    claims = {module.ASSUMPTION: module.CLAIM for module in _ASSUMPTIONS}
+    modules = _PREMISES + _PROMISES
     criteria: list[Criterion] = []
-    for module in _ASSUMPTIONS:
+    for module in modules:
         criteria += module.CRITERIA
-    return Criteria(VERSION, claims, tuple(criteria))
+    return Criteria(
+        VERSION,
+        tuple(module.NAME for module in _PREMISES),
+        tuple(module.NAME for module in _PROMISES),
+        {module.NAME: module.CLAIM for module in modules},
+        tuple(criteria),
+    )

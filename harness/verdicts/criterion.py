@@ -58,23 +58,26 @@ class Criterion:
     Alternatives of a formula stand in order of preference; the first that gives a number counts.
 
     Attributes:
-        assumption: name of the assumption that the criterion judges.
+        condition: name of the premise or promise that the criterion judges.
         name: the quantity in words.
         column: the measured column of the layer table.
         prediction: alternatives; empty where there is no prediction.
         by_theory: True where the prediction is theory's, so that a miss is theory's fault. False
-            where it is the value that the assumption itself names.
+            where it is the value that the premise or promise itself names.
         band: 99 % band of the prediction. Its formulas may take `prediction` like a column.
         measured_interval: 99 % interval of the measured column over samples and units.
         effect: alternatives; the effect decides the verdict.
-        target: value of the effect at which the assumption holds exactly.
+        target: value of the effect at which the condition holds exactly.
         holds: interval of effects that hold, around `target`.
         strained: interval of effects that are strained, around `holds`; beyond it they fail.
+        basis: `theorem` where the thresholds are those of a theorem, `consequence` where they are
+            effects whose consequence can be said.
+        consequence: what is true at the thresholds, in one sentence.
         decides: False for a criterion that is reported beside the verdict only.
-        source: paper and equation, and the reason for the thresholds.
+        source: paper and equation.
     """
 
-    assumption: str
+    condition: str
     name: str
     column: str
     by_theory: bool
@@ -82,6 +85,8 @@ class Criterion:
     target: float
     holds: tuple[float, float]
     strained: tuple[float, float]
+    basis: str
+    consequence: str
     source: str
     prediction: tuple[Formula, ...] = ()
     band: Interval | None = None

@@ -13,8 +13,19 @@ from harness.verdicts.criterion import (
     interval,
     interval_columns,
 )
+from harness.verdicts.thresholds import (
+    CONSEQUENCE,
+    CORRELATION_HOLDS,
+    CORRELATION_STRAINED,
+    ERROR_CONSEQUENCE,
+    ERROR_HOLDS,
+    ERROR_STRAINED,
+    SPREAD_CONSEQUENCE,
+    SPREAD_HOLDS,
+    SPREAD_STRAINED,
+)
 
-ASSUMPTION = "dependence"
+NAME = "dependence"
 CLAIM = "the inputs of a unit are (almost) independent, so that its variance is nu tau"
 
 # 2 / pi: the squared mean size of a Gaussian, in squared deviations.
@@ -70,24 +81,28 @@ def _added_error(residual_map: Array, residual_unit: Array) -> Array:
 
 CRITERIA = (
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name="spread of the units' variances beyond that of independent inputs",
         column="unit_variance_cv",
         by_theory=True,
-        prediction=(column("predicted_unit_variance_cv"), _cv_of_correlated_inputs),
+        prediction=(
+            column("predicted_unit_variance_cv"),
+            _cv_of_correlated_inputs,
+        ),
         band=_cv_band,
         effect=(_cv_beyond_independence,),
         target=0,
-        holds=(0, 0.15),
-        strained=(0, 0.5),
+        holds=SPREAD_HOLDS,
+        strained=SPREAD_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=SPREAD_CONSEQUENCE,
         source=(
             "CV of the variance over units = sqrt(2 / PR), and sqrt(2 / fan_in) for independent "
-            "inputs; at 0.15 nine units of ten keep a variance inside [0.8, 1.5], at 0.5 half "
-            "of them"
+            "inputs"
         ),
     ),
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name="correlation of units beyond that of independent ones (mean absolute)",
         column="mean_abs_correlation",
         by_theory=True,
@@ -95,20 +110,22 @@ CRITERIA = (
         band=_correlation_band,
         effect=(_correlation_beyond_independence,),
         target=0,
-        holds=(0, 0.1),
-        strained=(0, 0.3),
+        holds=CORRELATION_HOLDS,
+        strained=CORRELATION_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=(
+            "the variances of the next layer's units spread by sqrt(pi) of the correlation: by "
+            "0.19 at 0.107, and by 0.65 at 0.367"
+        ),
         source=(
             "units w_i . x over i.i.d. weights correlate with variance 1 / PR, so that the mean "
             "size is sqrt(2 / (pi PR)), and 2 / (pi fan_in) of its square is there for "
-            "independent inputs; null for N samples; thresholds: Cohen 1988, a small and a "
-            "medium correlation"
+            "independent inputs; null for N samples"
         ),
     ),
     Criterion(
-        assumption=ASSUMPTION,
-        name=(
-            "error of a unit's predicted variance that equal means and independence add (median)"
-        ),
+        condition=NAME,
+        name="error of a unit's predicted variance that equal means and independence add (median)",
         column="residual_map",
         by_theory=False,
         prediction=(column("residual_unit"),),
@@ -116,8 +133,10 @@ CRITERIA = (
         measured_interval=interval_columns("residual_map"),
         effect=(_added_error,),
         target=0,
-        holds=(0, 0.1),
-        strained=(0, 0.3),
-        source=("|nu - nu~| / nu~ with g(mu, nu, omega, tau) minus the same with (m, v) measured"),
+        holds=ERROR_HOLDS,
+        strained=ERROR_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=ERROR_CONSEQUENCE,
+        source="|nu - nu~| / nu~ with g(mu, nu, omega, tau) minus the same with (m, v) measured",
     ),
 )

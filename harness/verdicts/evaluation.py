@@ -1,8 +1,8 @@
-"""From a layer table to a verdict for each row and assumption.
+"""From a layer table to a verdict for each row and premise or promise.
 
 A verdict is `holds`, `strained`, `fails`, or `unknown` with the reason. With ten thousand samples
-every test rejects, so the effect size decides, and the band says if theory is at fault: an
-assumption can fail just as theory predicts, and theory can miss where the assumption does no harm.
+every test rejects, so the effect size decides, and the band says if theory is at fault: a condition
+can fail just as theory predicts, and theory can miss where the condition holds.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ VERDICTS = ("holds", "strained", "fails")
 # The columns that identify a row of a layer table, as far as they are present.
 KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name")
 _MISSING = "not measured: "
+# Rows whose scores are taken at once, so that what stands between stays in the cache.
+_BLOCK = 2**15
 
 # A table as columns of equal length: a DataFrame, or a dict of arrays or lists, which is ten
 # times as fast.
-Columns = Mapping[str, Any]
+Columns = Mapping[str, Any] | pandas.DataFrame
 
 
 def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
@@ -37,7 +39,7 @@ def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFr
 
     Returns:
         One row per (row, criterion), with these columns. The keys of the row (trial_id, step,
-        epoch, phase, layer, name, as far as present) and its number `row`; assumption, criterion,
+        epoch, phase, layer, name, as far as present) and its number `row`; condition, criterion,
         column, decides, by_theory: those of the criterion. `verdict`, and `reason` where it is
         unknown. `measured` with its 99 % interval `measured_low`, `measured_high`; `predicted`
         with its 99 % band `low`, `high`. `effect`; `score`: the effect in units of the thresholds,
@@ -50,10 +52,10 @@ def evaluate(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFr
 
 
 def verdicts(layers: Columns, criteria: Criteria | None = None) -> pandas.DataFrame:
-    """Returns one row per (row of the layer table, assumption), row after row.
+    """Returns one row per (row of the layer table, premise or promise), row after row.
 
     It is the row of the worst criterion that decides, with columns as in `evaluate`, and `fault`:
-    "", "assumption", "theory" or "both". Where some criteria could not be evaluated and others
+    "", "condition", "theory" or "both". Where some criteria could not be evaluated and others
     could, the latter decide and `reason` names the former.
     """
     return pandas.DataFrame(verdict_columns(layers, criteria))
@@ -64,16 +66,43 @@ def verdict_columns(layers: Columns, criteria: Criteria | None = None) -> dict[s
     criteria = criteria or load()
     evaluated = _evaluated_criteria(layers, criteria)
     parts = []
-    for assumption in criteria.assumptions:
+    for name in criteria.names:
         candidates = [
             part
             for criterion, part in evaluated
-            if criterion.assumption == assumption and criterion.decides
+            if criterion.condition == name and criterion.decides
         ]
         parts.append(_worst_candidate(candidates))
     columns = _stacked(layers, parts)
     by_row = numpy.argsort(columns["row"], kind="stable")
     return {name: values[by_row] for name, values in columns.items()}
+
+
+def scores(layers: Columns, criteria: Criteria | None = None) -> dict[str, Array]:
+    """Returns the scores of all premises and promises, quickly.
+
+    Args:
+        layers: columns of the layer table; a missing column makes criteria unknown.
+        criteria: those that ship with the package by default.
+
+    Returns:
+        By name of the premise or promise (rows,): the highest score of its criteria that decide,
+        up to 1 where it holds, up to 2 where it is strained, above where it fails; NaN where no
+        criterion gives a number. They are the scores of `verdicts`.
+    """
+    criteria = criteria or load()
+    values = _numbers(layers, criteria)
+    rows = len(layers["layer"])
+    result = {name: numpy.full(rows, numpy.nan) for name in criteria.names}
+    for start in range(0, rows, _BLOCK):
+        block = {name: column[start : start + _BLOCK] for name, column in values.items()}
+        for name, column in result.items():
+            worst = column[start : start + _BLOCK]
+            for criterion in criteria.deciding(name):
+                effect = _first_number(criterion.effect, block, len(worst))
+                # `fmax` takes the number where the other is NaN.
+                numpy.fmax(worst, _score(effect, criterion), out=worst)
+    return result
 
 
 def _worst_candidate(candidates: list[dict[str, NDArray]]) -> dict[str, NDArray]:
@@ -87,7 +116,7 @@ def _worst_candidate(candidates: list[dict[str, NDArray]]) -> dict[str, NDArray]
     broken = (worst["verdict"] == "strained") | (worst["verdict"] == "fails")
     missed = worst["theory_missed"]
     worst["fault"] = numpy.select(
-        [broken & missed, broken, missed], ["both", "assumption", "theory"], ""
+        [broken & missed, broken, missed], ["both", "condition", "theory"], ""
     ).astype(object)
     worst["reason"] = _joined_reasons([candidate["reason"] for candidate in candidates])
     return worst
@@ -109,12 +138,15 @@ def _stacked(layers: Columns, parts: list[dict[str, NDArray]]) -> dict[str, NDAr
 def _evaluated_criteria(
     layers: Columns, criteria: Criteria
 ) -> list[tuple[Criterion, dict[str, NDArray]]]:
-    values = {}
-    for name in criteria.columns:
-        if name in layers:
-            values[name] = numpy.asarray(layers[name], float)
+    values = _numbers(layers, criteria)
     absent = _absent(layers)
     return [(criterion, _evaluated(criterion, values, absent)) for criterion in criteria.criteria]
+
+
+def _numbers(layers: Columns, criteria: Criteria) -> dict[str, Array]:
+    """Returns the columns that the criteria read, as far as the table has them."""
+    present = [name for name in criteria.columns if name in layers]
+    return {name: numpy.asarray(layers[name], float) for name in present}
 
 
 def _absent(layers: Columns) -> NDArray[numpy.object_]:
@@ -137,7 +169,7 @@ def _evaluated(
     score = _score(effect, criterion)
     outside = _apart((measured, measured_low, measured_high), (predicted, low, high))
     return {
-        "assumption": numpy.full(rows, criterion.assumption, object),
+        "condition": numpy.full(rows, criterion.condition, object),
         "criterion": numpy.full(rows, criterion.name, object),
         "column": numpy.full(rows, criterion.column, object),
         "decides": numpy.full(rows, criterion.decides),

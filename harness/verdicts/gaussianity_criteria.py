@@ -15,8 +15,17 @@ from harness.verdicts.criterion import (
     interval,
     interval_columns,
 )
+from harness.verdicts.thresholds import (
+    CONSEQUENCE,
+    DISTANCE_CONSEQUENCE,
+    DISTANCE_HOLDS,
+    DISTANCE_STRAINED,
+    ERROR_CONSEQUENCE,
+    ERROR_HOLDS,
+    ERROR_STRAINED,
+)
 
-ASSUMPTION = "gaussianity"
+NAME = "gaussianity"
 CLAIM = "each unit's pre-activation is Gaussian"
 
 
@@ -40,7 +49,7 @@ def _kurtosis_band(prediction: Array, units: Array) -> tuple[Array, Array]:
 
 CRITERIA = (
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name=(
             "distance of a unit from its Gaussian (Wasserstein-1 in standard deviations, nine "
             "units of ten below)"
@@ -51,51 +60,56 @@ CRITERIA = (
         band=Interval(constant(0), column("unit_wasserstein_q90_null")),
         effect=(_distance_above_null,),
         target=0,
-        holds=(0, 0.05),
-        strained=(0, 0.15),
-        source=(
-            "effect above the simulated null for a Gaussian with fitted mean and deviation; "
-            "below 0.05 the moments of SELU err by less than a few per cent of a standard "
-            "deviation"
-        ),
+        holds=DISTANCE_HOLDS,
+        strained=DISTANCE_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=DISTANCE_CONSEQUENCE,
+        source="effect above the simulated null for a Gaussian with fitted mean and deviation",
     ),
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name=(
             "mixture of sample norms (Wasserstein-1 of the pooled pre-activation; its excess "
             "kurtosis against theory)"
         ),
         column="pooled_excess_kurtosis",
         by_theory=True,
-        prediction=(column("predicted_pooled_excess_kurtosis"), _kurtosis_of_mixed_norms),
+        prediction=(
+            column("predicted_pooled_excess_kurtosis"),
+            _kurtosis_of_mixed_norms,
+        ),
         band=_kurtosis_band,
         effect=(column("pooled_wasserstein"),),
         target=0,
-        holds=(0, 0.05),
-        strained=(0, 0.15),
+        holds=DISTANCE_HOLDS,
+        strained=DISTANCE_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=DISTANCE_CONSEQUENCE,
         source=(
             "a unit is Gaussian over i.i.d. weights for each sample, so pooling mixes norms: "
             "excess kurtosis 3 CV(q)^2; standard error of kurtosis for as many draws as units"
         ),
     ),
     Criterion(
-        assumption=ASSUMPTION,
-        name=("error of a unit's predicted variance, given its own mean and variance (median)"),
+        condition=NAME,
+        name="error of a unit's predicted variance, given its own mean and variance (median)",
         column="residual_unit",
         by_theory=False,
         prediction=(constant(0),),
         measured_interval=interval_columns("residual_unit"),
         effect=(column("residual_unit"),),
         target=0,
-        holds=(0, 0.1),
-        strained=(0, 0.3),
+        holds=ERROR_HOLDS,
+        strained=ERROR_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=ERROR_CONSEQUENCE,
         source=(
-            "|nu - nu~| / nu~ with (m, v) measured: nothing but the Gaussian assumption is left "
-            "in the prediction"
+            "|nu - nu~| / nu~ with (m, v) measured: nothing but the Gaussian premise is left in "
+            "the prediction"
         ),
     ),
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name="distance of the norm-normalised pre-activation from a Gaussian",
         column="normalized_wasserstein",
         by_theory=False,
@@ -103,12 +117,14 @@ CRITERIA = (
         measured_interval=interval_columns("normalized_wasserstein"),
         effect=(column("normalized_wasserstein"),),
         target=0,
-        holds=(0, 0.05),
-        strained=(0, 0.15),
-        decides=False,
+        holds=DISTANCE_HOLDS,
+        strained=DISTANCE_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=DISTANCE_CONSEQUENCE,
         source=(
             "z / sqrt(q(x)) is Gaussian at initialisation at any width: what is left of the "
             "pooled distance is not a mixture of norms"
         ),
+        decides=False,
     ),
 )

@@ -14,8 +14,19 @@ from harness.verdicts.criterion import (
     interval,
     interval_columns,
 )
+from harness.verdicts.thresholds import (
+    CONSEQUENCE,
+    MEAN_HOLDS,
+    MEAN_STRAINED,
+    SHIFT_CONSEQUENCE,
+    SHIFT_HOLDS,
+    SHIFT_STRAINED,
+    THEOREM,
+    VARIANCE_HOLDS,
+    VARIANCE_STRAINED,
+)
 
-ASSUMPTION = "input"
+NAME = "input"
 CLAIM = "the inputs of a unit share one mean and variance, inside Theorem 1's domain"
 
 
@@ -38,7 +49,7 @@ def _drive_in_deviations(mean_drive: Array) -> Array:
 
 CRITERIA = (
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name="common mean of the inputs",
         column="input_mean",
         by_theory=False,
@@ -46,15 +57,14 @@ CRITERIA = (
         measured_interval=interval_columns("input_mean"),
         effect=(column("input_mean"),),
         target=0,
-        holds=(-0.1, 0.1),
-        strained=(-1, 1),
-        source=(
-            "Klambauer et al. 2017: mu in Theorem 1's domain; Theorem 2's domain, in which the "
-            "variance still returns"
-        ),
+        holds=MEAN_HOLDS,
+        strained=MEAN_STRAINED,
+        basis=THEOREM,
+        consequence="Theorem 1's domain of the mean; inside Theorem 2's the variance still returns",
+        source="Klambauer et al. 2017: mu in the domains of Theorems 1 and 2",
     ),
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name="variance of the inputs",
         column="input_variance",
         by_theory=False,
@@ -62,28 +72,33 @@ CRITERIA = (
         measured_interval=interval_columns("input_variance"),
         effect=(column("input_variance"),),
         target=1,
-        holds=(0.8, 1.5),
-        strained=(0.16, 3),
-        source=(
-            "Klambauer et al. 2017: nu in Theorem 1's domain; Theorems 2 and 3 bound fixed "
-            "points by 0.16 and 3"
+        holds=VARIANCE_HOLDS,
+        strained=VARIANCE_STRAINED,
+        basis=THEOREM,
+        consequence=(
+            "Theorem 1's domain of the variance; Theorems 2 and 3 bound fixed points by 0.16 and 3"
         ),
+        source="Klambauer et al. 2017: nu in the domain of Theorem 1",
     ),
     Criterion(
-        assumption=ASSUMPTION,
-        name="unequal means (drive of the units' means, in standard deviations)",
+        condition=NAME,
+        name="unequal means (spread of the units' means s, in standard deviations)",
         column="mean_drive",
         by_theory=True,
-        prediction=(column("predicted_mean_drive"), _drive_of_equal_norms),
+        prediction=(
+            column("predicted_mean_drive"),
+            _drive_of_equal_norms,
+        ),
         band=_drive_band,
         effect=(_drive_in_deviations,),
         target=0,
-        holds=(0, 0.2),
-        strained=(0, 0.5),
+        holds=SHIFT_HOLDS,
+        strained=SHIFT_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=SHIFT_CONSEQUENCE,
         source=(
-            "E_i m_i^2 = tau |m|^2 / n over i.i.d. weights, so that the drive is "
-            "|m|^2 / tr Sigma, and c / (1 - c) for samples of equal norm; thresholds: Cohen "
-            "1988, a small and a medium shift d"
+            "E_i m_i^2 = tau |m|^2 / n over i.i.d. weights, so that the drive is |m|^2 / tr "
+            "Sigma, and c / (1 - c) for samples of equal norm"
         ),
     ),
 )

@@ -1,133 +1,109 @@
-"""Verdicts in words: one word for each assumption, and one sentence for a whole trial."""
+"""Verdicts on a network in words: one sentence on its premises and one on its promises."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy
-from numpy.typing import NDArray
+from harness.verdicts.criteria import load
 
-from harness.verdicts.criteria import Criteria, load
-from harness.verdicts.evaluation import VERDICTS, Columns
-
-# The columns of verdicts that a sentence is made of.
-_COLUMNS = (
-    "verdict",
-    "step",
-    "layer",
-    "column",
-    "measured",
-    "predicted",
-    "by_theory",
-    "score",
-    "reason",
-)
-_PLURAL = ("weights",)
+_LEADS = {"init": "at initialisation", "end": "at the end"}
+# Counts are exact where every layer is judged; rounding of a share is all that may differ.
+_ROUNDING = 1e-6
 
 
-def summarize(judged: Columns, criteria: Criteria | None = None) -> dict[str, str]:
-    """Returns the verdicts on one trial in words.
+def sentence(grades: Mapping[str, Any], layers: int) -> str:
+    """Returns one sentence on the premises of a trial and one on its promises.
 
     Args:
-        judged: columns of `verdicts` for one trial.
-        criteria: those that ship with the package by default.
+        grades: `share_<name>_<phase>` of one trial; a missing one is unknown.
+        layers: the number of its layers.
+    """
+    sentences = []
+    for title, names in _titles():
+        clauses = []
+        for phase, lead in _LEADS.items():
+            shares = {name: grades.get(f"share_{name}_{phase}", math.nan) for name in names}
+            clauses.append((lead, clause(shares, layers)))
+        sentences.append(_joined(title, clauses))
+    return " ".join(sentences)
+
+
+def sentence_of_one_probe(shares: Mapping[str, float], layers: int) -> str:
+    """Returns both sentences on a network that was probed once, from its shares by name."""
+    sentences = []
+    for title, names in _titles():
+        text = clause({name: shares[name] for name in names}, layers)
+        sentences.append(_joined(title, [("", text)]))
+    return " ".join(sentences)
+
+
+def clause(shares: Mapping[str, float], layers: int) -> str:
+    """Returns text such as `moments hold in all 8 layers, units in none`.
+
+    Args:
+        shares: the share of layers that hold, by name of the premise or promise.
+        layers: the number of layers.
 
     Returns:
-        `verdict_<assumption>`: the worst word at any layer and step. `verdict_sentence`: for each
-        assumption the layers and steps at which the worst word applies, and the worst number.
+        Names of the same share together, the highest share first; "" where all are unknown.
     """
-    criteria = criteria or load()
-    assumptions = numpy.asarray(judged["assumption"])
-    columns = {name: numpy.asarray(judged[name]) for name in _COLUMNS}
-    summary: dict[str, str] = {}
-    clauses: list[str] = []
-    for assumption in criteria.assumptions:
-        rows = _selected(columns, assumptions == assumption)
-        word = _worst_word(rows["verdict"])
-        summary[f"verdict_{assumption}"] = word
-        clauses.append(_clause(assumption, word, rows))
-    sentence = "; ".join(clauses)
-    summary["verdict_sentence"] = sentence[:1].upper() + sentence[1:] + "."
-    return summary
-
-
-def ranges(numbers: Sequence[int]) -> str:
-    """Returns `1-3, 7` for 1, 2, 3, 7."""
-    runs: list[list[int]] = []
-    for number in sorted({int(value) for value in numbers}):
-        if runs and number == runs[-1][1] + 1:
-            runs[-1][1] = number
+    by_share: dict[float, list[str]] = {}
+    for name, share in shares.items():
+        if not math.isnan(share):
+            by_share.setdefault(share, []).append(name)
+    parts: list[str] = []
+    for share in sorted(by_share, reverse=True):
+        names = by_share[share]
+        if parts:
+            parts.append(f"{listed(names)} in {_layers(share, layers, with_noun=False)}")
         else:
-            runs.append([number, number])
-    return ", ".join(str(low) if low == high else f"{low}-{high}" for low, high in runs)
+            verb = "hold" if _is_plural(names) else "holds"
+            parts.append(f"{listed(names)} {verb} in {_layers(share, layers, with_noun=True)}")
+    unknown = [name for name, share in shares.items() if math.isnan(share)]
+    if parts and unknown:
+        parts.append(f"{listed(unknown)} unknown")
+    return ", ".join(parts)
 
 
-def _worst_word(words: NDArray[numpy.object_]) -> str:
-    present = set(words)
-    return next((word for word in reversed(VERDICTS) if word in present), "unknown")
+def listed(names: Sequence[str]) -> str:
+    """Returns `a`, `a and b`, or `a, b and c`."""
+    if len(names) < 2:
+        return "".join(names)
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _selected(rows: dict[str, NDArray], mask: NDArray[numpy.bool_]) -> dict[str, NDArray]:
-    return {name: values[mask] for name, values in rows.items()}
+def _joined(title: str, clauses: list[tuple[str, str]]) -> str:
+    """Returns the sentence on all premises or promises, from (lead, clause) of each phase."""
+    seen = [(lead, text) for lead, text in clauses if text]
+    if not seen:
+        return f"The {title} are unknown: nothing was probed."
+    (lead, first), *others = seen
+    parts = [f"Of the {title}, {lead} {first}" if lead else f"Of the {title}, {first}"]
+    for lead, text in others:
+        parts.append(f"{lead} the same" if text == first else f"{lead} {text}")
+    return "; ".join(parts) + "."
 
 
-def _clause(assumption: str, word: str, rows: dict[str, NDArray]) -> str:
-    """Returns the part of the sentence on one assumption; `word` is its worst verdict."""
-    plural = assumption in _PLURAL
-    if word == "unknown":
-        reasons = [reason for reason in rows["reason"] if reason]
-        reason = reasons[0] if reasons else "nothing was probed"
-        return f"{assumption} {'are' if plural else 'is'} unknown ({reason})"
-    rows = _selected(rows, rows["verdict"] != "unknown")
-    if word == "holds":
-        probes = " and probe" if len(set(rows["step"])) > 1 else ""
-        return f"{assumption} {'hold' if plural else 'holds'} at every layer{probes}"
-    bad = _selected(rows, rows["verdict"] == word)
-    layers = _which_layers(bad["layer"], rows["layer"])
-    steps = _which_steps(bad["step"], rows["step"])
-    number = _worst_number(bad)
-    return f"{assumption} {_verb(word, plural)} {layers}{steps} ({number})"
+def _titles() -> list[tuple[str, tuple[str, ...]]]:
+    criteria = load()
+    return [("premises", criteria.premises), ("promises", criteria.promises)]
 
 
-def _verb(word: str, plural: bool) -> str:
-    if word == "strained":
-        return "are strained" if plural else "is strained"
-    return "fail" if plural else "fails"
+def _layers(share: float, layers: int, *, with_noun: bool) -> str:
+    """Returns `all 8 layers`, `3 of 8`, `none`, or a percentage where some are unknown."""
+    count = share * layers
+    if share == 0:
+        return "no layer" if with_noun else "none"
+    if abs(count - round(count)) > _ROUNDING:
+        return f"{share:.0%} of the layers known" if with_noun else f"{share:.0%}"
+    noun = " layers" if with_noun else ""
+    if round(count) == layers:
+        every = {1: "its only layer", 2: f"both{noun}"}
+        return every.get(layers, f"all {layers}{noun}")
+    return f"{round(count)} of {layers}{noun}"
 
 
-def _which_layers(bad: NDArray, layers: NDArray) -> str:
-    numbers = sorted({int(layer) for layer in bad})
-    last = int(layers.max())
-    if len(numbers) == len(set(layers)):
-        return "at every layer"
-    if numbers == list(range(numbers[0], last + 1)):
-        return f"from layer {numbers[0]} on" if numbers[0] < last else f"at layer {last}"
-    noun = "layers" if len(numbers) > 1 else "layer"
-    return f"at {noun} {ranges(numbers)}"
-
-
-def _which_steps(bad: NDArray, all_steps: NDArray) -> str:
-    """Returns ", from step 100 on" or the like; "" where there was one probe only."""
-    steps = sorted(set(all_steps))
-    bad_steps = sorted(set(bad))
-    if len(steps) == 1:
-        return ""
-    first = "initialisation" if bad_steps[0] == 0 else f"step {int(bad_steps[0])}"
-    if len(bad_steps) == len(steps):
-        return ", from initialisation to the end"
-    if bad_steps == [step for step in steps if step >= bad_steps[0]]:
-        return f", from {first} on"
-    if len(bad_steps) == 1:
-        return f", at {first} only"
-    return f", between {first} and step {int(bad_steps[-1])}"
-
-
-def _worst_number(bad: dict[str, NDArray]) -> str:
-    """Returns the measurement of the highest score, with its layer and the prediction."""
-    worst = int(bad["score"].argmax())
-    row = {name: values[worst] for name, values in bad.items()}
-    text = f"{row['column']} {row['measured']:.3g} at layer {int(row['layer'])}"
-    if numpy.isnan(row["predicted"]):
-        return text
-    source = "theory says" if row["by_theory"] else "assumed"
-    return f"{text}, {source} {row['predicted']:.3g}"
+def _is_plural(names: Sequence[str]) -> bool:
+    return len(names) > 1 or names[0].endswith("s")

@@ -6,8 +6,22 @@ import numpy
 from scipy.special import ndtr
 
 from harness.verdicts.criterion import Z_99, Array, Criterion, column, constant, formula, interval
+from harness.verdicts.thresholds import (
+    CONSEQUENCE,
+    SHARE_HOLDS,
+    SHARE_STRAINED,
+    SHIFT_CONSEQUENCE,
+    SHIFT_HOLDS,
+    SHIFT_STRAINED,
+    SPREAD_CONSEQUENCE,
+    SPREAD_HOLDS,
+    SPREAD_STRAINED,
+    TAU_HOLDS,
+    TAU_STRAINED,
+    THEOREM,
+)
 
-ASSUMPTION = "weights"
+NAME = "weights"
 CLAIM = "each unit's weights sum to 0 and their squares sum to 1"
 
 
@@ -91,7 +105,7 @@ def _share_band(prediction: Array, units: Array) -> tuple[Array, Array]:
 
 CRITERIA = (
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
         name="mean sum of squared weights",
         column="tau_mean",
         by_theory=False,
@@ -99,61 +113,72 @@ CRITERIA = (
         band=_mean_tau_band,
         effect=(column("tau_mean"),),
         target=1,
-        holds=(0.95, 1.1),
-        strained=(0.8, 1.25),
+        holds=TAU_HOLDS,
+        strained=TAU_STRAINED,
+        basis=THEOREM,
+        consequence="Theorem 1's domain of tau, and that of Theorems 2 and 3",
         source=(
             "Klambauer et al. 2017: tau in the domains of Theorem 1 and of Theorems 2 and 3; "
             "band: chi-square over fan_in x units Gaussian weights"
         ),
     ),
     Criterion(
-        assumption=ASSUMPTION,
+        condition=NAME,
+        name="share of units in Theorem 1's (omega, tau) box",
+        column="theorem_1_weight_share",
+        by_theory=True,
+        prediction=(
+            _box_share,
+            _box_share_of_gaussians,
+        ),
+        band=_share_band,
+        effect=(column("theorem_1_weight_share"),),
+        target=1,
+        holds=SHARE_HOLDS,
+        strained=SHARE_STRAINED,
+        basis=THEOREM,
+        consequence=(
+            "Theorem 1 speaks of the units inside alone: nine of ten of them, or half of them"
+        ),
+        source="omega ~ N(0, tau) and tau ~ N(1, 2 / n) for Gaussian weights: 0.058 at fan-in 512",
+    ),
+    Criterion(
+        condition=NAME,
         name="spread of the sum of squared weights over units",
         column="tau_sd",
         by_theory=True,
-        prediction=(_tau_deviation, _tau_deviation_of_gaussians),
+        prediction=(
+            _tau_deviation,
+            _tau_deviation_of_gaussians,
+        ),
         band=_deviation_band,
         effect=(_relative_tau_deviation,),
         target=0,
-        holds=(0, 0.15),
-        strained=(0, 0.5),
+        holds=SPREAD_HOLDS,
+        strained=SPREAD_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=SPREAD_CONSEQUENCE,
         source=(
             "tau ~ chi-square(n) / n for Gaussian weights, variance (kurtosis - 1) / n for any "
-            "independent ones; at a relative spread of 0.15 nine units of ten keep a variance "
-            "inside [0.8, 1.5], at 0.5 half of them"
+            "independent ones; Gaussian weights reach a spread of 0.19 at fan-in 56"
         ),
     ),
     Criterion(
-        assumption=ASSUMPTION,
-        name=("sums of weights times the common mean (shift of the units, in standard deviations)"),
+        condition=NAME,
+        name="sums of weights times the common mean (shift of the units s, in standard deviations)",
         column="omega_sd",
         by_theory=True,
         prediction=(_omega_deviation,),
         band=_deviation_band,
         effect=(_shift_in_deviations,),
         target=0,
-        holds=(0, 0.2),
-        strained=(0, 0.5),
+        holds=SHIFT_HOLDS,
+        strained=SHIFT_STRAINED,
+        basis=CONSEQUENCE,
+        consequence=SHIFT_CONSEQUENCE,
         source=(
             "m = mu omega in Klambauer et al. 2017, Eq. 3; omega ~ N(0, tau) for i.i.d. weights, "
-            "so that omega = 0 holds in expectation only; thresholds: Cohen 1988"
-        ),
-    ),
-    Criterion(
-        assumption=ASSUMPTION,
-        name="share of units in Theorem 1's (omega, tau) box",
-        column="theorem_1_weight_share",
-        by_theory=True,
-        prediction=(_box_share, _box_share_of_gaussians),
-        band=_share_band,
-        effect=(column("theorem_1_weight_share"),),
-        target=1,
-        holds=(0.9, 1),
-        strained=(0.5, 1),
-        decides=False,
-        source=(
-            "omega ~ N(0, tau) and tau ~ N(1, 2 / n) for Gaussian weights: 0.058 at fan-in 512; "
-            "the theorem speaks of the units inside, so the share is reported and does not decide"
+            "so that omega = 0 holds in expectation only"
         ),
     ),
 )

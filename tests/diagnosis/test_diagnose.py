@@ -125,7 +125,7 @@ def test_few_samples_leave_columns_absent_with_the_reason():
     assert "only 3 samples" in row["absent"]
     assert row["activation_variance"] > 0
     assert any("3 samples are few" in note for note in card.notes)
-    gaussianity = card.verdicts[card.verdicts["assumption"] == "gaussianity"].iloc[0]
+    gaussianity = card.verdicts[card.verdicts["condition"] == "gaussianity"].iloc[0]
     assert "only 3 samples" in gaussianity["reason"]
 
 
@@ -192,7 +192,7 @@ def test_json_has_layers_verdicts_and_findings(card):
     read = json.loads(card.to_json())
     assert read["summary"]["verdict_input"] == "holds"
     assert len(read["layers"]) == 2
-    assert len(read["verdicts"]) == 10
+    assert len(read["verdicts"]) == 16
     assert read["findings"] == []
     broken = selu_mlp([20, 32, 4])
     nn.init.constant_(broken[0].bias, 0.5)

@@ -9,12 +9,12 @@ from scipy import stats
 from harness.configuration.options import known_names
 from harness.networks.dropouts import (
     NEUTRAL_RATE,
-    SELU_FLOOR,
     AlphaDropout,
     StandardDropout,
     hashed_uniform,
 )
 from harness.networks.hidden_layers import dropouts
+from harness.theory.selu import FLOOR
 
 KEY = torch.tensor(0x1234_5678_9ABC_DEF1)
 COUNT = 200_000
@@ -113,7 +113,7 @@ def test_evaluation_drops_nothing(module):
 
 def test_neutral_rate_undoes_the_gradient_gain_of_selu():
     # At mean 0 and variance 1 alpha dropout's backward factor is a^2 (1 - p) = 1 / (1 + p floor^2).
-    chi_1 = 1.0 + NEUTRAL_RATE * SELU_FLOOR**2
+    chi_1 = 1.0 + NEUTRAL_RATE * FLOOR**2
     assert chi_1 == pytest.approx(1.0715749925, abs=1e-9)
-    a_squared = 1.0 / ((1 - NEUTRAL_RATE) * (1 + NEUTRAL_RATE * SELU_FLOOR**2))
+    a_squared = 1.0 / ((1 - NEUTRAL_RATE) * (1 + NEUTRAL_RATE * FLOOR**2))
     assert a_squared * (1 - NEUTRAL_RATE) * chi_1 == pytest.approx(1.0, abs=1e-12)

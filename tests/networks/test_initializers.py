@@ -27,6 +27,7 @@ VARIANCES = {
     "xavier_normal": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     "xavier_uniform": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     "pytorch_default": lambda fan_in, fan_out: 1 / (3 * fan_in),
+    "torch_selu_gain": lambda fan_in, fan_out: (3 / 4) ** 2 / fan_in,
     "gaussian": lambda fan_in, fan_out: 1.7 / fan_in,
     "orthogonal": lambda fan_in, fan_out: 1 / fan_in,
 }

@@ -13,7 +13,8 @@ from harness.reports import assumptions, layer_figures, moment_figures, verdict_
 from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
 from harness.verdicts.evaluation import VERDICTS, verdicts
-from harness.verdicts.sentences import summarize
+from harness.verdicts.grading import PHASES
+from harness.verdicts.judging import judge_tables
 
 
 def layer_table(
@@ -60,6 +61,8 @@ def layer_table(
                     "predicted_activation_variance_high": 1.1 * tau**layer,
                     "empirical_slope": 0.78,
                     "residual_pooled": 0.01,
+                    "theorem_1_weight_share": 1.0,
+                    "theorem_1_moment_share": 0.1,
                     "gradient_product": 1.07 ** (depth - layer),
                     "between_unit_share": 0.01,
                     "ladder_map": 0.5,
@@ -99,13 +102,13 @@ def evidence() -> Evidence:
                         "validation_accuracy": 0.6,
                         "train_loss": 1.0,
                         "chance": 0.1,
-                        **summarize(verdicts(table)),
                     }
                 )
+    judged = judge_tables(pandas.DataFrame(trials), pandas.concat(layers, ignore_index=True))
     return Evidence(
-        pandas.DataFrame(trials),
+        judged[0],
         pandas.DataFrame(),
-        pandas.concat(layers, ignore_index=True),
+        judged[1],
         ("activation", "initializer", "normalization", "depth", "repair"),
     )
 
@@ -117,12 +120,12 @@ def test_repairs_are_paired_by_seed(evidence):
     assert (table["pairs"] == 3).all()
     assert table["difference"].tolist() == pytest.approx([0.1, 0.1])
     assert (table["low"] > 0.09).all()
-    assert (table["weights_without"] == "fails").all()
-    assert (table["weights"] == "holds").all()
-    assert (table["weights_better"] == 3).all()
-    assert (table["weights_worse"] == 0).all()
-    assert (table["dependence_without"] == table["dependence"]).all()
-    assert (table["dependence_better"] == 0).all()
+    assert (table["weights_init_without"] == 0).all()
+    assert (table["weights_init"] == 1).all()
+    assert table["weights_init_low"].tolist() == pytest.approx([1, 1])
+    assert table["dependence_init_without"].tolist() == table["dependence_init"].tolist()
+    # The repaired trials were probed at initialisation only.
+    assert table["weights_end"].isna().all()
     unrepaired = Evidence(
         evidence.trials[evidence.trials["repair"] == "none"],
         evidence.curves,
@@ -154,27 +157,29 @@ def test_cells_stand_in_the_order_of_their_axes(evidence):
     assert set(assumptions.by_cell(of_one_cell)["cell_id"]) == {"none6"}
 
 
-def test_verdicts_by_cell(evidence):
-    table = assumptions.by_cell(evidence).set_index(["cell_id", "assumption"])
-    assert len(table) == 4 * len(load().assumptions)
-    row = table.loc[("none4", "weights")]
-    assert (row["fails"], row["holds"], row["unknown"], row["share_holds"]) == (
-        3,
-        0,
-        0,
-        0.0,
-    )
-    assert 0 < row["high"] < 0.6
-    assert table.loc[("rescale_tau4", "weights"), "share_holds"] == 1
+def test_shares_by_cell(evidence):
+    table = assumptions.by_cell(evidence).set_index(["cell_id", "condition", "phase"])
+    assert len(table) == 4 * len(load().names) * len(PHASES)
+    row = table.loc[("none4", "weights", "init")]
+    assert row["role"] == "premise"
+    assert (row["share"], row["word"], row["trials"]) == (0.0, "fails", 3)
+    assert row["low"] == 0
+    # Three seeds of four layers none of which holds: Wilson's interval of 0 of 12.
+    assert row["high"] == pytest.approx(0.2425, abs=0.05)
+    assert table.loc[("rescale_tau4", "weights", "init"), "word"] == "holds"
 
 
-def test_shares_of_layers(evidence):
-    table = assumptions.layer_shares(evidence).set_index(["cell_id", "assumption"])
-    assert table.loc[("none4", "dependence"), "layers_hold_at_first"] == pytest.approx(3 / 4)
-    assert table.loc[("none6", "dependence"), "layers_hold_at_the_end"] == pytest.approx(5 / 6)
-    assert numpy.isnan(
-        table.loc[("rescale_tau6", "dependence"), "layers_hold_at_the_end"]
-    )  # never probed there
+def test_shares_of_layers_of_a_cell(evidence):
+    table = assumptions.by_cell(evidence).set_index(["cell_id", "condition", "phase"])
+    first = table.loc[("none4", "dependence", "init")]
+    assert first["share"] == pytest.approx(3 / 4)
+    assert first["word"] == "mixed"
+    assert first["first_layer"] == 1
+    assert first["left_step"] == 0
+    assert table.loc[("none6", "dependence", "end"), "share"] == pytest.approx(5 / 6)
+    unprobed = table.loc[("rescale_tau6", "dependence", "end")]
+    assert numpy.isnan(unprobed["share"])
+    assert unprobed["word"] == "unknown"
 
 
 def test_where_theory_missed(evidence):
@@ -256,8 +261,8 @@ def test_profiles_show_the_intervals_that_there_are():
 def test_the_verdict_map_shows_every_verdict():
     layers = layer_table("a", 1.3, 5, (0, 50))
     figure = verdict_figures.verdict_map(verdicts(layers))
-    panels = [axes for axes in figure.axes if axes.get_title() in load().assumptions]
-    assert [panel.get_title() for panel in panels] == list(load().assumptions)
+    panels = [axes for axes in figure.axes if axes.get_title() in load().names]
+    assert [panel.get_title() for panel in panels] == list(load().names)
     codes = panels[1].collections[0].get_array().reshape(5, 2)
     assert (codes == VERDICTS.index("fails")).all()
     assert len(panels[3].lines[0].get_xdata()) == 2  # layer 1 is outside the band at both probes

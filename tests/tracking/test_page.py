@@ -28,7 +28,7 @@ def test_tables_judged_together_are_judged_as_alone(trained):
         assert set(judged) <= set(alone)
         for name, values in judged.items():
             numpy.testing.assert_array_equal(values, alone[name], err_msg=name)
-    columns = {"layer", "step", "assumption", "verdict", "reason", "measured"}
+    columns = {"layer", "step", "condition", "verdict", "reason", "measured"}
     assert set(trial_page.judge(tables)[0]) >= columns
     assert trial_page.judge([]) == []
 

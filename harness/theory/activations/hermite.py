@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,10 +93,10 @@ class Expansion:
             corrected[name] = coefficients
         return Expansion(self.q, **corrected, rest=self.rest)
 
-    def take(self, index: Array | tuple[Array, ...], degree: int = DEGREE) -> Expansion:
+    def take(self, index: Any, degree: int = DEGREE) -> Expansion:
         """Returns the expansion at some of its q, up to a degree.
 
-        `index` selects from an array of the shape of `q`.
+        `index`, any of NumPy's, selects from an array of the shape of `q`.
         """
         degrees = slice(degree + 1)
         selection = (degrees, *index) if isinstance(index, tuple) else (degrees, index)
@@ -192,7 +193,10 @@ def _interpolated(activation: ActivationFunction, q: Array) -> tuple[Array, ...]
 
 def _weighted_columns(table: Array, first: NDArray[np.intp], weights: tuple[Array, ...]) -> Array:
     """Returns the sum of four neighbouring columns of a table, from `first` on, weighted."""
-    return sum(weight * table[:, first + offset] for offset, weight in enumerate(weights))
+    total = weights[0] * table[:, first]
+    for offset, weight in enumerate(weights[1:], 1):
+        total = total + weight * table[:, first + offset]
+    return total
 
 
 @cache

@@ -48,7 +48,7 @@ def length_map(
     V(q) = sigma_w2 E phi(sqrt(q) z)^2 + sigma_b2, the length map of Poole et al. (2016), section
     2.1.
     """
-    return np.multiply(sigma_w2, quadrature.second_moment(phi, 0.0, q)) + sigma_b2
+    return np.add(np.multiply(sigma_w2, quadrature.second_moment(phi, 0.0, q)), sigma_b2)
 
 
 def length_gain(phi: ActivationFunction, q: ArrayLike, sigma_w2: ArrayLike) -> Array:
@@ -123,9 +123,9 @@ def depth_scale(gain: ArrayLike) -> Array:
 
     xi = -1 / ln |gain| is inf from gain 1 on and 0 for gain 0 (Schoenholz et al. 2017, section 3).
     """
-    gain = np.abs(np.asarray(gain, dtype=float))
+    size = np.abs(np.asarray(gain, dtype=float))
     with np.errstate(divide="ignore"):
-        return np.where(gain >= 1.0, np.inf, -1.0 / np.log(np.minimum(gain, 1.0)))[()]
+        return np.where(size >= 1.0, np.inf, -1.0 / np.log(np.minimum(size, 1.0)))[()]
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def _solve_lengths(
         with np.errstate(divide="ignore"):
             return np.log(sigma_w2 * second_moment + sigma_b2) - log_q
 
-    log_q = np.linspace(*np.log(WINDOW), _SCAN_POINTS)
+    log_q = np.linspace(np.log(WINDOW[0]), np.log(WINDOW[1]), _SCAN_POINTS)
     values = residual(log_q)
     # Where lengths are kept up to rounding (a short z sees a straight line) the sign means nothing.
     clear = np.isfinite(values) & (np.abs(values) > _NEUTRAL)

@@ -92,9 +92,9 @@ def edge_of_chaos(
         second, slope = _second_and_slope(phi, np.exp(log_q))
         if sigma_w2 is not None:
             return np.log(sigma_w2 * slope)
-        return 1.0 - (second / slope + sigma_b2) / np.exp(log_q)
+        return 1.0 - (second / slope + (sigma_b2 or 0.0)) / np.exp(log_q)
 
-    log_q = np.linspace(*np.log(WINDOW), _SCAN_POINTS)
+    log_q = np.linspace(np.log(WINDOW[0]), np.log(WINDOW[1]), _SCAN_POINTS)
     values = residual(log_q)
     finite = np.isfinite(values)
     if (np.abs(values[finite]) < _ROUNDING).all():
@@ -107,8 +107,11 @@ def edge_of_chaos(
     roots = np.empty(0)
     if len(change):
         roots = np.exp(elementwise.find_root(residual, (log_q[change], log_q[change + 1])).x)
-    given = {"sigma_b2": float(sigma_b2)} if sigma_w2 is None else {"sigma_w2": float(sigma_w2)}
-    points = tuple(replace(point, **given) for point in _critical_points(phi, roots))
+    points = _critical_points(phi, roots)
+    if sigma_w2 is not None:
+        points = tuple(replace(point, sigma_w2=float(sigma_w2)) for point in points)
+    elif sigma_b2 is not None:
+        points = tuple(replace(point, sigma_b2=float(sigma_b2)) for point in points)
     return _critical_end(phi, sigma_w2, sigma_b2) + points
 
 
@@ -238,7 +241,7 @@ def _grid_lengths(phi: ActivationFunction, w: Array, b: Array) -> tuple[Array, N
 
     q* is NaN where there is none.
     """
-    log_q = np.linspace(*np.log(WINDOW), _LENGTHS)
+    log_q = np.linspace(np.log(WINDOW[0]), np.log(WINDOW[1]), _LENGTHS)
     with np.errstate(all="ignore"):
         log_second = np.log(quadrature.second_moment(phi, 0.0, np.exp(log_q), strict=False))
     finite = np.isfinite(log_second)
@@ -324,7 +327,7 @@ def _chaotic_correlations(phi: ActivationFunction, q: Array, w: Array) -> tuple[
 
     # y = -1 is c = 1, where the residual is chi_1 - 1 > 0. Where interpolation loses that sign, c*
     # is 1 to the accuracy of the interpolation.
-    points = np.arange(len(q))
+    points = np.arange(len(q), dtype=float)
     positive_at_1 = residual(np.full(len(q), -1.0), points) > 0
     negative_at_0 = residual(np.ones(len(q)), points) < 0
     bracketed = np.flatnonzero(positive_at_1 & negative_at_0)

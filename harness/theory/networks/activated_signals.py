@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,7 +132,7 @@ def _noise_after(
     level_noise: float,
     elasticity: float,
     units: int,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Returns the noises of a `Signal` after an activation.
 
     Args:

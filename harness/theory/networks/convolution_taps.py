@@ -10,7 +10,7 @@ from harness.theory.networks.description import Convolution
 Array = NDArray[np.float64]
 
 
-def sum_over_taps(maps: Array, layer: Convolution, shift: Array | None = None) -> Array:
+def sum_over_taps(maps: Array, layer: Convolution, shift: NDArray[np.int_] | None = None) -> Array:
     """Sums maps over the taps of the kernel at every output position.
 
     Args:
@@ -53,7 +53,10 @@ def spread_over_taps(gradient: Array, layer: Convolution, height: int, width: in
     placed = np.zeros((len(gradient), height, width))
     strided = placed[:, reach :: layer.stride, reach :: layer.stride]
     strided[:, :rows, :columns] = gradient
-    return sum(_moved(placed, -dy, -dx, circular) for dy, dx in _offsets(layer))
+    total = np.zeros_like(placed)
+    for dy, dx in _offsets(layer):
+        total += _moved(placed, -dy, -dx, circular)
+    return total
 
 
 def _offsets(layer: Convolution) -> list[tuple[int, int]]:

@@ -234,9 +234,11 @@ def _advance(
     elif isinstance(layer, Normalization):
         _forget_fluctuations(layer, signal, units, trace)
         after, backward = _through_weights_or_normalization(signal, layer)
-    else:
+    elif isinstance(layer, (Dense, Convolution)):
         after, backward = _through_weights_or_normalization(signal, layer)
         _record_weights(layer, signal, after, trace)
+    else:
+        raise TypeError(f"{type(layer).__name__} is no layer that theory can follow")
     return Step(backward), after, None
 
 

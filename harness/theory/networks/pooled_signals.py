@@ -241,7 +241,8 @@ def _maximum_moments(
     positive = q[q > 0]
     if not positive.size:
         at_0 = pooling.maximum_moments(phi, 0.0, correlation, count)
-        return tuple(np.full_like(q, float(value)) for value in at_0)
+        mean, second, gain = (np.full_like(q, float(value)) for value in at_0)
+        return mean, second, gain
     low = np.log(max(positive.min(), positive.max() * 1e-10))
     high = np.log(positive.max()) + 1e-9
     grid = np.linspace(low, high, _TABLE_LENGTHS)

@@ -185,14 +185,14 @@ def _weight_below(values: Array, weights: Array) -> Array:
 
 def _split_normal(edges: Array) -> tuple[Array, Array]:
     """Returns nodes and weights (..., nodes) of N(0, 1), split at `edges` (..., edges)."""
-    x, weight = np.polynomial.legendre.leggauss(_MAXIMUM_NODES)
+    x, node_weight = np.polynomial.legendre.leggauss(_MAXIMUM_NODES)
     ends = np.broadcast_to([-_MAXIMUM_RANGE, _MAXIMUM_RANGE], (*edges.shape[:-1], 2))
     clipped = np.clip(np.concatenate([edges, ends], -1), -_MAXIMUM_RANGE, _MAXIMUM_RANGE)
     edges = np.sort(clipped, -1)
     start = edges[..., :-1, None]
     half = 0.5 * np.diff(edges, axis=-1)[..., None]
     e = (start + half * (x + 1)).reshape(*edges.shape[:-1], -1)
-    weight = np.broadcast_to(half * weight, (*half.shape[:-1], len(x))).reshape(e.shape)
+    weight = np.broadcast_to(half * node_weight, (*half.shape[:-1], len(x))).reshape(e.shape)
     return e, weight * np.exp(-0.5 * e * e) / np.sqrt(2 * np.pi)
 
 

@@ -206,6 +206,6 @@ def _pre_activation(
     return m, v
 
 
-def _require(condition: bool, message: str) -> None:
+def _require(condition: bool | np.bool_, message: str) -> None:
     if not condition:
         raise RequestError(message)

@@ -17,7 +17,8 @@ FLOOR: float = -1.7580993408473768599
 def selu(x: ArrayLike, alpha: ArrayLike = ALPHA, lam: ArrayLike = LAMBDA) -> Array:
     """Returns lam * (x if x > 0 else alpha * (e^x - 1)), elementwise (Eq. 2)."""
     x = np.asarray(x, dtype=float)
-    return lam * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+    below = np.multiply(alpha, np.expm1(np.minimum(x, 0.0)))
+    return np.multiply(lam, np.where(x > 0, x, below))
 
 
 def selu_slope(x: ArrayLike, alpha: ArrayLike = ALPHA, lam: ArrayLike = LAMBDA) -> Array:
@@ -26,4 +27,5 @@ def selu_slope(x: ArrayLike, alpha: ArrayLike = ALPHA, lam: ArrayLike = LAMBDA) 
     At 0 it is the derivative from the left, lam * alpha, as in PyTorch.
     """
     x = np.asarray(x, dtype=float)
-    return lam * np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0)))
+    below = np.multiply(alpha, np.exp(np.minimum(x, 0.0)))
+    return np.multiply(lam, np.where(x > 0, 1.0, below))
