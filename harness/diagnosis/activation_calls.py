@@ -343,7 +343,7 @@ class ActivationCalls:
             layer = trace.structure.repeated(layer)
         layer.scaled = layer.scaled or origin.scaled or base is not node.root
         describe(layer, node, function, recognised)
-        values = y if outer is None else peeled_values
+        values = y if outer is None or peeled_values is None else peeled_values
         self._tell(layer, base, values)
         changed_by = base.state.moved_by or outer
         trace.origins.remember(y, Origin(layer, "activation", changed_by=changed_by))
@@ -369,13 +369,13 @@ class ActivationCalls:
         if listener is None:
             return
         held = base.state.origin.held
-        z = base.tensor
+        # Both are there for a layer that is told; a type checker cannot know.
+        module: Any = layer.module
+        z: Any = base.tensor
         if base.state.moved:
             with torch.no_grad():
-                values = layer.module(z.detach())
-        listener(
-            Activated(layer, held.inputs, held.outputs, z, values, layer.module, held.overwritten)
-        )
+                values = module(z.detach())
+        listener(Activated(layer, held.inputs, held.outputs, z, values, module, held.overwritten))
 
     def _clean(self, root: Node) -> None:
         """Lets go of the tensors of a pre-activation that no function waits for."""

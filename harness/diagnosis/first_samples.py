@@ -153,7 +153,7 @@ def _joined_labels(
     if len(given) < len(batches):
         return None, f"{len(batches) - len(given)} of {len(batches)} batches have no labels"
     parts: list[Tensor] = []
-    for inputs, labels in batches:
+    for (inputs, _), labels in zip(batches, given, strict=True):
         classes = _as_classes(labels, len(inputs))
         if classes is None:
             shape = " x ".join(map(str, labels.shape)) or "one number"

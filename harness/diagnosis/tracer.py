@@ -278,6 +278,8 @@ def _leaving(
             return
         if result.shape != z.shape or result is z:
             origin = trace.origins.get(z)
+            if origin is None:
+                return
             after = trace.origin_after(type(module).__name__, origin, result)
             trace.origins.remember(result, after)
             return
