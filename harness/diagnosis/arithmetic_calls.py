@@ -85,9 +85,10 @@ def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> T
     b: Any = call.args[1]
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
-        held = overwritten.held
+        held: Any = overwritten.held
         if held.outputs is a:
-            origins[0] = replace(overwritten, held=replace(held, outputs=a.detach().clone()))
+            kept = a.detach().clone()
+            origins[0] = replace(overwritten, held=replace(held, outputs=kept))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))
     y = call.run()
