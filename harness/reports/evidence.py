@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy
 import pandas
+import pyarrow
 
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
@@ -50,12 +51,15 @@ class Evidence:
         curves: one row per trial and evaluation.
         layers: one row per trial, probe step and layer.
         axes: names of the axes, which are columns of `trials`.
+        histograms: an Arrow table of counts of pre-activations by trial, step and layer, or None
+            without any. It is by far the largest table.
     """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
     axes: tuple[str, ...]
+    histograms: pyarrow.Table | None = None
 
     @functools.cached_property
     def role(self) -> pandas.Series:
@@ -217,7 +221,7 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
         kept = set(trials["trial_id"])
         curves = curves[curves["trial_id"].isin(kept)]
         layers = layers[layers["trial_id"].isin(kept)]
-    return Evidence(trials, curves, layers, tuple(axes))
+    return Evidence(trials, curves, layers, tuple(axes), tables.histograms)
 
 
 def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
@@ -240,7 +244,8 @@ def _chances(trials: pandas.DataFrame) -> pandas.Series:
     """Returns each trial's chance level, which trials of one data set tell each other."""
     levels = [chance_level(row) for row in trials.to_dict("records")]
     chances = pandas.Series(levels, index=trials.index, dtype=float)
-    settings = [name for name in trials if name == "dataset" or name.startswith("spec.dataset.")]
+    names = [str(name) for name in trials]
+    settings = [name for name in names if name == "dataset" or name.startswith("spec.dataset.")]
     if not settings or chances.notna().all():
         return chances
     data_sets = trials[settings].astype(str).agg("|".join, axis=1)

@@ -1,0 +1,34 @@
+"""The chapter on tuning: the score of each arm against its learning rate."""
+
+from __future__ import annotations
+
+from harness.reports import matter_figures, tuning
+from harness.reports.chapter import Block, Chapter, Picture, Table, Text, number_text
+from harness.reports.evidence import Evidence
+
+
+def tuning_curves(evidence: Evidence) -> Chapter:
+    """Returns the chapter on the searches for a learning rate."""
+    title = "Tuning curves"
+    curves = tuning.tuning_curves(evidence)
+    if not len(curves):
+        text = (
+            "No search for a learning rate is among these trials, so arms are compared at the "
+            "rates that were given. search=learning_rate tunes every arm with the same draws."
+        )
+        return Chapter("tuning", title, (Text(text),))
+    best = tuning.expected_best(evidence)
+    blocks: tuple[Block, ...] = (
+        Picture(
+            lambda: matter_figures.tuning(curves),
+            "Validation score of each draw, mean over the tuning seeds; the same draws for every "
+            "arm. A star is the rate that was chosen and confirmed with new seeds, a ring the "
+            "default. A broad top needs no tuning; a star at the edge asks for a wider range.",
+        ),
+        Table(
+            best.map(number_text),
+            "The expected score of the best of k draws: what a search of that size is worth.",
+        ),
+    )
+    tables = {"tuning_curves": curves, "expected_best": best}
+    return Chapter("tuning", title, blocks, tables)
