@@ -41,7 +41,7 @@ from harness.diagnosis.trace import Activated, Trace, mean_square
 
 @dataclass
 class _Base:
-    """What is kept with a pre-activation: its origin, and the listener's answer about it."""
+    """State of a pre-activation: its origin, and the listener's answer about it."""
 
     origin: Origin
     moved: bool = False
@@ -343,7 +343,7 @@ class ActivationCalls:
             layer = trace.structure.repeated(layer)
         layer.scaled = layer.scaled or origin.scaled or base is not node.root
         describe(layer, node, function, recognised)
-        values = y if outer is None else peeled_values
+        values = y if outer is None or peeled_values is None else peeled_values
         self._tell(layer, base, values)
         changed_by = base.state.moved_by or outer
         trace.origins.remember(y, Origin(layer, "activation", changed_by=changed_by))
@@ -368,14 +368,15 @@ class ActivationCalls:
         listener = trace.listeners.on_activation
         if listener is None:
             return
-        held = base.state.origin.held
-        z = base.tensor
+        held, z, module = base.state.origin.held, base.tensor, layer.module
+        assert held is not None  # as at every pre-activation
+        assert held.outputs is not None
+        assert z is not None
+        assert module is not None
         if base.state.moved:
             with torch.no_grad():
-                values = layer.module(z.detach())
-        listener(
-            Activated(layer, held.inputs, held.outputs, z, values, layer.module, held.overwritten)
-        )
+                values = module(z.detach())
+        listener(Activated(layer, held.inputs, held.outputs, z, values, module, held.overwritten))
 
     def _clean(self, root: Node) -> None:
         """Lets go of the tensors of a pre-activation that no function waits for."""

@@ -58,17 +58,15 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     origin = second if first is None else first
     assert origin is not None  # one of the two comes from weights
     layer = origin.layer
+    held = origin.held
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
-    if (
-        not waits_for_bias
-        or origin.scaled
-        or not _is_bias(trace, other, layer, origin.held.outputs)
-    ):
+    if not waits_for_bias or origin.scaled or held is None or held.outputs is None:
         return trace.pass_on(call.base, call.run(), call.args)
-    assert origin.held is not None  # as at every origin at the stage of weights
+    if not _is_bias(trace, other, layer, held.outputs):
+        return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
-    trace.origins.remember(y, replace(origin, held=replace(origin.held, outputs=y)))
+    trace.origins.remember(y, replace(origin, held=replace(held, outputs=y)))
     return y
 
 
@@ -86,7 +84,7 @@ def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> T
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
         held = overwritten.held
-        if held.outputs is a:
+        if held.outputs is a and a is not None:
             origins[0] = replace(overwritten, held=replace(held, outputs=a.detach().clone()))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))

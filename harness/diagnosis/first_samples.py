@@ -154,6 +154,7 @@ def _joined_labels(
         return None, f"{len(batches) - len(given)} of {len(batches)} batches have no labels"
     parts: list[Tensor] = []
     for inputs, labels in batches:
+        assert labels is not None  # as of every batch here
         classes = _as_classes(labels, len(inputs))
         if classes is None:
             shape = " x ".join(map(str, labels.shape)) or "one number"

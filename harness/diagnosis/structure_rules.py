@@ -200,8 +200,9 @@ def other_constants(structure: Structure) -> Iterator[Finding]:
     """Yields a finding for activations that are meant as SELU and have other constants."""
     by_constants: dict[tuple[float, float], list[Layer]] = {}
     for layer in structure.activated:
-        recognised = Recognised(layer.activation, layer.options)
-        if layer.activation in ("elu", "scaled_elu") and is_meant_as_selu(recognised):
+        if layer.activation not in ("elu", "scaled_elu"):
+            continue
+        if is_meant_as_selu(Recognised(layer.activation, layer.options)):
             alpha = round(layer.options.get("alpha", 1.0), 4)
             scale = round(layer.options.get("scale", 1.0), 4)
             by_constants.setdefault((alpha, scale), []).append(layer)

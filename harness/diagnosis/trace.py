@@ -190,8 +190,7 @@ class Trace:
             return origin
         if origin.stage != "weights":
             return replace(origin, changed_by=origin.changed_by or changed_by)
-        same_shape = origin.held is not None and result.shape == origin.held.outputs.shape
-        if same_shape and not mixed:
+        if origin.output_shape == result.shape and not mixed:
             return replace(origin, scaled=True)
         return Origin(origin.layer, "merged", changed_by=changed_by)
 
@@ -246,9 +245,7 @@ def _carrying(origins: Sequence[Origin], results: Sequence[Tensor]) -> Origin:
         return latest
     shape = results[0].shape
     waiting = [
-        origin
-        for origin in origins
-        if origin.stage == "weights" and origin.held.outputs.shape == shape
+        origin for origin in origins if origin.stage == "weights" and origin.output_shape == shape
     ]
     return waiting[-1] if waiting else latest
 

@@ -278,6 +278,7 @@ def _leaving(
             return
         if result.shape != z.shape or result is z:
             origin = trace.origins.get(z)
+            assert origin is not None  # only what acts on a layer's units is taken as a whole
             after = trace.origin_after(type(module).__name__, origin, result)
             trace.origins.remember(result, after)
             return

@@ -200,7 +200,7 @@ def _bias_matters(layer: Layer) -> bool:
     """Returns True for biases that move units, unless the weights' own finding is their cause."""
     if layer.normalizations or not math.isfinite(_bias_size(layer)):
         return False
-    if _bias_size(layer) <= _BIAS:
+    if layer.bias is None or _bias_size(layer) <= _BIAS:
         return False
     largest = float(layer.bias.abs().max()) * math.sqrt(layer.columns)
     return weight_law(layer)[0] != DEFAULT_WEIGHTS or largest > 1 + 1e-5
