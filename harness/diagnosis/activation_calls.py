@@ -41,7 +41,7 @@ from harness.diagnosis.trace import Activated, Trace, mean_square
 
 @dataclass
 class _Base:
-    """What is kept with a pre-activation: its origin, and the listener's answer about it."""
+    """State of a pre-activation: its origin, and the listener's answer about it."""
 
     origin: Origin
     moved: bool = False

@@ -58,6 +58,7 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     origin = second if first is None else first
     assert origin is not None  # one of the two comes from weights
     layer = origin.layer
+    held = origin.held
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
     if not waits_for_bias or origin.scaled:
         return trace.pass_on(call.base, call.run(), call.args)
@@ -67,7 +68,7 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
         return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
-    trace.origins.remember(y, replace(origin, held=replace(origin.held, outputs=y)))
+    trace.origins.remember(y, replace(origin, held=replace(held, outputs=y)))
     return y
 
 

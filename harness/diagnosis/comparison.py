@@ -25,7 +25,7 @@ _LONGEST_NAME = 20
 
 @dataclass(frozen=True)
 class Earlier:
-    """What a comparison needs of the other diagnosis.
+    """The other diagnosis, as far as a comparison needs it.
 
     Attributes:
         label: the name of the other model.

@@ -200,7 +200,7 @@ def _bias_matters(layer: Layer) -> bool:
     """Returns True for biases that move units, unless the weights' own finding is their cause."""
     if layer.normalizations or not math.isfinite(_bias_size(layer)):
         return False
-    if _bias_size(layer) <= _BIAS:
+    if layer.bias is None or _bias_size(layer) <= _BIAS:
         return False
     assert layer.bias is not None  # its size is finite
     largest = float(layer.bias.abs().max()) * math.sqrt(layer.columns)

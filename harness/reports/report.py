@@ -191,10 +191,10 @@ def _markdown_text(text: str) -> str:
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
     """Returns rows with plain values; what is no finite number is null."""
-    return [
-        {str(name): _plain(value) for name, value in row.items()}
-        for row in table.to_dict("records")
-    ]
+    records = []
+    for row in table.to_dict("records"):
+        records.append({str(name): _plain(value) for name, value in row.items()})
+    return records
 
 
 def _plain(value: Any) -> Any:
