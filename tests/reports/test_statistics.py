@@ -127,3 +127,21 @@ def test_numbers_are_frozen():
 def test_probability_of_improvement_counts_ties_half():
     interval = statistics.probability_of_improvement([[1.0, 2.0]], [[1.0, 0.0]])
     assert interval.value == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_wilsons_interval_covers(share):
+    generator = numpy.random.default_rng(4)
+    counts = generator.binomial(20, share, 2000)
+    intervals = {int(count): statistics.wilson(int(count), 20) for count in set(counts)}
+    covered = [intervals[int(n)].low <= share <= intervals[int(n)].high for n in counts]
+    assert numpy.mean(covered) > 0.9
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_paired_differences_cover(seeds):
+    generator = numpy.random.default_rng(6)
+    table = generator.normal(0.02, 0.01, (4000, seeds))
+    found = statistics.paired_differences(table)
+    covered = (found["low"] <= 0.02) & (found["high"] >= 0.02)
+    assert numpy.mean(covered) == pytest.approx(0.95, abs=0.015)
