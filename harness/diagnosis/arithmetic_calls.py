@@ -62,9 +62,9 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
     if not waits_for_bias or origin.scaled:
         return trace.pass_on(call.base, call.run(), call.args)
-    assert origin.held is not None  # as at every origin at the stage of weights
-    assert origin.held.outputs is not None
-    if not _is_bias(trace, other, layer, origin.held.outputs):
+    assert held is not None  # as at every origin at the stage of weights
+    assert held.outputs is not None
+    if not _is_bias(trace, other, layer, held.outputs):
         return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
