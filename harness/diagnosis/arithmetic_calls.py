@@ -58,17 +58,17 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     origin = second if first is None else first
     assert origin is not None  # one of the two comes from weights
     layer = origin.layer
+    held = origin.held
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
-    if (
-        not waits_for_bias
-        or origin.scaled
-        or not _is_bias(trace, other, layer, origin.held.outputs)
-    ):
+    if not waits_for_bias or origin.scaled:
         return trace.pass_on(call.base, call.run(), call.args)
-    assert origin.held is not None  # as at every origin at the stage of weights
+    assert held is not None  # as at every origin at the stage of weights
+    assert held.outputs is not None
+    if not _is_bias(trace, other, layer, held.outputs):
+        return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
-    trace.origins.remember(y, replace(origin, held=replace(origin.held, outputs=y)))
+    trace.origins.remember(y, replace(origin, held=replace(held, outputs=y)))
     return y
 
 
@@ -82,12 +82,14 @@ def _is_bias(trace: Trace, term: Tensor, layer: Layer, outputs: Tensor) -> bool:
 
 
 def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> Tensor:
-    a, b = call.args[0], call.args[1]
+    a: Any = call.args[0]
+    b: Any = call.args[1]
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
-        held = overwritten.held
+        held: Any = overwritten.held
         if held.outputs is a:
-            origins[0] = replace(overwritten, held=replace(held, outputs=a.detach().clone()))
+            kept = a.detach().clone()
+            origins[0] = replace(overwritten, held=replace(held, outputs=kept))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))
     y = call.run()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Size, Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from harness.diagnosis.elementwise import IDENTITIES
@@ -190,7 +190,8 @@ class Trace:
             return origin
         if origin.stage != "weights":
             return replace(origin, changed_by=origin.changed_by or changed_by)
-        same_shape = origin.held is not None and result.shape == origin.held.outputs.shape
+        outputs = None if origin.held is None else origin.held.outputs
+        same_shape = outputs is not None and result.shape == outputs.shape
         if same_shape and not mixed:
             return replace(origin, scaled=True)
         return Origin(origin.layer, "merged", changed_by=changed_by)
@@ -248,9 +249,14 @@ def _carrying(origins: Sequence[Origin], results: Sequence[Tensor]) -> Origin:
     waiting = [
         origin
         for origin in origins
-        if origin.stage == "weights" and origin.held.outputs.shape == shape
+        if origin.stage == "weights" and _shape_of_outputs(origin) == shape
     ]
     return waiting[-1] if waiting else latest
+
+
+def _shape_of_outputs(origin: Origin) -> Size | None:
+    outputs = None if origin.held is None else origin.held.outputs
+    return None if outputs is None else outputs.shape
 
 
 def mean_square(tensor: Tensor) -> float:

@@ -58,12 +58,13 @@ def arms(evidence: Evidence) -> Arms:
     levels = evidence.plain.loc[trials.index, axes]
     places = {axis: _places(levels[axis]) for axis in axes}
     combinations = levels.drop_duplicates().sort_values(
-        axes, key=lambda values: values.map(places[values.name])
+        axes, key=lambda values: values.map(places[str(values.name)])
     )
     known = {axis: evidence.levels(axis) for axis in (*axes, "activation")}
     styles = {}
     by_levels = {}
-    for row in combinations.to_dict("records"):
+    for record in combinations.to_dict("records"):
+        row = {str(axis): value for axis, value in record.items()}
         name = _name(row)
         styles[name] = _style(known, row)
         by_levels[tuple(row[axis] for axis in axes)] = name

@@ -5,6 +5,14 @@ from __future__ import annotations
 import pandas
 
 from harness.reports.associations import association
+from harness.reports.claims.claim import (
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    NotEnoughData,
+    claim,
+)
 from harness.reports.claims.deciding import (
     MARGIN,
     MOST,
@@ -12,14 +20,6 @@ from harness.reports.claims.deciding import (
     numbers_of,
     percent,
     shares_by,
-)
-from harness.reports.claims.declaration import (
-    REFUTED,
-    SUPPORTED,
-    UNDECIDED,
-    Decision,
-    NotEnoughData,
-    claim,
 )
 from harness.reports.claims.selection import RECIPE, known, need, select
 from harness.reports.evidence import Evidence
