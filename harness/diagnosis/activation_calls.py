@@ -30,7 +30,6 @@ from harness.diagnosis.elementwise import (
     is_arithmetic,
     is_constant,
     is_elementwise,
-    is_linear_in,
 )
 from harness.diagnosis.function_calls import Call
 from harness.diagnosis.origins import Origin
@@ -41,7 +40,7 @@ from harness.diagnosis.trace import Activated, Trace, mean_square
 
 @dataclass
 class _Base:
-    """What is kept with a pre-activation: its origin, and the listener's answer about it."""
+    """The origin of a pre-activation, and the listener's answer about it."""
 
     origin: Origin
     moved: bool = False
@@ -335,15 +334,13 @@ class ActivationCalls:
         origin = base.state.origin
         layer = origin.layer
         if recognised is None and not is_activation(node):
-            if not is_linear_in(node):
-                layer.scaled = True
             trace.origins.remember(y, replace(origin, scaled=True))
             return
         if layer.activation is not None:
             layer = trace.structure.repeated(layer)
         layer.scaled = layer.scaled or origin.scaled or base is not node.root
         describe(layer, node, function, recognised)
-        values = y if outer is None else peeled_values
+        values = y if outer is None or peeled_values is None else peeled_values
         self._tell(layer, base, values)
         changed_by = base.state.moved_by or outer
         trace.origins.remember(y, Origin(layer, "activation", changed_by=changed_by))
@@ -369,13 +366,13 @@ class ActivationCalls:
         if listener is None:
             return
         held = base.state.origin.held
-        z = base.tensor
+        z, module = base.tensor, layer.module
+        assert z is not None and module is not None  # as long as an activation is pending
         if base.state.moved:
             with torch.no_grad():
-                values = layer.module(z.detach())
-        listener(
-            Activated(layer, held.inputs, held.outputs, z, values, layer.module, held.overwritten)
-        )
+                values = module(z.detach())
+        overwritten = held.overwritten
+        listener(Activated(layer, held.inputs, held.outputs, z, values, module, overwritten))
 
     def _clean(self, root: Node) -> None:
         """Lets go of the tensors of a pre-activation that no function waits for."""

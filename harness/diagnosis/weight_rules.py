@@ -202,6 +202,7 @@ def _bias_matters(layer: Layer) -> bool:
         return False
     if _bias_size(layer) <= _BIAS:
         return False
+    assert layer.bias is not None  # its size is above 0
     largest = float(layer.bias.abs().max()) * math.sqrt(layer.columns)
     return weight_law(layer)[0] != DEFAULT_WEIGHTS or largest > 1 + 1e-5
 
