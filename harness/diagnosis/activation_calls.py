@@ -30,7 +30,6 @@ from harness.diagnosis.elementwise import (
     is_arithmetic,
     is_constant,
     is_elementwise,
-    is_linear_in,
 )
 from harness.diagnosis.function_calls import Call
 from harness.diagnosis.origins import Origin
@@ -335,8 +334,6 @@ class ActivationCalls:
         origin = base.state.origin
         layer = origin.layer
         if recognised is None and not is_activation(node):
-            if not is_linear_in(node):
-                layer.scaled = True
             trace.origins.remember(y, replace(origin, scaled=True))
             return
         if layer.activation is not None:

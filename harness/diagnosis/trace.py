@@ -245,7 +245,6 @@ def _carrying(origins: Sequence[Origin], results: Sequence[Tensor]) -> Origin:
     latest = max(origins, key=lambda origin: origin.layer.number)
     if latest.stage == "weights" or len(results) != 1:
         return latest
-    shape = results[0].shape
     waiting = [
         origin
         for origin in origins
