@@ -40,7 +40,7 @@ from harness.diagnosis.trace import Activated, Trace, mean_square
 
 @dataclass
 class _Base:
-    """State of a pre-activation: its origin, and the listener's answer about it."""
+    """The origin of a pre-activation, and the listener's answer about it."""
 
     origin: Origin
     moved: bool = False
@@ -366,13 +366,14 @@ class ActivationCalls:
         if listener is None:
             return
         held = base.state.origin.held
-        # Both are there for a layer that is told; a type checker cannot know.
-        module: Any = layer.module
-        z: Any = base.tensor
+        z, module = base.tensor, layer.module
+        assert z is not None
+        assert module is not None
         if base.state.moved:
             with torch.no_grad():
                 values = module(z.detach())
-        listener(Activated(layer, held.inputs, held.outputs, z, values, module, held.overwritten))
+        overwritten = held.overwritten
+        listener(Activated(layer, held.inputs, held.outputs, z, values, module, overwritten))
 
     def _clean(self, root: Node) -> None:
         """Lets go of the tensors of a pre-activation that no function waits for."""

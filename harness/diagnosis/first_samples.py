@@ -153,7 +153,8 @@ def _joined_labels(
     if without:
         return None, f"{without} of {len(batches)} batches have no labels"
     parts: list[Tensor] = []
-    for (inputs, _), labels in zip(batches, given, strict=True):
+    for inputs, labels in batches:
+        assert labels is not None  # as counted above
         classes = _as_classes(labels, len(inputs))
         if classes is None:
             shape = " x ".join(map(str, labels.shape)) or "one number"
