@@ -270,7 +270,7 @@ def _differences(table: pandas.DataFrame) -> pandas.DataFrame:
     for row in table.to_numpy(float):
         pairs = zip(table.columns, row, strict=True)
         by_seed.append({seed: float(value) for seed, value in pairs if not numpy.isnan(value)})
-    return results.assign(by_seed=by_seed)
+    return results.assign(by_seed=pandas.Series(by_seed, index=table.index, dtype=object))
 
 
 def _baseline(family: str, levels: list[str]) -> str:
