@@ -9,6 +9,7 @@ import numpy
 import pandas
 import pytest
 
+from harness.configuration.schema import CONF_DIR
 from harness.reports import claim_texts
 from harness.reports.claims import deciding
 from harness.reports.claims.claim import (
@@ -40,6 +41,11 @@ def test_claims_are_declared_once_with_all_that_a_reader_needs():
         assert entry.matters
     with pytest.raises(ValueError, match="declared twice"):
         claim("Again.", source="", matters="", experiment="")(named(declared[0].name))
+
+
+def test_every_claim_has_a_preset_that_fills_its_cells():
+    for entry in claims():
+        assert (CONF_DIR / "experiment" / f"{entry.experiment}.yaml").is_file(), entry.name
 
 
 def named(name: str):
