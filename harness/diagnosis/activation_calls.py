@@ -367,7 +367,9 @@ class ActivationCalls:
             return
         held = base.state.origin.held
         z, module = base.tensor, layer.module
-        assert z is not None and module is not None  # as long as an activation is pending
+        # Both are there as long as an activation is pending.
+        assert z is not None
+        assert module is not None
         if base.state.moved:
             with torch.no_grad():
                 values = module(z.detach())
