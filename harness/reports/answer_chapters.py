@@ -17,7 +17,7 @@ from harness.reports.chapter import (
     percent_text,
 )
 from harness.reports.claim_texts import as_table, counts, rows_table
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     REFUTED,
     SUPPORTED,
@@ -60,7 +60,7 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
         )
     best = evidence.best_cell
     if best is not None:
-        row = evidence.cells.loc[best]
+        row: Any = evidence.cells.loc[best]
         score = interval_text(row["score"], row["score_low"], row["score_high"])
         blocks.append(
             Text(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pandas
 
-from harness.reports.axis_values import ordered, plain_value, value_label
+from harness.reports.axis_values import ordered, value_label
 from harness.reports.evidence import CONFIRMATION, Evidence
 from harness.reports.figure_style import ARM_COLOURS, LINE_STYLES, activation_colour
 
@@ -51,21 +51,25 @@ def arms(evidence: Evidence) -> Arms:
     axes = [axis for axis in ARM_AXES if axis in evidence.varied]
     if not axes:
         name = value_label("activation", trials["activation"].iloc[0])
-        return Arms(pandas.Series(name, index=trials.index), {name: _style(evidence, {})})
-    levels = trials[axes].map(plain_value)
-    names = pandas.Series("", index=trials.index)
+        return Arms(
+            pandas.Series(name, index=trials.index),
+            {name: ArmStyle(ARM_COLOURS[0], LINE_STYLES[0], _MARKERS[0])},
+        )
+    levels = evidence.plain.loc[trials.index, axes]
     places = {axis: _places(levels[axis]) for axis in axes}
     combinations = levels.drop_duplicates().sort_values(
-        axes, key=lambda values: values.map(places[values.name])
+        axes, key=lambda values: values.map(places[str(values.name)])
     )
+    known = {axis: evidence.levels(axis) for axis in (*axes, "activation")}
     styles = {}
-    keys = levels.astype(str).agg("\n".join, axis=1)
-    by_key = {}
-    for row in combinations.to_dict("records"):
+    by_levels = {}
+    for record in combinations.to_dict("records"):
+        row = {str(axis): value for axis, value in record.items()}
         name = _name(row)
-        styles[name] = _style(evidence, row)
-        by_key["\n".join(str(row[axis]) for axis in axes)] = name
-    names = keys.map(by_key)
+        styles[name] = _style(known, row)
+        by_levels[tuple(row[axis] for axis in axes)] = name
+    rows = zip(*(levels[axis] for axis in axes), strict=True)
+    names = pandas.Series([by_levels[row] for row in rows], index=trials.index)
     return Arms(names, styles)
 
 
@@ -89,17 +93,17 @@ def _name(row: dict[str, object]) -> str:
     return " + ".join(word for word in words if word != "no normalization") or words[0]
 
 
-def _style(evidence: Evidence, row: dict[str, object]) -> ArmStyle:
+def _style(known: dict[str, list], row: dict[str, object]) -> ArmStyle:
     """Returns colour by activation, dashes by initializer and marker by normalization.
 
     Where a single activation was run, colours tell the initializers apart.
     """
     places = {}
     for axis in ("initializer", "normalization"):
-        places[axis] = evidence.levels(axis).index(row[axis]) if axis in row else 0
+        places[axis] = known[axis].index(row[axis]) if axis in row else 0
     dashes = LINE_STYLES[places["initializer"] % len(LINE_STYLES)]
     if "activation" in row:
-        activations = [str(level) for level in evidence.levels("activation")]
+        activations = [str(level) for level in known["activation"]]
         colour = activation_colour(str(row["activation"]), activations)
     else:
         colour = ARM_COLOURS[places["initializer"] % len(ARM_COLOURS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pandas
 
 from harness.reports import cross_tables, map_figures
@@ -78,7 +80,7 @@ def domain_map(evidence: Evidence) -> Chapter:
     for column, label in _MAPS:
         blocks.append(
             Picture(
-                lambda column=column, label=label: map_figures.domain_map(table, column, label),
+                functools.partial(map_figures.domain_map, table, column, label),
                 f"Colour and number: {label}, in percent. A panel is one preprocessing and one "
                 "normalization; in it initializers stand below each other and depth grows to the "
                 "right. Yellow is all, dark blue is none, blank was not run.",

@@ -130,6 +130,7 @@ def set_margins(figure: Figure, *, left: float = 0.8, above: float = 0.0) -> Non
     """Places the panels with margins in inches for their labels and titles."""
     width, height = figure.get_size_inches()
     grid = figure.axes[0].get_gridspec()
+    assert grid is not None  # every figure here is a grid of panels
     top = above + 0.32
     panel_width = (width - left - 0.2 - (grid.ncols - 1) * _PANEL_GAP) / grid.ncols
     panel_height = (height - top - 0.55 - (grid.nrows - 1) * _PANEL_GAP) / grid.nrows
@@ -162,6 +163,7 @@ def log_axis(panel: Axes, axis: str) -> None:
 
     Ticks are powers of ten, or 1, 2 and 5 times them where the axis spans less than two decades.
     """
+    scaled: Any
     if axis == "x":
         panel.set_xscale("log")
         scaled, limits = panel.xaxis, panel.get_xlim()

@@ -154,6 +154,7 @@ def _label_outer(figure: Figure, x: str, y: str) -> None:
     """Labels the axes of the panels at the left and at the bottom."""
     for panel in figure.axes:
         place = panel.get_subplotspec()
+        assert place is not None  # the panels come from a grid
         if place.is_first_col():
             panel.set_ylabel(y)
         if place.is_last_row():

@@ -15,7 +15,7 @@ import pyarrow
 
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
-from harness.reports.accuracies import accuracy_interval
+from harness.reports.accuracies import accuracy_intervals
 from harness.reports.axis_values import ordered, plain_value, value_label
 from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
@@ -348,18 +348,30 @@ def _cell_scores(finished: pandas.DataFrame) -> pandas.DataFrame:
     """
     diverged = finished["status"] == "diverged"
     validation = finished["validation_accuracy"].where(~diverged, finished["chance"])
-    rows = {}
-    for cell_id, trials in finished.assign(validation=validation).groupby("cell_id", sort=False):
-        unscored = diverged[trials.index] & trials["score"].isna()
-        scores = trials["score"] * (numpy.nan if unscored.any() else 1.0)
-        samples = trials["test_samples"].min() if "test_samples" in trials else numpy.nan
-        interval = accuracy_interval(scores, samples)
-        rows[cell_id] = {
-            "score": interval.value,
-            "score_low": interval.low,
-            "score_high": interval.high,
-            "score_median": scores.median(),
-            "validation_score": trials["validation"].mean(skipna=False),
+    unscored = (diverged & finished["score"].isna()).groupby(finished["cell_id"]).transform("any")
+    table = pandas.DataFrame(
+        {
+            "cell_id": finished["cell_id"],
+            "score": finished["score"].where(~unscored),
+            "validation": validation,
+            "samples": finished.get("test_samples", numpy.nan),
         }
-    columns = ["score", "score_low", "score_high", "score_median", "validation_score"]
-    return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
+    )
+    groups = table.groupby("cell_id", sort=False)
+    by_seed = table.assign(seed=groups.cumcount()).pivot(
+        index="cell_id", columns="seed", values="score"
+    )
+    # A pivot sorts its rows; cells stand in the order of their trials.
+    by_seed = by_seed.reindex(groups.size().index)
+    mean, low, high, _ = accuracy_intervals(by_seed, groups["samples"].min())
+    unknown = table["validation"].isna().groupby(table["cell_id"]).any()
+    return pandas.DataFrame(
+        {
+            "score": mean,
+            "score_low": low,
+            "score_high": high,
+            "score_median": groups["score"].median(),
+            "validation_score": groups["validation"].mean().where(~unknown),
+        },
+        index=by_seed.index,
+    )

@@ -63,7 +63,8 @@ def colourful_dimension(table: pandas.DataFrame, arms: Arms) -> Figure | None:
         panels[0].set_ylabel("z / sd(z)")
     if image is None:
         return None
-    figure.colorbar(image, ax=list(grid.flat), label="log10 of the share in a bin", pad=0.01)
+    label = "log10 of the share in a bin"
+    figure.colorbar(image, ax=list(grid.flat), label=label, pad=0.01, fraction=0.03, aspect=40)
     return figure
 
 

@@ -63,7 +63,7 @@ def doses(evidence: Evidence) -> pandas.DataFrame:
         values = pandas.to_numeric(trials[axis], errors="coerce")
         if values.nunique() < 2:
             continue
-        mildest = float(values.loc[(values - neutral).abs().idxmin()])
+        mildest = float(values.iloc[int((values - neutral).abs().argmin())])
         base = trials[values == mildest]
         for dose, group in trials[values.notna() & (values != mildest)].groupby(values):
             for row in _differences(evidence, axis, group, base, LEVEL):

@@ -41,7 +41,7 @@ def domain_map(table: pandas.DataFrame, column: str, label: str) -> Figure | Non
         return None
     size = (
         2.0 + len(columns) * max(1.7, 0.5 * len(depths)),
-        0.6 + len(rows) * max(1.25, 0.5 + 0.3 * len(initializers)),
+        max(2.4, 0.6 + len(rows) * max(1.25, 0.5 + 0.3 * len(initializers))),
     )
     figure, grid = new_figure(
         len(rows), len(columns), size, layout="constrained", sharex=True, sharey=True
@@ -60,7 +60,7 @@ def domain_map(table: pandas.DataFrame, column: str, label: str) -> Figure | Non
         panel.set_xlabel("depth")
     grid[0][0].set_yticks(range(len(initializers)), [plain(str(name)) for name in initializers])
     if image is not None:
-        figure.colorbar(image, ax=list(grid.flat), label=label, pad=0.02)
+        figure.colorbar(image, ax=list(grid.flat), label=label.replace(", ", "\n"), pad=0.02)
     return figure
 
 

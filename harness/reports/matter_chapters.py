@@ -203,7 +203,7 @@ def _association_sentence(table: pandas.DataFrame) -> str:
     decided = table[table["p_holm"] < 0.05]
     if not len(decided):
         return f"None of {len(table)} shares of layers goes with accuracy beyond the settings."
-    largest = decided.loc[decided["variance_added"].idxmax()]
+    largest = decided.iloc[int(decided["variance_added"].argmax())]
     return (
         f"{len(decided)} of {len(table)} shares of layers go with accuracy beyond the settings; "
         f"the largest adds {largest['variance_added']:.1%} of the variance: {largest['name']} "
@@ -226,7 +226,7 @@ def _intervention_sentence(table: pandas.DataFrame, name: str) -> str:
 def _changes_shown(table: pandas.DataFrame, names: list[str]) -> pandas.DataFrame:
     shown = table[names].map(number_text)
     shown["accuracy without"] = table["score_without"].map(number_text)
-    for column in table:
+    for column in map(str, table):
         if f"{column}_low" in table:
             label = "change of accuracy" if column == "score" else f"change of {column}"
             shown[label.replace("share_", "share: ")] = interval_texts(

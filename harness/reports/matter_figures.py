@@ -7,6 +7,7 @@ draw.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy
 import pandas
@@ -281,6 +282,6 @@ def _draw_agreement(panel: Axes, table: pandas.DataFrame, activations: list[str]
     panel.grid(alpha=0.25)
 
 
-def _panels(table: pandas.DataFrame, column: str) -> list[tuple[object, pandas.DataFrame]]:
+def _panels(table: pandas.DataFrame, column: str) -> list[tuple[Any, pandas.DataFrame]]:
     """Returns the parts of a table by a column, the last six where there are more."""
     return list(table.groupby(column, sort=True))[-_MOST_PANELS:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from typing import Any
 
 from markupsafe import Markup, escape
 from matplotlib import rc_context
@@ -16,7 +17,7 @@ from harness.reports.figure_style import BLACK, THEMED_COLOURS
 
 _DPI = 120
 # Text stays text, which a page can enlarge and search, and identifiers are the same in every run.
-_SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "harness"}
+_SVG_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "harness"}
 _NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _NOT_FOR_PAGES = re.compile(
     r"<metadata>.*?</metadata>|<style type=\"text/css\">.*?</style>|<!--.*?-->", re.DOTALL

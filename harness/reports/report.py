@@ -26,7 +26,7 @@ from harness.reports import (
     tuning_chapters,
 )
 from harness.reports.chapter import Block, Chapter, Code, Heading, Picture, Points, Table, Text
-from harness.reports.claims.declaration import decide_all
+from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import Evidence
 from harness.reports.pictures import inline_svg
 from harness.reports.rendering import linked_table_html, render
@@ -178,7 +178,7 @@ def _markdown_table(table: Table) -> str:
     return "\n".join([*caption, *lines])
 
 
-def _markdown_row(values: Sequence[object] | pandas.Index) -> str:
+def _markdown_row(values: Sequence[Any] | pandas.Index) -> str:
     texts = ["" if pandas.isna(value) else _markdown_text(str(value)) for value in values]
     return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
 
@@ -191,9 +191,10 @@ def _markdown_text(text: str) -> str:
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
     """Returns rows with plain values; what is no finite number is null."""
-    return [
-        {name: _plain(value) for name, value in row.items()} for row in table.to_dict("records")
-    ]
+    records = []
+    for row in table.to_dict("records"):
+        records.append({str(name): _plain(value) for name, value in row.items()})
+    return records
 
 
 def _plain(value: Any) -> Any:

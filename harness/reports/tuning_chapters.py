@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pandas
+
 from harness.reports import matter_figures, tuning
 from harness.reports.chapter import Block, Chapter, Picture, Table, Text, number_text
 from harness.reports.evidence import Evidence
@@ -26,9 +28,18 @@ def tuning_curves(evidence: Evidence) -> Chapter:
             "default. A broad top needs no tuning; a star at the edge asks for a wider range.",
         ),
         Table(
-            best.map(number_text),
-            "The expected score of the best of k draws: what a search of that size is worth.",
+            _by_draws(best).map(number_text),
+            "The expected validation score of the best of k draws: what a search of that size is "
+            "worth. A row that rises late needs more tuning.",
         ),
     )
     tables = {"tuning_curves": curves, "expected_best": best}
     return Chapter("tuning", title, blocks, tables)
+
+
+def _by_draws(best: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns one row per task and arm, and one column per number of draws."""
+    wide = best.pivot(index=["task", "arm"], columns="draws", values="expected_best")
+    counts = [int(draws) for draws in wide.columns]
+    wide.columns = ["1 draw" if draws == 1 else f"{draws} draws" for draws in counts]
+    return wide.reset_index()

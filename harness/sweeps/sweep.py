@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from harness import tracking
 from harness.configuration.composing import to_config
+from harness.configuration.messages import first_line
 from harness.configuration.schema import Config
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
@@ -325,7 +326,7 @@ class _Sweep:
         size = len(pack.jobs)
         if devices.out_of_memory(error):
             self.too_large[pack.key] = min(size, self.too_large.get(pack.key, size))
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         _say(f"a pack of {size} failed ({reason}); trying it in halves")
 
     def _attempt_halves(self, pack: PlannedPack) -> None:
@@ -391,11 +392,6 @@ def _free_memory() -> None:
         # torch refuses after a recording that broke off.
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else ""
 
 
 def _say(line: str) -> None:

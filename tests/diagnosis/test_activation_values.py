@@ -158,7 +158,9 @@ def test_arithmetic_before_an_activation_is_noted():
 
 
 @pytest.mark.parametrize(
-    "change", [lambda z: 1 - z, lambda z: 1 / (z * z + 1), lambda z: 2**z], ids=str
+    "change",
+    [lambda z: 1 - z, lambda z: 1 / (z * z + 1), lambda z: 2**z],
+    ids=["difference", "quotient", "power"],
 )
 def test_special_methods_keep_the_origin(change):
     layers = activated(lambda z: functional.selu(change(z)))
@@ -174,7 +176,11 @@ def test_an_assignment_to_entries_is_noticed():
     assert not layer.direct
 
 
-@pytest.mark.parametrize("whole", [lambda z: z[:], lambda z: z[...], lambda z: z.data], ids=str)
+@pytest.mark.parametrize(
+    "whole",
+    [lambda z: z[:], lambda z: z[...], lambda z: z.data],
+    ids=["slice", "ellipsis", "data"],
+)
 def test_a_whole_selection_is_the_tensor_itself(whole):
     (layer,) = activated(lambda z: functional.selu(whole(z)))
     assert layer.direct

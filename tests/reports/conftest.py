@@ -11,7 +11,7 @@ import pandas
 import pyarrow
 import pytest
 
-from harness.reports.claims.declaration import Decision, claims, decided
+from harness.reports.claims.claim import Decision, claims, decided
 from harness.reports.evidence import Evidence, gather
 from harness.store.tables import Tables
 from harness.verdicts.criteria import VERSION, load

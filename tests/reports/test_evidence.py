@@ -12,7 +12,7 @@ import pytest
 from harness.errors import RequestError
 from harness.reports import answer_chapters, comparisons, report
 from harness.reports.claim_texts import FORMATS
-from harness.reports.claims.declaration import NOT_ENOUGH_DATA, decide_all
+from harness.reports.claims.claim import NOT_ENOUGH_DATA, decide_all
 from harness.reports.evidence import gather
 from harness.reports.rendering import render
 from harness.store.tables import Tables

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pandas
 
-from harness.reports.claims.declaration import NotEnoughData
+from harness.reports.claims.claim import NotEnoughData
 from harness.reports.evidence import FIXED, Evidence
 from harness.store.searches import CONFIRMATION
 
