@@ -14,7 +14,6 @@ from scipy import stats
 
 from harness.reports.statistics import LEVEL, Interval
 
-
 Array = NDArray[numpy.float64]
 
 
