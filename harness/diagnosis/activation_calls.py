@@ -30,7 +30,6 @@ from harness.diagnosis.elementwise import (
     is_arithmetic,
     is_constant,
     is_elementwise,
-    is_linear_in,
 )
 from harness.diagnosis.function_calls import Call
 from harness.diagnosis.origins import Origin
@@ -41,7 +40,7 @@ from harness.diagnosis.trace import Activated, Trace, mean_square
 
 @dataclass
 class _Base:
-    """State of a pre-activation: its origin, and the listener's answer about it."""
+    """The origin of a pre-activation, and the listener's answer about it."""
 
     origin: Origin
     moved: bool = False
@@ -335,8 +334,6 @@ class ActivationCalls:
         origin = base.state.origin
         layer = origin.layer
         if recognised is None and not is_activation(node):
-            if not is_linear_in(node):
-                layer.scaled = True
             trace.origins.remember(y, replace(origin, scaled=True))
             return
         if layer.activation is not None:
@@ -369,13 +366,14 @@ class ActivationCalls:
         if listener is None:
             return
         held = base.state.origin.held
-        # Both are there for a layer that is told; a type checker cannot know.
-        module: Any = layer.module
-        z: Any = base.tensor
+        z, module = base.tensor, layer.module
+        assert z is not None
+        assert module is not None
         if base.state.moved:
             with torch.no_grad():
                 values = module(z.detach())
-        listener(Activated(layer, held.inputs, held.outputs, z, values, module, held.overwritten))
+        overwritten = held.overwritten
+        listener(Activated(layer, held.inputs, held.outputs, z, values, module, overwritten))
 
     def _clean(self, root: Node) -> None:
         """Lets go of the tensors of a pre-activation that no function waits for."""

@@ -59,12 +59,11 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     assert origin is not None  # one of the two comes from weights
     layer = origin.layer
     held = origin.held
+    outputs = None if held is None else held.outputs
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
-    if not waits_for_bias or origin.scaled:
+    if not waits_for_bias or origin.scaled or held is None or outputs is None:
         return trace.pass_on(call.base, call.run(), call.args)
-    assert held is not None  # as at every origin at the stage of weights
-    assert held.outputs is not None
-    if not _is_bias(trace, other, layer, held.outputs):
+    if not _is_bias(trace, other, layer, outputs):
         return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
@@ -82,14 +81,13 @@ def _is_bias(trace: Trace, term: Tensor, layer: Layer, outputs: Tensor) -> bool:
 
 
 def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> Tensor:
-    a: Any = call.args[0]
-    b: Any = call.args[1]
+    a, b = call.args[0], call.args[1]
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
-        held: Any = overwritten.held
-        if held.outputs is a:
-            kept = a.detach().clone()
-            origins[0] = replace(overwritten, held=replace(held, outputs=kept))
+        held = overwritten.held
+        if held.outputs is not None and held.outputs is a:
+            copied: Tensor = a.detach().clone()
+            origins[0] = replace(overwritten, held=replace(held, outputs=copied))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))
     y = call.run()

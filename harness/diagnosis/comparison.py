@@ -25,7 +25,7 @@ _LONGEST_NAME = 20
 
 @dataclass(frozen=True)
 class Earlier:
-    """The other diagnosis, as far as a comparison needs it.
+    """The part of the other diagnosis that a comparison needs.
 
     Attributes:
         label: the name of the other model.

@@ -147,13 +147,14 @@ def _joined_labels(
     batches: list[tuple[Tensor, Tensor | None]],
 ) -> tuple[Tensor | None, str | None]:
     """Returns the class labels of all batches, or the reason why those that exist are not used."""
-    given = [labels for _, labels in batches if labels is not None]
-    if not given:
+    without = sum(labels is None for _, labels in batches)
+    if without == len(batches):
         return None, None
-    if len(given) < len(batches):
-        return None, f"{len(batches) - len(given)} of {len(batches)} batches have no labels"
+    if without:
+        return None, f"{without} of {len(batches)} batches have no labels"
     parts: list[Tensor] = []
-    for (inputs, _), labels in zip(batches, given, strict=True):
+    for inputs, labels in batches:
+        assert labels is not None  # as counted above
         classes = _as_classes(labels, len(inputs))
         if classes is None:
             shape = " x ".join(map(str, labels.shape)) or "one number"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -54,13 +53,6 @@ class Origin:
     held: Held | None = None
     changed_by: str | None = None
     scaled: bool = False
-
-    @property
-    def output_shape(self) -> torch.Size | None:
-        """Shape of what left the weights; None where that is not held."""
-        if self.held is None or self.held.outputs is None:
-            return None
-        return self.held.outputs.shape
 
 
 class Origins:

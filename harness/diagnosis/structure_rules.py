@@ -200,9 +200,7 @@ def other_constants(structure: Structure) -> Iterator[Finding]:
     """Yields a finding for activations that are meant as SELU and have other constants."""
     by_constants: dict[tuple[float, float], list[Layer]] = {}
     for layer in structure.activated:
-        if layer.activation is None:
-            continue
-        recognised = Recognised(layer.activation, layer.options)
+        recognised = Recognised(layer.activation or "", layer.options)
         if layer.activation in ("elu", "scaled_elu") and is_meant_as_selu(recognised):
             alpha = round(layer.options.get("alpha", 1.0), 4)
             scale = round(layer.options.get("scale", 1.0), 4)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import Size, Tensor, nn
+from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from harness.diagnosis.elementwise import IDENTITIES
@@ -190,9 +190,7 @@ class Trace:
             return origin
         if origin.stage != "weights":
             return replace(origin, changed_by=origin.changed_by or changed_by)
-        outputs = None if origin.held is None else origin.held.outputs
-        same_shape = outputs is not None and result.shape == outputs.shape
-        if same_shape and not mixed:
+        if _has_shape(origin, result) and not mixed:
             return replace(origin, scaled=True)
         return Origin(origin.layer, "merged", changed_by=changed_by)
 
@@ -245,18 +243,16 @@ def _carrying(origins: Sequence[Origin], results: Sequence[Tensor]) -> Origin:
     latest = max(origins, key=lambda origin: origin.layer.number)
     if latest.stage == "weights" or len(results) != 1:
         return latest
-    shape = results[0].shape
     waiting = [
-        origin
-        for origin in origins
-        if origin.stage == "weights" and _shape_of_outputs(origin) == shape
+        origin for origin in origins if origin.stage == "weights" and _has_shape(origin, results[0])
     ]
     return waiting[-1] if waiting else latest
 
 
-def _shape_of_outputs(origin: Origin) -> Size | None:
+def _has_shape(origin: Origin, result: Tensor) -> bool:
+    """Returns True for a result of the shape that left the weights."""
     outputs = None if origin.held is None else origin.held.outputs
-    return None if outputs is None else outputs.shape
+    return outputs is not None and result.shape == outputs.shape
 
 
 def mean_square(tensor: Tensor) -> float:

@@ -278,10 +278,9 @@ def _leaving(
             return
         if result.shape != z.shape or result is z:
             origin = trace.origins.get(z)
-            if origin is None:
-                return
-            after = trace.origin_after(type(module).__name__, origin, result)
-            trace.origins.remember(result, after)
+            if origin is not None:
+                after = trace.origin_after(type(module).__name__, origin, result)
+                trace.origins.remember(result, after)
             return
         activations.leave_module(copied, z, result)
 

@@ -200,9 +200,9 @@ def _bias_matters(layer: Layer) -> bool:
     """Returns True for biases that move units, unless the weights' own finding is their cause."""
     if layer.normalizations or not math.isfinite(_bias_size(layer)):
         return False
-    if layer.bias is None or _bias_size(layer) <= _BIAS:
+    if _bias_size(layer) <= _BIAS:
         return False
-    assert layer.bias is not None  # its size is finite
+    assert layer.bias is not None  # its size is above 0
     largest = float(layer.bias.abs().max()) * math.sqrt(layer.columns)
     return weight_law(layer)[0] != DEFAULT_WEIGHTS or largest > 1 + 1e-5
 

@@ -40,5 +40,6 @@ def tuning_curves(evidence: Evidence) -> Chapter:
 def _by_draws(best: pandas.DataFrame) -> pandas.DataFrame:
     """Returns one row per task and arm, and one column per number of draws."""
     wide = best.pivot(index=["task", "arm"], columns="draws", values="expected_best")
-    wide.columns = [f"{draws} draws" if draws > 1 else "1 draw" for draws in wide.columns]
+    counts = [int(draws) for draws in wide.columns]
+    wide.columns = ["1 draw" if draws == 1 else f"{draws} draws" for draws in counts]
     return wide.reset_index()

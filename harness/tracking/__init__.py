@@ -8,8 +8,9 @@ package that imports MLflow, and it does so when the first trial is sent.
 - `connection` opens a store, asks what it has (`presence`) and sends the rest: trials by
   `trial_sender`, cells by `cell_runs`. `experiments` and `sqlite_file` make what they need.
 - `run_writer` begins and ends runs, through MLflow's client or many at once by `bulk`.
-- `contents` describes a run: tags, params, metrics. `run_files` writes its files, among them the
-  page of `trial_page` and the figure of `profile_figure`. `views` saves views of the experiments.
+- `contents` describes a run: tags, params, metrics; `run_names` names it. `run_files` writes its
+  files, among them the page of `trial_page` with `profile_figure` and `histogram_figure`. `views`
+  saves views of the experiments.
 - `downloads` goes the other way: it makes tables from a tracking store alone.
 """
 

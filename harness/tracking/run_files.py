@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 from mlflow.tracking import MlflowClient
 
 from harness.store import writes
-from harness.tracking import profile_figure, trial_page
+from harness.tracking import histogram_figure, profile_figure, trial_page
 from harness.tracking.outgoing import Outgoing
 
 # The file that has the specification and the summary of a trial, and its tables.
@@ -39,7 +39,12 @@ def write(folder: Path, trial: Outgoing) -> None:
     title = trial.contents.name
     profile = profile_figure.layer_profile(trial.layers, title)
     (folder / "layers.svg").write_text(profile)
-    page = trial_page.diagnosis(record, trial.layers, trial.judged, title, profile)
+    figures = [profile]
+    histograms = histogram_figure.histograms(trial.layers, title)
+    if histograms:
+        (folder / "histograms.svg").write_text(histograms)
+        figures.append(histograms)
+    page = trial_page.diagnosis(record, trial.layers, trial.judged, title, figures)
     (folder / "diagnosis.html").write_text(page, encoding="utf-8")
 
 

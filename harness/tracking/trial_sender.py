@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.store import searches
 from harness.store.trials import Store
-from harness.tracking import contents, profile_figure, run_files, trial_page
+from harness.tracking import contents, histogram_figure, profile_figure, run_files, trial_page
 from harness.tracking.failures import first_line
 from harness.tracking.metric_batches import batches
 from harness.tracking.outgoing import Outgoing
@@ -21,7 +21,12 @@ from harness.tracking.run_writer import Begun, RunWriter
 # The number of trials in a group: large enough that what is done once for a group costs little,
 # small enough that a lock is soon free again.
 GROUP = 64
-_COLUMNS = {*contents.COLUMNS, *profile_figure.COLUMNS, *trial_page.columns()}
+_COLUMNS = {
+    *contents.COLUMNS,
+    *histogram_figure.COLUMNS,
+    *profile_figure.COLUMNS,
+    *trial_page.columns(),
+}
 
 
 class Sent(NamedTuple):

@@ -126,7 +126,7 @@ def read_back(settings: TrackingConfig) -> dict[str, dict]:
         }
         assert len(run_contents["histories"]) > 10
         assert len(run_contents["inputs"]) == 1
-        assert len(run_contents["files"]) == 5
+        assert len(run_contents["files"]) == 6
         runs[run.data.tags["trial_id"]] = run_contents
     return runs
 

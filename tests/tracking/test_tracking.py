@@ -62,6 +62,7 @@ def test_a_trial_becomes_one_flat_complete_run(trained):
         "config.json",
         "curves.parquet",
         "diagnosis.html",
+        "histograms.svg",
         "layers.parquet",
         "layers.svg",
     }
