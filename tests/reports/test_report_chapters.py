@@ -44,31 +44,34 @@ def evidence(tmp_path_factory) -> Evidence:
     return gather(collect(Store(runs)), {})
 
 
-def test_the_answer_stands_before_everything_else(evidence, tmp_path):
-    page = report.write(evidence, tmp_path, "title").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def page(evidence, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("report")
+    return report.write(evidence, folder, "title").read_text(encoding="utf-8")
+
+
+def test_the_answer_stands_before_everything_else(page):
     headings = re.findall(r'<h2 id="(\w+)"', page)
     assert headings[:3] == ["answer", "claims", "cross"]
     assert headings[-2:] == ["method", "commands"]
 
 
-def test_every_figure_says_how_to_read_it(evidence, tmp_path):
-    page = report.write(evidence, tmp_path, "title").read_text(encoding="utf-8")
+def test_every_figure_says_how_to_read_it(page):
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.DOTALL)
     assert len(captions) == page.count("<svg ")
     assert len(captions) >= 8
     assert min(len(caption.split()) for caption in captions) >= 10
 
 
-def test_figures_follow_the_theme_of_the_page(evidence, tmp_path):
-    page = report.write(evidence, tmp_path, "title").read_text(encoding="utf-8")
+def test_figures_follow_the_theme_of_the_page(page):
     assert "stroke: var(--text)" in page
     assert "stroke: var(--blue)" in page
     assert "stroke: #000000" not in page
 
 
-def test_equal_trials_give_equal_pages(evidence, tmp_path):
-    pages = [report.write(evidence, tmp_path / name, "t").read_bytes() for name in ("a", "b")]
-    assert pages[0] == pages[1]
+def test_equal_trials_give_equal_pages(evidence, page, tmp_path):
+    again = report.write(evidence, tmp_path, "title").read_text(encoding="utf-8")
+    assert again == page
 
 
 def test_markdown_and_json_have_the_chapters_of_the_page(evidence):
@@ -87,7 +90,11 @@ def test_shares_of_the_domain_agree_with_the_moments(evidence):
     expected = inside.groupby([layers["trial_id"], layers["step"]]).mean()
     found = share_tables.probe_shares(evidence).set_index(["trial_id", "step"])["share"]
     pandas.testing.assert_series_equal(
-        found.sort_index(), expected.sort_index(), check_names=False, check_dtype=False
+        found.sort_index(),
+        expected.sort_index(),
+        check_names=False,
+        check_dtype=False,
+        check_index_type=False,
     )
 
 
@@ -183,4 +190,4 @@ def test_an_svg_has_its_description_and_no_date():
     svg = inline_svg(forest(lines, "label"), 'less < "more"')
     assert 'aria-label="less &lt; &#34;more&#34;"' in svg
     assert "<metadata" not in svg
-    assert "0.5" in svg
+    assert ">label</text>" in svg
