@@ -41,8 +41,18 @@ FURTHER_WORDS = {
     "scripts/test.sh": ["-n", "0", "-q", "-p", "no:cacheprovider", "tests/test_errors.py"],
     "scripts/diagnose.py": ["--samples", "64"],
 }
-# Commands that take longer than the rest together.
-SLOW = ("scripts/sync_mlflow.py", "scripts/diagnose.py", "scripts/benchmark", "theory.py figures")
+# Commands that take long even so, or do what a quick one does as well.
+SLOW = (
+    "scripts/test.sh",
+    "--multirun activation=selu,relu",
+    "harness.train depth=4",
+    "scripts/report.py",
+    "scripts/sync_mlflow.py",
+    "scripts/theory.py predict",
+    "scripts/theory.py figures",
+    "scripts/diagnose.py",
+    "scripts/benchmark",
+)
 SERVER = "mlflow ui"
 
 
@@ -55,7 +65,7 @@ def commands() -> list[str]:
 
 
 def is_slow(command: str) -> bool:
-    return any(part in command for part in SLOW)
+    return any(part in command for part in SLOW) and "--where" not in command
 
 
 def shortened(command: str) -> str:
@@ -125,9 +135,8 @@ def test_every_quick_command_runs(project, outputs):
         return text
 
     assert "Report:" in output("quickstart.sh")
-    assert " passed" in output("test.sh")
     assert "activation: elu, gelu" in output("--help")
-    assert " 0 failed" in output("status.py") or " done" in output("status.py")
+    assert " done" in output("status.py")
     assert "1.78" in output("fixed-points")
     assert (project / "runs" / "reports" / "latest" / "report.html").exists()
     assert (project / "runs" / "reports" / "deep" / "report.html").exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.commands.runs_option import add_runs_option
 from harness.errors import RequestError
 from harness.reports.claim_texts import FORMATS
-from harness.reports.claims.declaration import decide_all
+from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import gather
 from harness.store.tables import collect
 from harness.store.trials import Store

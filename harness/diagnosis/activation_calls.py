@@ -6,9 +6,8 @@ it is complete: `h * torch.sigmoid(h)` begins as a sigmoid.
 
 from __future__ import annotations
 
-import copy
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,65 +15,32 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from harness.diagnosis.activation_names import (
+    ACTIVATIONS,
+    Function,
+    describe,
+    is_activation,
+    module_name,
+    only_scales,
+)
 from harness.diagnosis.elementwise import (
     IDENTITIES,
-    Elementwise,
     Node,
     is_affine,
     is_arithmetic,
     is_constant,
     is_elementwise,
-    is_linear_in,
 )
 from harness.diagnosis.function_calls import Call
 from harness.diagnosis.origins import Origin
-from harness.diagnosis.recognition import Recognised, is_meant_as_selu, recognise
+from harness.diagnosis.recognition import Recognised, recognise
 from harness.diagnosis.structure import Layer
 from harness.diagnosis.trace import Activated, Trace, mean_square
-from harness.networks.dropouts import StandardDropout
-
-# Elementwise activations by torch's names, with the names of their options, in the order in which
-# they follow the input.
-ACTIVATIONS: dict[str, tuple[str, ...]] = {
-    "selu": (),
-    "relu": (),
-    "relu6": (),
-    "elu": ("alpha",),
-    "celu": ("alpha",),
-    "leaky_relu": ("negative_slope",),
-    "gelu": ("approximate",),
-    "silu": (),
-    "mish": (),
-    "tanh": (),
-    "sigmoid": (),
-    "softplus": ("beta", "threshold"),
-    "softsign": (),
-    "hardswish": (),
-    "hardsigmoid": (),
-    "hardtanh": ("min_val", "max_val"),
-    "logsigmoid": (),
-    "prelu": ("weight",),
-    "rrelu": ("lower", "upper"),
-    "threshold": ("threshold", "value"),
-    "erf": (),
-    "sin": (),
-    "cos": (),
-    "tanhshrink": (),
-    "softshrink": ("lambd",),
-    "hardshrink": ("lambd",),
-}
-# Functions that bend a line, so that what they are part of is meant as an activation.
-_BENDING = frozenset(
-    {"where", "maximum", "minimum", "max", "min", "masked_fill", "clamp", "clamp_min", "clip"}
-)
-_STANDARD_MODULES = {"selu": nn.SELU, "relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
-
-Function = Callable[[Tensor], Tensor]
 
 
 @dataclass
 class _Base:
-    """What is kept with a pre-activation: its origin, and the listener's answer about it."""
+    """The origin of a pre-activation, and the listener's answer about it."""
 
     origin: Origin
     moved: bool = False
@@ -322,7 +288,7 @@ class ActivationCalls:
             self._peeled[id(node)] = self._peeled[id(parent)]
             return
         pending = self._pending.get(id(parent))
-        if pending is None or not self._is_activation(parent):
+        if pending is None or not is_activation(parent):
             return
         node.peeled = parent
         values = pending.result
@@ -350,18 +316,6 @@ class ActivationCalls:
             self._pending[id(node)] = _Pending(node, y)
         self._add(node, y)
 
-    def _is_activation(self, node: Node) -> bool:
-        """Returns True for a function that is an activation, not arithmetic or a mask."""
-        if recognise(node.value_at) is not None:
-            return True
-        if is_linear_in(node):
-            return False
-        names = node.names()
-        own = any(
-            isinstance(getattr(part.function, "__self__", None), nn.Module) for part in node.chain()
-        )
-        return own or any(name in ACTIVATIONS or name in _BENDING for name in names)
-
     def _record(self, pending: _Pending) -> None:
         """Records an activation and calls the listeners; what is none counts as arithmetic."""
         trace = self.trace
@@ -373,22 +327,20 @@ class ActivationCalls:
         outer = None
         if node.peeled is not None and peeled_values is not None:
             inner = recognise(node.peeled.value_at)
-            if _only_scales(recognised, inner):
+            if only_scales(recognised, inner):
                 outer = node.name
                 node = node.peeled
                 function, recognised, base = self._recognised(node)
         origin = base.state.origin
         layer = origin.layer
-        if recognised is None and not self._is_activation(node):
-            if not is_linear_in(node):
-                layer.scaled = True
+        if recognised is None and not is_activation(node):
             trace.origins.remember(y, replace(origin, scaled=True))
             return
         if layer.activation is not None:
             layer = trace.structure.repeated(layer)
         layer.scaled = layer.scaled or origin.scaled or base is not node.root
         describe(layer, node, function, recognised)
-        values = y if outer is None else peeled_values
+        values = y if outer is None or peeled_values is None else peeled_values
         self._tell(layer, base, values)
         changed_by = base.state.moved_by or outer
         trace.origins.remember(y, Origin(layer, "activation", changed_by=changed_by))
@@ -414,13 +366,14 @@ class ActivationCalls:
         if listener is None:
             return
         held = base.state.origin.held
-        z = base.tensor
+        z, module = base.tensor, layer.module
+        assert z is not None
+        assert module is not None
         if base.state.moved:
             with torch.no_grad():
-                values = layer.module(z.detach())
-        listener(
-            Activated(layer, held.inputs, held.outputs, z, values, layer.module, held.overwritten)
-        )
+                values = module(z.detach())
+        overwritten = held.overwritten
+        listener(Activated(layer, held.inputs, held.outputs, z, values, module, overwritten))
 
     def _clean(self, root: Node) -> None:
         """Lets go of the tensors of a pre-activation that no function waits for."""
@@ -432,109 +385,3 @@ class ActivationCalls:
             if node is not None:
                 node.tensor = None
         root.tensor = None
-
-
-def _only_scales(whole: Recognised | None, inner: Recognised | None) -> bool:
-    """Returns True where arithmetic follows the activation `inner` and makes no other of it.
-
-    An ELU times a number is a SELU if the number is, or is meant to be, SELU's.
-    """
-    if whole is None:
-        return True
-    if whole.name != "scaled_elu":
-        return False
-    return (inner is not None and inner.name == "selu") or not is_meant_as_selu(whole)
-
-
-def describe(layer: Layer, node: Node, function: Function, recognised: Recognised | None) -> None:
-    """Writes the name, the options and the function of an activation into its layer."""
-    chain = node.chain()
-    layer.module = Elementwise(lambda x: function(x))
-    if recognised is not None:
-        layer.activation = recognised.name
-        layer.options = dict(recognised.options)
-        if recognised.name in _STANDARD_MODULES:
-            layer.module = _STANDARD_MODULES[recognised.name]()
-    elif len(chain) == 1 and node.name in ACTIVATIONS:
-        layer.activation = node.name
-        layer.options = _options(node)
-    else:
-        layer.activation = _custom_name(node)
-        layer.options = {}
-
-
-def _custom_name(node: Node) -> str:
-    chain = node.chain()
-    owner = getattr(node.function, "__self__", None)
-    if len(chain) == 1 and isinstance(owner, nn.Module):
-        return node.name
-    module = node.module()
-    stacks = [part.modules for part in chain]
-    is_part = module is not None and any(stack[0] is not module for stack in stacks)
-    if is_part and not _of_torch(module) and next(module.children(), None) is None:
-        return module_name(module)
-    return f"custom ({', '.join(dict.fromkeys(node.names()))})"
-
-
-def module_name(module: nn.Module) -> str:
-    """Returns a module's own name for itself, or that of its class."""
-    return str(getattr(module, "name", type(module).__name__))
-
-
-def _options(node: Node) -> dict[str, float]:
-    """Returns the numbers among the arguments of an activation, apart from its input."""
-    named = dict(zip(ACTIVATIONS[node.name], node.args[1:], strict=False)) | node.kwargs
-    numbers: dict[str, float] = {}
-    for name, value in named.items():
-        if name != "inplace" and isinstance(value, (int, float)):
-            numbers[name] = float(value)
-    return numbers
-
-
-def trace_stray(trace: Trace, call: Call) -> Any:
-    """Runs an activation that belongs to no single layer."""
-    origin = trace.origins.get(call.input)
-    if call.base == "prelu" and origin is not None and origin.stage == "weights":
-        trace.structure.left_out.append(
-            f"{origin.layer.label}: a PReLU with a slope for each unit is not one function of z"
-        )
-    elif isinstance(call.input, Tensor):
-        trace.structure.stray_activations.append(_stray(trace, call.base, origin))
-    return trace.pass_on(call.base, call.run(), call.args)
-
-
-def _stray(trace: Trace, name: str, origin: Origin | None) -> str:
-    if origin is None or origin.changed_by is None:
-        return f"{name} in {trace.place}"
-    return f"{name} in {trace.place} (after {origin.changed_by})"
-
-
-def own_activation(module: nn.Module) -> nn.Module | None:
-    """Returns a copy of a user's module that acts on every entry alone, None for any other.
-
-    The copy is what is called, so that whatever the module keeps for itself stays as it is.
-    """
-    if _of_torch(module) or isinstance(module, StandardDropout):
-        return None
-    parts = (module.children(), module.parameters(), module.buffers())
-    if any(next(part, None) is not None for part in parts):
-        return None
-    x = torch.linspace(-2.0, 2.0, 24).view(2, 12)
-    moved = x.clone()
-    moved[0, 5] += 1.0
-    try:
-        copied = copy.deepcopy(module)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            change = copied.forward(moved) - copied.forward(x)
-    except Exception:
-        # A user's code may raise anything on a tensor of another shape; it is no activation then.
-        return None
-    others = torch.ones_like(x, dtype=torch.bool)
-    others[0, 5] = False
-    if change.shape != x.shape or bool((change[others] != 0).any()):
-        return None
-    return copied if bool(change[0, 5] != 0) else None
-
-
-def _of_torch(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.")

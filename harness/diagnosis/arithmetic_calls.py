@@ -58,17 +58,16 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     origin = second if first is None else first
     assert origin is not None  # one of the two comes from weights
     layer = origin.layer
+    held = origin.held
+    outputs = None if held is None else held.outputs
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
-    if (
-        not waits_for_bias
-        or origin.scaled
-        or not _is_bias(trace, other, layer, origin.held.outputs)
-    ):
+    if not waits_for_bias or origin.scaled or held is None or outputs is None:
         return trace.pass_on(call.base, call.run(), call.args)
-    assert origin.held is not None  # as at every origin at the stage of weights
+    if not _is_bias(trace, other, layer, outputs):
+        return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
-    trace.origins.remember(y, replace(origin, held=replace(origin.held, outputs=y)))
+    trace.origins.remember(y, replace(origin, held=replace(held, outputs=y)))
     return y
 
 
@@ -86,8 +85,9 @@ def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> T
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
         held = overwritten.held
-        if held.outputs is a:
-            origins[0] = replace(overwritten, held=replace(held, outputs=a.detach().clone()))
+        if held.outputs is not None and held.outputs is a:
+            copied: Tensor = a.detach().clone()
+            origins[0] = replace(overwritten, held=replace(held, outputs=copied))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))
     y = call.run()

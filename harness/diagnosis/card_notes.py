@@ -37,6 +37,7 @@ def card_notes(
     gradients: GradientMeasurements,
     dropout: Sequence[DropoutMeasurement] | None,
     end_of_prediction: str | None,
+    others: Sequence[str] = (),
 ) -> list[str]:
     """Returns the notes in the order in which a card shows them.
 
@@ -46,8 +47,9 @@ def card_notes(
         gradients: those of the backward pass, or the reason why there are none.
         dropout: measurements with dropout acting, or None.
         end_of_prediction: the reason why theory predicts nothing from some layer on, or None.
+        others: further notes, on data and layers of which only a part is read.
     """
-    notes = [*_sample_notes(counts), *_gradient_notes(gradients)]
+    notes = [*_sample_notes(counts), *others, *_gradient_notes(gradients)]
     if dropout is not None:
         notes.append(
             "Dropout is off, except for the columns with dropout in their names: there the "
@@ -101,6 +103,8 @@ def _gradient_notes(gradients: GradientMeasurements) -> list[str]:
         notes.append(f"No gradients: {gradients.reason}.")
     else:
         notes.append(f"Gradients: {gradients.loss}.")
+        if any(math.isnan(square) for square in gradients.square):
+            notes.append("Some layers have no gradient, because the loss does not reach them.")
         reached = [square for square in gradients.square if not math.isnan(square)]
         if reached and not any(reached):
             notes.append(

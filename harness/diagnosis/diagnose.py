@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness.diagnosis.card import Card
 from harness.diagnosis.card_notes import SampleCounts, card_notes
 from harness.diagnosis.dropout_pass import DropoutMeasurement, measure_dropout
-from harness.diagnosis.first_samples import first_samples, placed
+from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import GradientMeasurements, measure_gradients
 from harness.diagnosis.input_statistics import InputStatistics
 from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
@@ -39,6 +39,8 @@ DEFAULT_SAMPLES = 512
 # are never fewer than `_FEWEST_SAMPLES`.
 _MOST_NUMBERS = 2**25
 _FEWEST_SAMPLES = 32
+# Layers that a note names.
+_MOST_NAMES = 3
 # Samples of a first pass that shows the sizes of tensors.
 _PILOT_SAMPLES = 2
 
@@ -64,8 +66,9 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
     """
     check_model(model)
     check_samples(samples)
-    inputs, labels = first_samples(loader, samples)
-    inputs = placed(inputs, model)
+    data = first_samples(loader, samples)
+    labels = data.labels
+    inputs = placed(data.inputs, model)
     available = len(inputs)
     with undisturbed(model):
         with torch.no_grad():
@@ -87,6 +90,7 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
     _add_gradient_ratios(measurements)
     layers = _layer_table(structure, measurements, predicted)
     judged = verdicts(layers)
+    others = _reading_notes(data, measurements)
     counts = SampleCounts(samples, available, len(inputs), _MOST_NUMBERS)
     return Card(
         model=type(model).__name__,
@@ -99,8 +103,21 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         criteria=evaluate(layers),
         findings=lint(structure, InputStatistics.measured(inputs), dropout),
         summary=judge_network(layers),
-        notes=card_notes(structure, counts, gradients, dropout, end_of_prediction),
+        notes=card_notes(structure, counts, gradients, dropout, end_of_prediction, others),
     )
+
+
+def _reading_notes(data: Samples, measurements: LayerMeasurements) -> list[str]:
+    """Returns notes on labels that are not used and layers of which only a part is read."""
+    notes: list[str] = []
+    if data.labels_reason is not None:
+        notes.append(f"The labels are not used: {data.labels_reason}.")
+    if measurements.partly:
+        names = "; ".join(measurements.partly[:_MOST_NAMES])
+        others = len(measurements.partly) - _MOST_NAMES
+        more = f"; and {others} more layers" if others > 0 else ""
+        notes.append(f"Large layers are read in part, evenly spread: {names}{more}.")
+    return notes
 
 
 def structure_of(model: nn.Module, inputs: Tensor) -> Structure:

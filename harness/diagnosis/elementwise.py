@@ -145,6 +145,7 @@ class Node:
         for node in self.chain(base):
             args = tuple(_replaced(value, values, x) for value in node.args)
             kwargs = {name: _replaced(value, values, x) for name, value in node.kwargs.items()}
+            assert node.function is not None
             result = node.function(*args, **kwargs)
             # What works in place must not change what others still read.
             values[id(node)] = result

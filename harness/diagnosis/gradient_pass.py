@@ -153,7 +153,7 @@ def _add_batch(
             z.register_hook(reached)
         return reached
 
-    sources = list(weights.values())
+    sources: list[Tensor] = list(weights.values())
     values = inputs.clone()
     if inputs.is_floating_point():
         leaf = values.requires_grad_()
@@ -161,7 +161,7 @@ def _add_batch(
         # A copy, because a model may work in place on its inputs.
         values = leaf.clone()
     elif not sources:
-        sources = [parameter for parameter in model.parameters() if parameter.requires_grad][:1]
+        sources += [parameter for parameter in model.parameters() if parameter.requires_grad][:1]
     with torch.enable_grad():
         trace = run_traced(model, values, Listeners(before_activation=before_activation))
         labels_seen = [layer.label for layer in trace.structure.activated]

@@ -190,8 +190,7 @@ class Trace:
             return origin
         if origin.stage != "weights":
             return replace(origin, changed_by=origin.changed_by or changed_by)
-        same_shape = origin.held is not None and result.shape == origin.held.outputs.shape
-        if same_shape and not mixed:
+        if _has_shape(origin, result) and not mixed:
             return replace(origin, scaled=True)
         return Origin(origin.layer, "merged", changed_by=changed_by)
 
@@ -244,13 +243,16 @@ def _carrying(origins: Sequence[Origin], results: Sequence[Tensor]) -> Origin:
     latest = max(origins, key=lambda origin: origin.layer.number)
     if latest.stage == "weights" or len(results) != 1:
         return latest
-    shape = results[0].shape
     waiting = [
-        origin
-        for origin in origins
-        if origin.stage == "weights" and origin.held.outputs.shape == shape
+        origin for origin in origins if origin.stage == "weights" and _has_shape(origin, results[0])
     ]
     return waiting[-1] if waiting else latest
+
+
+def _has_shape(origin: Origin, result: Tensor) -> bool:
+    """Returns True for a result of the shape that left the weights."""
+    outputs = None if origin.held is None else origin.held.outputs
+    return outputs is not None and result.shape == outputs.shape
 
 
 def mean_square(tensor: Tensor) -> float:

@@ -16,15 +16,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from harness.diagnosis.activation_calls import (
-    ACTIVATIONS,
-    ActivationCalls,
-    own_activation,
-    trace_stray,
-)
+from harness.diagnosis.activation_calls import ActivationCalls
+from harness.diagnosis.activation_names import ACTIVATIONS, own_activation
 from harness.diagnosis.arithmetic_calls import trace_product, trace_sum
 from harness.diagnosis.elementwise import Node
 from harness.diagnosis.function_calls import Call
+from harness.diagnosis.stray_activations import trace_stray
 from harness.diagnosis.structure import Dropout
 from harness.diagnosis.surrounding_calls import (
     DROPOUTS,
@@ -281,8 +278,9 @@ def _leaving(
             return
         if result.shape != z.shape or result is z:
             origin = trace.origins.get(z)
-            after = trace.origin_after(type(module).__name__, origin, result)
-            trace.origins.remember(result, after)
+            if origin is not None:
+                after = trace.origin_after(type(module).__name__, origin, result)
+                trace.origins.remember(result, after)
             return
         activations.leave_module(copied, z, result)
 

@@ -12,7 +12,7 @@ import numpy
 import pandas
 
 from harness.reports.chapter import number_text
-from harness.reports.claims.declaration import WORDS, DecidedClaim
+from harness.reports.claims.claim import WORDS, DecidedClaim
 
 _WIDTH = 96
 _MOST_ROWS = 40

@@ -8,7 +8,6 @@ trials at a fixed rate are compared at equal rates, and each row says which of t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy
@@ -112,12 +111,10 @@ def _averages_by_seed(complete: pandas.DataFrame, normalised: bool = False) -> p
     A seed counts only when it has every context, so that all replicates average the same contexts.
     """
     ranges = 1.0 - complete["chance"] if normalised else numpy.ones(len(complete))
-    by_seed = []
-    for differences, span in zip(complete["by_seed"], ranges, strict=True):
-        by_seed.append(pandas.Series(differences, dtype=float) / span)
-    if not by_seed:
+    by_seed = pandas.DataFrame(list(complete["by_seed"]), dtype=float)
+    if not len(by_seed):
         return pandas.Series(dtype=float)
-    return pandas.concat(by_seed, axis=1).dropna().mean(axis=1)
+    return by_seed.div(numpy.asarray(ranges), axis="index").dropna(axis="columns").mean()
 
 
 def _win_share(complete: pandas.DataFrame) -> statistics.Interval:
@@ -229,39 +226,51 @@ def _practice(evidence: Evidence) -> pandas.DataFrame:
 
 
 def _family(evidence: Evidence, family: str, scores: pandas.DataFrame) -> pandas.DataFrame:
-    rows = list(_comparisons(evidence, family, scores))
-    frame = pandas.DataFrame(rows, columns=list(_COLUMNS))
-    return frame.assign(p_holm=statistics.holm(frame["p_value"].to_numpy(float)))
-
-
-def _comparisons(
-    evidence: Evidence, family: str, scores: pandas.DataFrame
-) -> Iterator[dict[str, Any]]:
+    """Returns the comparisons of a family, the arms of one context below each other."""
     levels = ordered(scores["level"].unique())
     if len(levels) < 2:
-        return
+        return pandas.DataFrame(columns=[*_COLUMNS, "p_holm"])
     baseline = _baseline(family, levels)
-    complete = evidence.cells["complete"]
-    for (context, rates), group in scores.groupby(["context", "learning_rates"], sort=False):
-        table = group.pivot_table(index="seed", columns="level", values="score", aggfunc="first")
-        if baseline not in table:
-            continue
-        whole = group.groupby("level")["cell_id"].first().map(complete)
-        for arm in levels:
-            if arm == baseline or arm not in table:
-                continue
-            differences = (table[arm] - table[baseline]).dropna()
-            if len(differences):
-                yield {
-                    "family": family,
-                    "arm": str(arm),
-                    "baseline": str(baseline),
-                    "context": context,
-                    "learning_rates": rates,
-                    "complete": bool(whole[arm] and whole[baseline]),
-                    "chance": group["chance"].iloc[0],
-                    **_difference(differences),
-                }
+    contexts = ["context", "learning_rates"]
+    scored = scores.pivot_table(
+        index=[*contexts, "seed"], columns="level", values="score", aggfunc="first", sort=False
+    ).reindex(columns=levels)
+    complete = scores["cell_id"].map(evidence.cells["complete"])
+    whole = (
+        scores.assign(complete=complete)
+        .pivot_table(
+            index=contexts, columns="level", values="complete", aggfunc="first", sort=False
+        )
+        .reindex(columns=levels)
+    )
+    chance = scores.groupby(contexts, sort=False)["chance"].first()
+    parts = []
+    for place, arm in enumerate(level for level in levels if level != baseline):
+        differences = (scored[arm] - scored[baseline]).dropna().unstack("seed").sort_index(axis=1)
+        if len(differences):
+            both = whole.loc[differences.index, [arm, baseline]].astype(bool).all(axis=1)
+            part = _differences(differences).assign(arm=str(arm), complete=both, place=place)
+            parts.append(part)
+    if not parts:
+        return pandas.DataFrame(columns=[*_COLUMNS, "p_holm"])
+    table = pandas.concat(parts)
+    order = {key: place for place, key in enumerate(chance.index)}
+    table["order"] = [order[key] for key in table.index]
+    table = table.sort_values(["order", "place"])
+    table["chance"] = chance.reindex(table.index).to_numpy()
+    table = table.reset_index().assign(family=family, baseline=str(baseline))
+    table = table[list(_COLUMNS)]
+    return table.assign(p_holm=statistics.holm(table["p_value"].to_numpy(float)))
+
+
+def _differences(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns the statistics of differences (contexts, seeds), with the index of the table."""
+    results = pandas.DataFrame(statistics.paired_differences(table), index=table.index)
+    by_seed = []
+    for row in table.to_numpy(float):
+        pairs = zip(table.columns, row, strict=True)
+        by_seed.append({seed: float(value) for seed, value in pairs if not numpy.isnan(value)})
+    return results.assign(by_seed=pandas.Series(by_seed, index=table.index, dtype=object))
 
 
 def _baseline(family: str, levels: list[str]) -> str:
@@ -270,17 +279,3 @@ def _baseline(family: str, levels: list[str]) -> str:
     name = BASELINES.get(axis)
     candidates = [level for level in levels if level.partition(" ")[0] == name]
     return candidates[0] if candidates else levels[0]
-
-
-def _difference(differences: pandas.Series) -> dict[str, Any]:
-    result = statistics.paired_difference(differences)
-    return {
-        "n": result.interval.n,
-        "difference": result.interval.value,
-        "low": result.interval.low,
-        "high": result.interval.high,
-        "effect_size": result.effect_size,
-        "p_value": result.p_value,
-        "p_sign_flip": result.p_sign_flip,
-        "by_seed": differences.to_dict(),
-    }

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy
 import pandas
+import pyarrow
 
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
-from harness.reports.accuracies import accuracy_interval
+from harness.reports.accuracies import accuracy_intervals
 from harness.reports.axis_values import ordered, plain_value, value_label
 from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
@@ -50,12 +51,15 @@ class Evidence:
         curves: one row per trial and evaluation.
         layers: one row per trial, probe step and layer.
         axes: names of the axes, which are columns of `trials`.
+        histograms: an Arrow table of counts of pre-activations by trial, step and layer, or None
+            without any. It is by far the largest table.
     """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
     axes: tuple[str, ...]
+    histograms: pyarrow.Table | None = None
 
     @functools.cached_property
     def role(self) -> pandas.Series:
@@ -94,6 +98,17 @@ class Evidence:
         return self.finished[
             (self.finished["status"] == "diverged") & self.finished["score"].isna()
         ]
+
+    @functools.cached_property
+    def plain(self) -> pandas.DataFrame:
+        """The axes of all trials as `axis_values.plain_value` gives them."""
+        columns = {axis: _plain(self.trials[axis]) for axis in self.axes}
+        return pandas.DataFrame(columns, index=self.trials.index)
+
+    @functools.cached_property
+    def texts(self) -> pandas.DataFrame:
+        """The axes of all trials as text, in which two options that are missing are equal."""
+        return self.plain.astype(str)
 
     @functools.cached_property
     def varied(self) -> tuple[str, ...]:
@@ -172,7 +187,7 @@ class Evidence:
         return bool(values_per_owner.max() == 1)
 
     def _levels(self, axis: str) -> pandas.Series:
-        return self.finished[axis].map(plain_value)
+        return self.plain.loc[self.finished.index, axis]
 
 
 def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidence:
@@ -206,7 +221,7 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
         kept = set(trials["trial_id"])
         curves = curves[curves["trial_id"].isin(kept)]
         layers = layers[layers["trial_id"].isin(kept)]
-    return Evidence(trials, curves, layers, tuple(axes))
+    return Evidence(trials, curves, layers, tuple(axes), tables.histograms)
 
 
 def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
@@ -229,7 +244,8 @@ def _chances(trials: pandas.DataFrame) -> pandas.Series:
     """Returns each trial's chance level, which trials of one data set tell each other."""
     levels = [chance_level(row) for row in trials.to_dict("records")]
     chances = pandas.Series(levels, index=trials.index, dtype=float)
-    settings = [name for name in trials if name == "dataset" or name.startswith("spec.dataset.")]
+    names = [str(name) for name in trials]
+    settings = [name for name in names if name == "dataset" or name.startswith("spec.dataset.")]
     if not settings or chances.notna().all():
         return chances
     data_sets = trials[settings].astype(str).agg("|".join, axis=1)
@@ -257,6 +273,14 @@ def chance_level(trial: Mapping[Any, Any]) -> float:
     if published is None or published.classes is None:
         return math.nan
     return 1.0 / published.classes
+
+
+def _plain(values: pandas.Series) -> pandas.Series:
+    """Returns plain values of an axis; each different value is converted once."""
+    codes, levels = pandas.factorize(values, use_na_sentinel=False)
+    plain = numpy.empty(len(levels), object)
+    plain[:] = [plain_value(level) for level in levels]
+    return pandas.Series(plain[codes], index=values.index, dtype=object)
 
 
 def _restricted(
@@ -324,18 +348,30 @@ def _cell_scores(finished: pandas.DataFrame) -> pandas.DataFrame:
     """
     diverged = finished["status"] == "diverged"
     validation = finished["validation_accuracy"].where(~diverged, finished["chance"])
-    rows = {}
-    for cell_id, trials in finished.assign(validation=validation).groupby("cell_id", sort=False):
-        unscored = diverged[trials.index] & trials["score"].isna()
-        scores = trials["score"] * (numpy.nan if unscored.any() else 1.0)
-        samples = trials["test_samples"].min() if "test_samples" in trials else numpy.nan
-        interval = accuracy_interval(scores, samples)
-        rows[cell_id] = {
-            "score": interval.value,
-            "score_low": interval.low,
-            "score_high": interval.high,
-            "score_median": scores.median(),
-            "validation_score": trials["validation"].mean(skipna=False),
+    unscored = (diverged & finished["score"].isna()).groupby(finished["cell_id"]).transform("any")
+    table = pandas.DataFrame(
+        {
+            "cell_id": finished["cell_id"],
+            "score": finished["score"].where(~unscored),
+            "validation": validation,
+            "samples": finished.get("test_samples", numpy.nan),
         }
-    columns = ["score", "score_low", "score_high", "score_median", "validation_score"]
-    return pandas.DataFrame.from_dict(rows, orient="index", columns=columns)
+    )
+    groups = table.groupby("cell_id", sort=False)
+    by_seed = table.assign(seed=groups.cumcount()).pivot(
+        index="cell_id", columns="seed", values="score"
+    )
+    # A pivot sorts its rows; cells stand in the order of their trials.
+    by_seed = by_seed.reindex(groups.size().index)
+    mean, low, high, _ = accuracy_intervals(by_seed, groups["samples"].min())
+    unknown = table["validation"].isna().groupby(table["cell_id"]).any()
+    return pandas.DataFrame(
+        {
+            "score": mean,
+            "score_low": low,
+            "score_high": high,
+            "score_median": groups["score"].median(),
+            "validation_score": groups["validation"].mean().where(~unknown),
+        },
+        index=by_seed.index,
+    )

@@ -63,7 +63,7 @@ def doses(evidence: Evidence) -> pandas.DataFrame:
         values = pandas.to_numeric(trials[axis], errors="coerce")
         if values.nunique() < 2:
             continue
-        mildest = float(values.loc[(values - neutral).abs().idxmin()])
+        mildest = float(values.iloc[int((values - neutral).abs().argmin())])
         base = trials[values == mildest]
         for dose, group in trials[values.notna() & (values != mildest)].groupby(values):
             for row in _differences(evidence, axis, group, base, LEVEL):
@@ -115,11 +115,11 @@ def _keyed(
     evidence: Evidence, trials: pandas.DataFrame, axes: list[str], rates: list[str]
 ) -> pandas.DataFrame:
     """Returns trials with their context as text; a tuned learning rate is no part of it."""
-    parts = [trials[name].map(plain_value).astype(str) for name in axes]
+    texts = evidence.texts.loc[trials.index]
+    parts = [texts[name] for name in axes]
     confirmed = evidence.role[trials.index] == CONFIRMATION
     for name in rates:
-        rate = trials[name].map(plain_value).astype(str)
-        parts.append(rate.where(~confirmed, "tuned"))
+        parts.append(texts[name].where(~confirmed, "tuned"))
     text = pandas.Series("", index=trials.index)
     for part in parts:
         text = text + "|" + part

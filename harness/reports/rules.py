@@ -18,8 +18,9 @@ CHANGES: dict[int, str] = {
     2: "Accuracies have bounded intervals that count the test set, because Student's t reached "
     "beyond 1 and gave equal seeds no width. Arms may be tuned, and tuning trials are no results. "
     "A diverged trial of unknown chance level has no score, because 0 was wrong. The best cell "
-    "counts diverged seeds. Premises and promises are shares of layers over seeds instead of trials "
-    "of which every layer holds, which were the same everywhere. Equivalence, claims, prediction, association and intervention are new. "
+    "counts diverged seeds. Premises and promises are shares of layers over seeds, because trials "
+    "of which every layer holds were the same everywhere. Equivalence, claims, prediction, "
+    "association and intervention are new. "
     "The rule on time is gone, because nothing computed it.",
 }
 

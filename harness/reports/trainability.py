@@ -7,9 +7,13 @@ Each criterion is a number in units of its limit, so that 1 is the limit:
 - `correlation`: minus the logarithm of the predicted 1 - c between two inputs at the readout.
 - `stability`: learning rate x sharpness / (2 (1 + momentum)), measured at initialisation.
 
+`stability` does not restrict a network with a normalization: the weights in front of one have no
+scale, and gradient descent tunes their effective rate by itself (Arora, Li and Lyu 2019).
+
 The limit of the first three is six e-folds: Schoenholz et al. (2017) find that networks train up to
 about six correlation lengths. That of the last is the stability limit of gradient descent (Cohen et
-al. 2021). The largest number decides: a network is expected to train where it is below 1.
+al. 2021). The largest number decides: a network is expected to train where it is below 1. The rule
+knows nothing of rates that are too small for the budget.
 """
 
 from __future__ import annotations
@@ -43,7 +47,7 @@ def trainability(trials: pandas.DataFrame) -> pandas.DataFrame:
             "signal": _e_folds(second_moment),
             "gradients": _e_folds(gradients),
             "correlation": (-numpy.log(distance)).clip(lower=0) / E_FOLDS,
-            "stability": _column(trials, "stability_margin_init"),
+            "stability": _stability(trials),
         },
         index=trials.index,
     )
@@ -75,6 +79,13 @@ def calibration(rule: pandas.DataFrame, outcome: pandas.Series) -> pandas.DataFr
         )
     columns = ["worst_from", "worst_to", "trials", "expected", "trained"]
     return pandas.DataFrame(rows, columns=columns)
+
+
+def _stability(trials: pandas.DataFrame) -> pandas.Series:
+    margin = _column(trials, "stability_margin_init")
+    if "normalization" not in trials:
+        return margin
+    return margin.where(trials["normalization"] == "none")
 
 
 def _e_folds(ratio: pandas.Series) -> pandas.Series:

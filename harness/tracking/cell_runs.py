@@ -162,7 +162,8 @@ def _tags(records: Sequence[Record], metrics: dict[str, float]) -> dict[str, str
     tags = {axis: str(value) for axis, value in first.axes.items()}
     tags["kind"] = "cell"
     tags["cell"] = first.cell_id
-    tags["seeds"] = ", ".join(str(seed) for seed in sorted(record.seed for record in records))
+    seeds = sorted(record.seed for record in records)
+    tags["seeds"] = ", ".join(map(str, seeds))
     tags[STATE_TAG] = _state(records)
     for name, value in metrics.items():
         if name.startswith("share/"):

@@ -38,7 +38,7 @@ from harness.store import searches, writes
 from harness.store.trials import Store
 from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
 from harness.tracking.address import Address
-from harness.tracking.batches import batches
+from harness.tracking.metric_batches import batches
 from harness.tracking.outgoing import Outcome
 from harness.tracking.presence import TRIAL_TAG, complete
 from harness.tracking.run_writer import RunWriter

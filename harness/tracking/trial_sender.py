@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from harness.store import searches
 from harness.store.trials import Store
 from harness.tracking import contents, histogram_figure, profile_figure, run_files, trial_page
-from harness.tracking.batches import batches
 from harness.tracking.failures import first_line
+from harness.tracking.metric_batches import batches
 from harness.tracking.outgoing import Outgoing
 from harness.tracking.presence import Run
 from harness.tracking.run_writer import Begun, RunWriter

@@ -7,9 +7,12 @@ Stability").
 
 The Gauss-Newton matrix of the mean cross-entropy is G = (1/n) sum_s J_s' H_s J_s, with the
 Jacobian J_s of sample s's logits by the parameters and H_s = diag(p_s) - p_s p_s'. It is positive
-semi-definite, and equals the Hessian where every sample is fitted. Its top eigenvalue is found by
-Lanczos' method (Golub and Van Loan 2013, section 10.1) from products G v; the matrix itself is
-never formed.
+semi-definite, and equals the Hessian where every sample is fitted.
+
+With H_s = B_s B_s', B_s = diag(sqrt p_s) - p_s (sqrt p_s)', the matrix (1/n) B' J J' B over samples
+and classes has the same eigenvalues other than 0, and vectors of samples x classes instead of
+parameters. Its top eigenvalue is found by Lanczos' method (Golub and Van Loan 2013, section 10.1)
+from products with vectors; no matrix is ever formed.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from torch.nn import functional
 from harness.seeding import purpose_seed
 from harness.training.events import Samples
 from harness.training.packs import Pack
-from harness.training.programs import PROBE, State
+from harness.training.programs import PROBE
 
 # The eigenvalue is measured on at most so many samples of the probe set.
 SAMPLES = 128
@@ -32,9 +35,6 @@ SAMPLES = 128
 STEPS = 8
 # Below this share of the first step's length, what is left of a Lanczos vector is rounding.
 _ROUNDING = 1e-5
-
-# A vector of the parameters of several trials: by parameter name a tensor (trials, ...).
-Vector = State
 
 
 def sharpness(pack: Pack, start: int, stop: int, samples: Samples, steps: int = STEPS) -> Tensor:
@@ -52,13 +52,13 @@ def sharpness(pack: Pack, start: int, stop: int, samples: Samples, steps: int = 
     """
     program, parameters, buffers = pack.part(start, stop)
     images = samples.images_of(start, stop)[:, :SAMPLES]
-
-    def logits_of(weights: State) -> Tensor:
+    leaves = {name: tensor.requires_grad_() for name, tensor in parameters.items()}
+    with torch.enable_grad():
         # A recorder keeps the program from overwriting an activation's input.
-        return program(weights, buffers, images, PROBE, _ignore)
-
-    multiply = _gauss_newton(logits_of, parameters)
-    first = _start_vector(pack, start, stop, parameters)
+        logits = program(leaves, buffers, images, PROBE, _ignore)
+        multiply = _kernel(logits, list(leaves.values()))
+    _, count, classes = logits.shape
+    first = _start_vectors(pack, start, stop, count, classes)
     return _top_eigenvalue(multiply, first, steps)
 
 
@@ -77,49 +77,47 @@ def _ignore(*tap: object) -> None:
     """Record nothing."""
 
 
-def _start_vector(pack: Pack, start: int, stop: int, parameters: State) -> Vector:
-    """Standard normal numbers, keyed by each trial's seed: companions change nothing."""
-    device = pack.device
-    generators = [
-        torch.Generator().manual_seed(purpose_seed(trial.seed, "sharpness"))
-        for trial in pack.trials[start:stop]
-    ]
-    vector = {}
-    for name, tensor in parameters.items():
-        rows = [torch.randn(tensor.shape[1:], generator=generator) for generator in generators]
-        vector[name] = torch.stack(rows).to(device)
-    return vector
+def _start_vectors(pack: Pack, start: int, stop: int, samples: int, classes: int) -> Tensor:
+    """Standard normal numbers, keyed by each trial's seed: companions change nothing.
+
+    Returns:
+        (trials, samples, classes).
+    """
+    rows = []
+    for trial in pack.trials[start:stop]:
+        generator = torch.Generator().manual_seed(purpose_seed(trial.seed, "sharpness"))
+        rows.append(torch.randn(samples, classes, generator=generator))
+    return torch.stack(rows).to(pack.device)
 
 
-def _gauss_newton(
-    logits_of: Callable[[State], Tensor], parameters: State
-) -> Callable[[Vector], Vector]:
-    """Returns the function v -> G v of trials that stand side by side.
+def _kernel(logits: Tensor, leaves: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    """Returns the function u -> (1/n) B' J J' B u of trials that stand side by side.
 
     J' u is linear in u, so its derivative by u in direction v is J v: two backward passes through
     one graph, which is built once, instead of a forward pass for every product.
+
+    Args:
+        logits: (trials, samples, classes), with the graph that leads to the leaves.
+        leaves: the parameters, each (trials, ...).
     """
-    leaves = {name: tensor.detach().requires_grad_() for name, tensor in parameters.items()}
-    tensors = list(leaves.values())
-    with torch.enable_grad():
-        logits = logits_of(leaves)
-        cotangent = torch.zeros_like(logits, requires_grad=True)
-        pulled_back = torch.autograd.grad(logits, tensors, cotangent, create_graph=True)
+    cotangent = torch.zeros_like(logits, requires_grad=True)
+    pulled_back = torch.autograd.grad(logits, leaves, cotangent, create_graph=True)
     probabilities = functional.softmax(logits.detach().float(), dim=-1)
+    roots = probabilities.sqrt()
     samples = logits.shape[1]
 
-    def multiply(vector: Vector) -> Vector:
-        directions = [vector[name] for name in leaves]
-        (moved,) = torch.autograd.grad(pulled_back, cotangent, directions, retain_graph=True)
-        weighted = probabilities * moved
+    def multiply(vector: Tensor) -> Tensor:
+        weighted = roots * vector
         curved = weighted - probabilities * weighted.sum(-1, keepdim=True)
-        gradients = torch.autograd.grad(logits, tensors, curved / samples, retain_graph=True)
-        return dict(zip(leaves, gradients, strict=True))
+        gradients = torch.autograd.grad(logits, leaves, curved, retain_graph=True)
+        (moved,) = torch.autograd.grad(pulled_back, cotangent, gradients, retain_graph=True)
+        centred = moved - (probabilities * moved).sum(-1, keepdim=True)
+        return roots * centred / samples
 
     return multiply
 
 
-def _top_eigenvalue(multiply: Callable[[Vector], Vector], first: Vector, steps: int) -> Tensor:
+def _top_eigenvalue(multiply: Callable[[Tensor], Tensor], first: Tensor, steps: int) -> Tensor:
     """The largest Ritz value of `steps` Lanczos steps with full reorthogonalisation."""
     basis = [_scaled(first, 1.0 / _length(first))]
     diagonal: list[Tensor] = []
@@ -130,7 +128,7 @@ def _top_eigenvalue(multiply: Callable[[Vector], Vector], first: Vector, steps: 
         diagonal.append(_product(image, basis[-1]))
         for _ in range(2):  # once leaves rounding errors that grow
             for vector in basis:
-                image = _less(image, _product(image, vector), vector)
+                image = image - _scaled(vector, _product(image, vector))
         length = _length(image)
         scale = length if scale is None else torch.maximum(scale, length)
         if step + 1 == steps:
@@ -155,27 +153,15 @@ def _largest(diagonal: Tensor, beside: Tensor | None) -> Tensor:
     return torch.where(finite, torch.linalg.eigvalsh(safe)[:, -1], torch.nan)
 
 
-def _product(left: Vector, right: Vector) -> Tensor:
+def _product(left: Tensor, right: Tensor) -> Tensor:
     """Inner products (trials,) in float64."""
-    parts = [(left[name] * right[name]).flatten(1).sum(1, dtype=torch.float64) for name in left]
-    return torch.stack(parts).sum(0)
+    return (left * right).flatten(1).sum(1, dtype=torch.float64)
 
 
-def _length(vector: Vector) -> Tensor:
+def _length(vector: Tensor) -> Tensor:
     return _product(vector, vector).sqrt()
 
 
-def _scaled(vector: Vector, factor: Tensor) -> Vector:
-    return {name: tensor * _shaped(factor, tensor) for name, tensor in vector.items()}
-
-
-def _less(vector: Vector, factor: Tensor, other: Vector) -> Vector:
-    return {
-        name: torch.addcmul(tensor, _shaped(factor, tensor), other[name], value=-1)
-        for name, tensor in vector.items()
-    }
-
-
-def _shaped(factor: Tensor, tensor: Tensor) -> Tensor:
-    """(trials,) factors in the form and precision of (trials, ...)."""
-    return factor.to(tensor.dtype).view(-1, *(1,) * (tensor.dim() - 1))
+def _scaled(vector: Tensor, factor: Tensor) -> Tensor:
+    """(trials, samples, classes) times (trials,), in the precision of the first."""
+    return vector * factor.to(vector.dtype).view(-1, 1, 1)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy
 import pandas
+import pyarrow
 import pytest
 
-from harness.reports.claims.declaration import Decision, claims, decided
+from harness.reports.claims.claim import Decision, claims, decided
 from harness.reports.evidence import Evidence, gather
 from harness.store.tables import Tables
+from harness.verdicts.criteria import VERSION, load
 
 AXES = {
     "dataset": "digits",
@@ -36,6 +38,7 @@ SUMMARY = {
     "test_accuracy": 0.95,
     "validation_accuracy": 0.95,
     "seconds": 1.0,
+    "criteria_version": float(VERSION),
     "classes": 10.0,
     "test_samples": 360.0,
     "majority_share": 0.1,
@@ -100,6 +103,7 @@ class Sweep:
         self.trials.append(trial)
         for number in range(1, levels["depth"] + 1) if layer else ():
             row = {"trial_id": trial["trial_id"], "step": 0, "phase": "init", "layer": number}
+            row |= dict.fromkeys((f"score_{name}" for name in load().names), numpy.nan)
             for name, value in layer.items():
                 row[name] = value(trial, number) if callable(value) else value
             self.layers.append(row)
@@ -119,7 +123,8 @@ class Sweep:
         others = [name for name in rest if not name.startswith("spec.")]
         layers = pandas.DataFrame(self.layers or {"trial_id": pandas.Series(dtype="str")})
         curves = pandas.DataFrame({"trial_id": pandas.Series(dtype="str")})
-        return Tables(trials[[*first, *axes, *specs, *others]], curves, layers)
+        histograms = pyarrow.table({"trial_id": pyarrow.array([], pyarrow.string())})
+        return Tables(trials[[*first, *axes, *specs, *others]], curves, layers, histograms)
 
     def evidence(self) -> Evidence:
         return gather(self.tables())

@@ -11,7 +11,7 @@ import pytest
 
 from harness.reports import claim_texts
 from harness.reports.claims import deciding
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     NOT_ENOUGH_DATA,
     REFUTED,

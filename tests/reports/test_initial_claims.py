@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     NOT_ENOUGH_DATA,
     REFUTED,

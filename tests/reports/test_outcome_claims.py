@@ -7,7 +7,7 @@ import math
 import numpy
 import pytest
 
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     NOT_ENOUGH_DATA,
     REFUTED,

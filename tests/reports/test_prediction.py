@@ -81,6 +81,11 @@ def test_a_dead_signal_is_infinitely_far_beyond_its_limit():
     assert rule(predicted_last_cosine=1.0)["worst"] > 4
 
 
+def test_stability_does_not_restrict_normalised_networks():
+    assert rule(stability_margin_init=5.0, normalization="none")["worst"] == 5.0
+    assert rule(stability_margin_init=5.0, normalization="batch")["worst"] == 0.0
+
+
 def test_missing_theory_does_not_restrict_and_is_no_score_when_all_is_missing():
     known = trainability(pandas.DataFrame({"stability_margin_init": [0.5, math.nan]}))
     assert known["worst"].tolist()[0] == 0.5
@@ -155,5 +160,5 @@ def test_worst_misses_are_named(sweep):
 
 def test_other_meanings_of_training_stand_beside(sweep):
     table = prediction.sensitivity(add_limit(sweep).evidence())
-    assert table["share_of_the_way"].tolist() == [0.25, 0.5, 0.75]
+    assert table["share_of_the_way"].tolist() == [0.1, 0.5, 0.75]
     assert (table["area"] == 1.0).all()

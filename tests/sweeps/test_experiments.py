@@ -59,7 +59,7 @@ def request(name: str, end: int) -> Config:
     validate(config)  # as it is
     tiny = [*TINY, f"depth={min(config.depth, MOST_LAYERS)}"]
     if config.dataset.name not in BUNDLED:
-        tiny.append("dataset=digits")
+        tiny += ["dataset=digits", "dataset.training_samples=null"]
     replaced = {word.partition("=")[0] for word in tiny}
     kept = [f"{axis}={value}" for axis, value in chosen.items() if axis not in replaced]
     return to_config(composed(name, [*kept, *tiny]))

@@ -9,7 +9,7 @@ import numpy
 import pandas
 
 from harness.reports.accuracies import accuracy_interval, equivalence
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     REFUTED,
     SUPPORTED,

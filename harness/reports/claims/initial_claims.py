@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import numpy
 
+from harness.reports.claims.claim import (
+    CONDITIONAL,
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    claim,
+)
 from harness.reports.claims.deciding import (
     MOST,
     difference_interval,
@@ -15,14 +23,6 @@ from harness.reports.claims.deciding import (
     share_interval,
     shares_by,
     signed,
-)
-from harness.reports.claims.declaration import (
-    CONDITIONAL,
-    REFUTED,
-    SUPPORTED,
-    UNDECIDED,
-    Decision,
-    claim,
 )
 from harness.reports.claims.selection import (
     RECIPE,
@@ -176,7 +176,7 @@ def gradients_cannot_explode(evidence: Evidence) -> Decision:
     ends = (float(numpy.exp(end)) for end in (logs.value, logs.low, logs.high))
     value, low, high = ends
     word = REFUTED if low > _DOUBLING else SUPPORTED if high < _DOUBLING else UNDECIDED
-    rows = []
+    rows: list[dict[str, object]] = []
     for depth, group in frame.groupby("depth"):
         total = float(numpy.exp(group["log_total"].mean()))
         rows.append({"depth": depth, "trials": len(group), "growth_in_all": total})

@@ -5,6 +5,14 @@ from __future__ import annotations
 import pandas
 
 from harness.reports.associations import association
+from harness.reports.claims.claim import (
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    NotEnoughData,
+    claim,
+)
 from harness.reports.claims.deciding import (
     MARGIN,
     MOST,
@@ -13,17 +21,9 @@ from harness.reports.claims.deciding import (
     percent,
     shares_by,
 )
-from harness.reports.claims.declaration import (
-    REFUTED,
-    SUPPORTED,
-    UNDECIDED,
-    Decision,
-    NotEnoughData,
-    claim,
-)
 from harness.reports.claims.selection import RECIPE, known, need, select
 from harness.reports.evidence import Evidence
-from harness.reports.prediction import tasks, trains
+from harness.reports.prediction import LEARNS, tasks, trains
 from harness.reports.roc_areas import area, area_difference
 from harness.reports.statistics import wilson
 
@@ -102,14 +102,15 @@ def the_stability_limit_decides(evidence: Evidence) -> Decision:
     """Areas under ROC curves of the margin and of the pooled promise at initialisation.
 
     Pairs of one data set and depth are ordered, so that the depth itself earns nothing; the draws
-    of a search are asked too, because the learning rate varies there. A diverged trial is one that
-    does not train.
+    of a search are asked too, because the learning rate varies there. A trial trains here if it
+    gets a tenth of the way from guessing to 1, because slow is not unstable; a diverged one does
+    not.
     """
     arm = {**RECIPE, "initializer": ("lecun_normal", "he_normal")}
     trials = select(evidence, arm, tuning=True)
     trials = trials[trials["steps"].fillna(0) > 0]
     trials = known(trials, "stability_margin_init", "SELU networks", _LIMIT_TRIALS)
-    outcome = trains(trials)
+    outcome = trains(trials, LEARNS)
     trials = trials[outcome.notna()]
     outcome = outcome.dropna().astype(bool)
     if outcome.nunique() < 2:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy
 import pandas
 
+from harness.reports.claims.claim import Decision, NotEnoughData, claim
 from harness.reports.claims.deciding import (
     MARGIN,
     ahead,
@@ -16,7 +17,6 @@ from harness.reports.claims.deciding import (
     judge_rows,
     opposite,
 )
-from harness.reports.claims.declaration import Decision, NotEnoughData, claim
 from harness.reports.claims.selection import (
     BATCH_NORM,
     FEWEST_SEEDS,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from harness.reports import interventions
-from harness.reports.claims.deciding import MARGIN, Row, judge
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     REFUTED,
     SUPPORTED,
@@ -13,6 +12,7 @@ from harness.reports.claims.declaration import (
     NotEnoughData,
     claim,
 )
+from harness.reports.claims.deciding import MARGIN, Row, judge
 from harness.reports.claims.selection import FEWEST_SEEDS
 from harness.reports.evidence import Evidence
 from harness.reports.statistics import LEVEL, Interval

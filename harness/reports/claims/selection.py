@@ -8,8 +8,7 @@ from typing import Any
 import numpy
 import pandas
 
-from harness.reports.axis_values import plain_value
-from harness.reports.claims.declaration import NotEnoughData
+from harness.reports.claims.claim import NotEnoughData
 from harness.reports.evidence import FIXED, Evidence
 from harness.store.searches import CONFIRMATION
 
@@ -48,9 +47,9 @@ def select(
     trials = evidence.finished_with_tuning if tuning else evidence.finished
     kept = numpy.ones(len(trials), bool)
     for axis, wanted in arm.items():
-        if axis in trials:
+        if axis in evidence.axes:
             values = wanted if isinstance(wanted, (list, tuple)) else [wanted]
-            kept &= trials[axis].map(plain_value).isin(values).to_numpy()
+            kept &= evidence.plain.loc[trials.index, axis].isin(values).to_numpy()
     if role is not None:
         kept &= (evidence.role[trials.index] == role).to_numpy()
     return trials[kept]
@@ -180,8 +179,8 @@ def paired(
     if role == CONFIRMATION:
         differing.add("learning_rate")
     keys = [axis for axis in evidence.axes if axis.partition(".")[0] not in differing]
-    both = _sides(left, keys, value).merge(
-        _sides(right, keys, value), on=[*keys, "seed"], suffixes=("_arm", "_baseline")
+    both = _sides(evidence, left, keys, value).merge(
+        _sides(evidence, right, keys, value), on=[*keys, "seed"], suffixes=("_arm", "_baseline")
     )
     both = both.rename(columns={"value_arm": "arm", "value_baseline": "baseline"})
     both["difference"] = both["arm"] - both["baseline"]
@@ -190,11 +189,12 @@ def paired(
     return both.dropna(subset=["difference"])
 
 
-def _sides(trials: pandas.DataFrame, keys: list[str], value: str) -> pandas.DataFrame:
+def _sides(
+    evidence: Evidence, trials: pandas.DataFrame, keys: list[str], value: str
+) -> pandas.DataFrame:
     """Returns one row per key and seed; a trial that is there twice counts once."""
-    table = trials[[*keys, "seed"]].copy()
-    for key in keys:
-        table[key] = trials[key].map(plain_value).astype(str)
+    table = evidence.texts.loc[trials.index, keys]
+    table["seed"] = trials["seed"]
     table["value"] = trials[value].astype(float)
     table["diverged"] = trials["status"] == "diverged"
     return table.drop_duplicates([*keys, "seed"])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from harness.reports.claims.deciding import decide_equivalence, opposite
-from harness.reports.claims.declaration import (
+from harness.reports.claims.claim import (
     CONDITIONAL,
     REFUTED,
     SUPPORTED,
@@ -11,6 +10,7 @@ from harness.reports.claims.declaration import (
     Decision,
     NotEnoughData,
 )
+from harness.reports.claims.deciding import decide_equivalence, opposite
 from harness.reports.claims.selection import RECIPE, by_seed, paired
 from harness.reports.evidence import Evidence
 
