@@ -367,6 +367,7 @@ class ActivationCalls:
             return
         held = base.state.origin.held
         z, module = base.tensor, layer.module
+        # Both are there as long as an activation is pending.
         assert z is not None
         assert module is not None
         if base.state.moved:

@@ -126,6 +126,8 @@ class _Interception(TorchFunctionMode):
         activations.settle(call.tensors)
         weights = find_weights(trace, call)
         if weights is not None:
+            # Activations of branches stand in the order in which they ran.
+            activations.settle_all()
             return trace_weights(trace, call, weights)
         if _is_whole_selection(call):
             return trace.pass_on("identity", call.run(), call.args)

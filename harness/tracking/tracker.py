@@ -36,12 +36,14 @@ class Tracker:
         faults: the reason for each trial that cannot be sent, by its id.
         refusal: what the user has to mend before anything can be sent, or None.
         missing: the trials that are not in MLflow, faults excluded.
+        sent: the number of trials sent.
     """
 
     def __init__(self, place: Address | None = None, connect: Connect | None = None) -> None:
         self.faults: dict[str, str] = {}
         self.refusal: str | None = None
         self.missing: dict[str, None] = {}
+        self.sent = 0
         self._place = place
         self._connect = connect
         self._connection: Connection | None = None
@@ -94,11 +96,11 @@ class Tracker:
         self.missing |= dict.fromkeys(name for name in trial_ids if name not in self.faults)
         if not last and time.monotonic() < self._next_attempt:
             return 0
-        sent = 0
+        sent_before = self.sent
         while True:
             before = len(self.missing)
             try:
-                sent += self._send(store, progress)
+                self._send(store, progress)
                 if last and self._connection is not None:
                     self._connection.send_cells(store, trial_ids)
             except Exception as error:  # of any kind: the trials are in the store
@@ -109,23 +111,22 @@ class Tracker:
             break
         if last and self.refusal is None and not self.connected:
             self._say_what_is_missing(store.runs)
-        return sent
+        return self.sent - sent_before
 
     def links(self) -> list[str]:
         """Returns lines that say where to look at the trials."""
         return self._connection.links() if self._connection is not None else []
 
-    def _send(self, store: Store, progress: Callable[[int], object] | None) -> int:
+    def _send(self, store: Store, progress: Callable[[int], object] | None) -> None:
         if not self.missing:
-            return 0
+            return
         if self._connection is None and self._connect is not None:
             self._connection = self._connect()
         if self._connection is None:
-            return 0
-        sent = 0
+            return
         for outcome in self._connection.send(store, list(self.missing)):
             del self.missing[outcome.trial_id]
-            sent += outcome.sent
+            self.sent += outcome.sent
             if outcome.fault:
                 self.faults[outcome.trial_id] = outcome.fault
                 _LOGGER.warning(
@@ -136,7 +137,6 @@ class Tracker:
         self._warned = False
         self._pause = _FIRST_PAUSE
         self._next_attempt = 0.0
-        return sent
 
     def _failed(
         self, error: Exception, runs: Path, trial_id: str = "", *, last: bool = False

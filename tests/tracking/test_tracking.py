@@ -118,7 +118,7 @@ def _send(runs: str, uri: str, together, sent) -> None:
     # MLflow takes seconds to import, in one process more than in another.
     importlib.import_module("harness.tracking.connection")
     store = Store(runs)
-    together.wait(120)
+    together.wait(300)
     sent.put(tracking.open(TrackingConfig(uri=uri), store.runs).log(store, store.trial_ids()))
 
 
@@ -135,9 +135,9 @@ def test_processes_make_one_store_at_once_and_send_every_trial_once(trained, tmp
     (tmp_path / "shared").mkdir()
     for process in processes:
         process.start()
-    assert sum(sent.get(timeout=120) for _ in processes) == 2
+    assert sum(sent.get(timeout=300) for _ in processes) == 2
     for process in processes:
-        process.join(120)
+        process.join(300)
     assert len(runs_of(uri)) == 2
     # Artifacts stand beside the database, wherever the sweeps were started.
     artifacts = tmp_path / "shared" / "mlartifacts"

@@ -170,7 +170,10 @@ def _loss_ratio(pairs: pandas.DataFrame, rates: str) -> Decision:
 )
 def alpha_dropout_beats_dropout(evidence: Evidence) -> Decision:
     """Paired differences at equal dropout rates."""
-    names = [str(value) for value in evidence.finished["dropout"].unique()]
+    trials = evidence.finished
+    if "dropout" not in trials:
+        raise NotEnoughData("no trial says its dropout")
+    names = [str(value) for value in trials["dropout"].unique()]
     doses = {name.removeprefix("alpha_") for name in names if name.startswith("alpha_")}
     doses &= {name.removeprefix("standard_") for name in names if name.startswith("standard_")}
     if not doses:
