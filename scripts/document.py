@@ -7,12 +7,14 @@ from pathlib import Path
 
 from harness.configuration.reference import reference
 from harness.probes.column_reference import markdown
+from harness.verdicts import criteria_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 # A document, and the function that returns its text. A test compares them with what is committed.
 DOCUMENTS: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "conf" / "README.md", reference),
     (ROOT / "harness" / "probes" / "README.md", markdown),
+    (ROOT / "harness" / "verdicts" / "README.md", criteria_reference.markdown),
 ]
 
 

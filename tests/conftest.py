@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,19 @@ from omegaconf import OmegaConf
 from harness.configuration.schema import CONF_DIR, Config
 from harness.configuration.trial import Trial, trials
 
+_ROOT = Path(__file__).resolve().parents[1]
+_COPIED = (
+    "conf",
+    "harness",
+    "scripts",
+    "tests",
+    "CONTRIBUTING.md",
+    "LICENSE",
+    "README.md",
+    "constraints.txt",
+    "pyproject.toml",
+    "setup.py",
+)
 _DEFAULTS = {
     "dataset": "digits",
     "preprocessing": "global",
@@ -57,3 +72,20 @@ def make_trial(make_config) -> Callable[..., Trial]:
         return trials(make_config(**choices, seeds=[seed]))[0]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def copy_project() -> Callable[[Path], None]:
+    """Copies the project's files, without results and without an environment, to a new folder."""
+
+    def copy(folder: Path) -> None:
+        folder.mkdir()
+        for name in _COPIED:
+            if (_ROOT / name).is_dir():
+                # Compiled files go along, so that the copy's first import is as fast as any.
+                ignored = shutil.ignore_patterns("*.egg-info")
+                shutil.copytree(_ROOT / name, folder / name, ignore=ignored)
+            else:
+                shutil.copy(_ROOT / name, folder / name)
+
+    return copy

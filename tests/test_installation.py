@@ -24,6 +24,13 @@ TINY = [
     "seeds=2",
     "tracking=none",
 ]
+NETWORK = """\
+from torch import nn
+
+
+def network():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.SELU(), nn.Linear(16, 10))
+"""
 
 pytestmark = [
     pytest.mark.slow,
@@ -108,4 +115,8 @@ def test_an_installed_harness_sweeps_and_reports_in_the_working_directory(instal
     assert report.is_relative_to(tmp_path / "runs" / "reports")
     assert "activation=selu,relu" in report.read_text()
     assert "1.78" in command("selu-theory", "fixed-points", "--omega", "0", "--tau", "2")
-    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
+    (tmp_path / "networks.py").write_text(NETWORK)
+    words = ["networks:network", "--data", "digits", "--samples", "128"]
+    assert "1 activated layers" in command("selu-diagnose", *words)
+    results = {path.name for path in tmp_path.iterdir()} - {"networks.py", "__pycache__"}
+    assert results == {"runs"}

@@ -20,6 +20,8 @@ from harness.data import datasets, preprocessing
 from harness.errors import RequestError
 
 _T = TypeVar("_T")
+# Training images that are resized for the statistics of a preprocessing.
+_MOST_FITTED = 4096
 
 
 def diagnosed_data(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -45,24 +47,56 @@ def diagnosed_data(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
         raise RequestError(f"--image-size {options.image_size}: expected at least 1 pixel a side")
     dataset, preprocess = _configurations(options)
     loaded = datasets.load(dataset)
-    fitted = preprocessing.fit(preprocess, loaded.training.images, loaded.full_scale)
     count = options.samples
     splits = [loaded.validation, loaded.training]
     images = torch.cat([split.images[:count] for split in splits])[:count]
     labels = torch.cat([split.labels[:count] for split in splits])[:count]
-    return _fitted_to_model(fitted.apply(images), options), labels
+    if _is_fitted(images, options):
+        fitted = preprocessing.fit(preprocess, loaded.training.images, loaded.full_scale)
+        return fitted.apply(images), labels
+    # Resizing changes the variance, so that it comes before the standardisation.
+    training = _spread(loaded.training.images)
+    fitted = preprocessing.fit(preprocess, _fit_to_model(training, options), loaded.full_scale)
+    return fitted.apply(_fit_to_model(images, options)), labels
 
 
-def _fitted_to_model(images: Tensor, options: argparse.Namespace) -> Tensor:
-    """Returns images with the requested channels and size."""
-    if options.channels == 3 and images.shape[1] == 1:
-        images = images.expand(-1, 3, -1, -1).contiguous()
-    if options.channels == 1 and images.shape[1] > 1:
-        images = images.mean(1, keepdim=True)
-    if options.image_size and images.shape[-1] != options.image_size:
-        size = (options.image_size, options.image_size)
-        images = functional.interpolate(images, size=size, mode="bilinear", antialias=True)
-    return images
+def _is_fitted(images: Tensor, options: argparse.Namespace) -> bool:
+    """Returns True where the images have the requested channels and size already."""
+    size = options.image_size
+    right_size = not size or tuple(images.shape[2:]) == (size, size)
+    return right_size and options.channels in (None, images.shape[1])
+
+
+def _spread(images: Tensor) -> Tensor:
+    """Returns evenly spread images, as many as a preprocessing needs for its statistics."""
+    if len(images) <= _MOST_FITTED:
+        return images
+    return images[torch.linspace(0, len(images) - 1, _MOST_FITTED).round().long()]
+
+
+def _fit_to_model(images: Tensor, options: argparse.Namespace) -> Tensor:
+    """Returns images with the requested channels and size, whole brightnesses staying whole.
+
+    Raises:
+        RequestError: the images cannot have so many channels.
+    """
+    channels = images.shape[1]
+    if options.channels == 3 and channels not in (1, 3):
+        raise RequestError(
+            f"--channels 3: the images have {channels} channels, and only 1 can be repeated to 3; "
+            "--channels 1 averages them"
+        )
+    values = images.float()
+    if options.channels == 3 and channels == 1:
+        values = values.expand(-1, 3, -1, -1)
+    if options.channels == 1 and channels > 1:
+        values = values.mean(1, keepdim=True)
+    size = options.image_size
+    if size and tuple(values.shape[2:]) != (size, size):
+        values = functional.interpolate(values, size=(size, size), mode="bilinear", antialias=True)
+    if images.is_floating_point():
+        return values.to(images.dtype)
+    return values.round().to(images.dtype)
 
 
 @dataclass

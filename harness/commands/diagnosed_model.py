@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +32,46 @@ def diagnosed_model(options: argparse.Namespace) -> nn.Module:
     if not options.device:
         return model
     return model.to(devices.resolve(options.device, "float32"))
+
+
+def compared_model(options: argparse.Namespace, other: str) -> nn.Module:
+    """Returns the model to compare with: another factory's, or the same with a checkpoint.
+
+    Args:
+        options: as in `diagnosed_model`.
+        other: a file with a state dictionary of the same model, or module:function, which is called
+            without arguments unless it is the same factory.
+
+    Raises:
+        RequestError: as in `diagnosed_model`, or the checkpoint does not fit the model.
+    """
+    if not Path(other).is_file():
+        arguments = options.argument if other == options.factory else []
+        model = _made(other, arguments, options.seed)
+        return model.to(devices.resolve(options.device, "float32")) if options.device else model
+    model = diagnosed_model(options)
+    # A ready model of a module is one object, which another diagnosis may still use.
+    model = copy.deepcopy(model)
+    try:
+        read = torch.load(other, map_location="cpu", weights_only=True)
+        state = _state_of(read)
+        model.load_state_dict(state)
+    except Exception as error:
+        # A file of any kind may be named, and torch raises many errors for those it cannot read.
+        raise RequestError(
+            f"--against {other}: no state dictionary of this model ({_first_line(error)}); "
+            "torch.save(model.state_dict(), path) writes one"
+        ) from error
+    return model
+
+
+def _state_of(read: Any) -> Any:
+    """Returns the state dictionary in a checkpoint, which may hold more than that."""
+    if isinstance(read, Mapping):
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(read.get(key), Mapping):
+                return read[key]
+    return read
 
 
 def _made(path: str, arguments: Sequence[str], seed: int) -> nn.Module:

@@ -14,7 +14,7 @@ from harness.errors import RequestError
 from harness.sweeps.progress import answer
 
 _DESCRIPTION = """\
-Per-layer statistics, verdicts on SELU's assumptions and a lint for any torch model.
+Per-layer statistics, verdicts on SELU's premises and promises, and a lint for any torch model.
 
 FACTORY is module:function that returns a model (torchvision.models:vgg11_bn, or your own; the
 current folder is importable), or module:name of a model itself. Arguments of the function:
@@ -26,7 +26,13 @@ examples:
   python scripts/diagnose.py nets:make --data digits --html diagnosis.html
   python scripts/diagnose.py nets:make --data path/to/images --image-size 64 \\
       preprocessing=per_channel
+  python scripts/diagnose.py nets:make --data digits --json > before.json
+  python scripts/diagnose.py nets:mended --data digits --against before.json
   python scripts/diagnose.py nets:make --data mnist dataset.root=/data preprocessing.shift=0.5"""
+
+# Exit codes: findings with --fail-on lint, and a program that Ctrl-C ended.
+_FINDINGS = 1
+_INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,30 +42,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, those of the process by default.
 
     Returns:
-        0, or 2 with one line of explanation for what cannot be diagnosed.
+        0; 1 for findings where `--fail-on lint` asks for it; 2 with one line of explanation for
+        what cannot be diagnosed; 130 after an interruption.
     """
     options = _parser().parse_intermixed_args(argv)
     sys.path.insert(0, os.getcwd())
     try:
-        # torch takes seconds to import, which a wrong option need not wait for.
-        with _no_garbage_collection():
-            from harness import diagnose
-            from harness.commands.diagnosed_data import diagnosed_data
-            from harness.commands.diagnosed_model import diagnosed_model
-
-            data = diagnosed_data(options)
-            model = diagnosed_model(options)
-        card = diagnose(model, data, samples=options.samples)
-        if options.html:
-            with _no_garbage_collection():
-                card.write_html(options.html)
+        return _diagnose(options)
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _diagnose(options: argparse.Namespace) -> int:
+    """Diagnoses, prints and writes; returns the exit code."""
+    if options.html:
+        _check_page(options.html)
+    # torch takes seconds to import, which a wrong option need not wait for.
+    with _no_garbage_collection():
+        from harness import diagnose
+        from harness.commands.diagnosed_data import diagnosed_data
+        from harness.commands.diagnosed_model import compared_model, diagnosed_model
+        from harness.diagnosis.comparison import comparison_text, of_card, of_file
+
+        data = diagnosed_data(options)
+        model = diagnosed_model(options)
+    others = []
+    for other in options.against:
+        if Path(other).suffix == ".json":
+            others.append(of_file(Path(other)))
+        else:
+            compared = diagnose(compared_model(options, other), data, samples=options.samples)
+            others.append(of_card(compared, other))
+    card = diagnose(model, data, samples=options.samples)
+    # The diagnosis is printed first, so that a page that cannot be written loses nothing.
     answer(card.to_json() if options.json else str(card))
-    if options.html and not options.json:
-        print(f"\nPage: {options.html.resolve()}")
-    return 0
+    if not options.json:
+        for earlier in others:
+            answer(f"\n{comparison_text(card, earlier)}")
+    if options.html:
+        with _no_garbage_collection():
+            card.write_html(options.html, others)
+        if not options.json:
+            answer(f"\nPage: {options.html.resolve()}")
+    return _FINDINGS if options.fail_on == "lint" and card.findings else 0
+
+
+def _check_page(path: Path) -> None:
+    """Checks that a page can be written, before anything is measured.
+
+    Raises:
+        RequestError: a folder of the path is a file, or the path is a folder.
+    """
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    if not existing.is_dir():
+        raise RequestError(f"cannot write {path}: {existing} is no folder")
+    if path.is_dir():
+        raise RequestError(f"cannot write {path}: it is a folder")
+    if not os.access(path if path.exists() else existing, os.W_OK):
+        raise RequestError(f"cannot write {path}: permission denied")
 
 
 @contextmanager
@@ -88,6 +132,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="everything as JSON")
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="write one self-contained page with figures"
+    )
+    parser.add_argument(
+        "--against",
+        action="append",
+        default=[],
+        metavar="OTHER",
+        help="compare, layer by layer, with an earlier card (FILE.json, written with --json), a "
+        "checkpoint of the model (a file of torch.save), or another module:factory; may be "
+        "repeated",
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=("nothing", "lint"),
+        default="nothing",
+        help="exit code 1 where the lint finds something, for use in CI (default: %(default)s)",
     )
     return parser
 

@@ -9,18 +9,26 @@ from pathlib import Path
 
 from harness.commands.runs_option import add_runs_option
 from harness.errors import RequestError
+from harness.reports.claim_texts import FORMATS
+from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import gather
 from harness.store.tables import collect
 from harness.store.trials import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the report, prints its path, and returns the exit code."""
+    """Writes the report and prints its path, or prints the claims; returns the exit code."""
     options = _parser().parse_args(argv)
     folder = options.out or options.runs / "reports" / "latest"
     try:
         conditions = dict(_condition(text) for text in options.where)
+        if options.format and not options.claims:
+            raise RequestError(f"--format {options.format}: only with --claims; the report is HTML")
         evidence = gather(collect(Store.existing(options.runs)), conditions)
+        if options.claims:
+            text = FORMATS[options.format or "text"](decide_all(evidence))
+            print(text, end="")
+            return 0
         # matplotlib takes a second, which a wrong request need not wait for.
         from harness.reports import report
 
@@ -58,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         default="When do SELU's assumptions hold, and does it matter?",
         help="the report's title",
     )
+    parser.add_argument(
+        "--claims",
+        action="store_true",
+        help="print every claim with its verdict and the number that decided it, and no report",
+    )
+    parser.add_argument("--format", choices=sorted(FORMATS), help="of the claims (default: text)")
     parser.add_argument("--quiet", action="store_true", help="print the path alone")
     return parser
 

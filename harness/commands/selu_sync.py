@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tqdm import tqdm
 
 from harness import tracking
 from harness.commands.runs_option import add_runs_option
@@ -12,28 +17,63 @@ from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store.trials import Store
 
+# Seconds between two lines of progress where there is no terminal.
+_PLAIN_SECONDS = 10
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Sends every finished trial that was not sent to this place before.
+    """Sends every finished trial that the tracking store does not have.
 
-    Returns the exit code, which is 1 where some could not be sent.
+    Returns the exit code: 1 where some could not be sent, 2 for a wrong request.
     """
     options = _parser().parse_args(argv)
+    logging.basicConfig(format="%(message)s")
     settings = TrackingConfig(uri=options.uri, experiment=options.experiment)
     try:
         store = Store.existing(options.runs.resolve())
-        finished = [record.trial_id for record in store.records() if record.finished]
-        tracker = tracking.open(settings, store.runs)
-        sent = tracker.log(store, finished)
+        finished = [trial_id for trial_id in store.trial_ids() if store.is_done(trial_id)]
+        cells = list(_axes(store, finished))
+        tracker = tracking.open(settings, store.runs, cells=cells, at_once=False)
+        with _bar(len(finished)) as bar:
+            sent = tracker.log(store, finished, last=True, progress=bar.update)
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    if tracker.refusal is not None:
+        return 2
     if not tracker.connected:
         return 1
-    print(f"{sent} trials sent, {len(finished) - sent} were there")
+    print(_summary(sent, len(finished), len(tracker.faults)))
     for line in tracker.links():
         print(line)
-    return 0
+    return 1 if tracker.faults else 0
+
+
+def _axes(store: Store, trial_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Gives the axes of trials; those that cannot be read are named when they are sent."""
+    for trial_id in trial_ids:
+        try:
+            yield json.loads((store.folder(trial_id) / "trial.json").read_text())["axes"]
+        except (OSError, ValueError, LookupError, TypeError):
+            continue
+
+
+def _bar(trials: int) -> tqdm:
+    """Returns the progress on standard error; a line every ten seconds without a terminal."""
+    live = sys.stderr.isatty()
+    return tqdm(
+        total=trials,
+        unit=" trials",
+        desc="MLflow",
+        delay=0.5 if live else _PLAIN_SECONDS,
+        mininterval=0.2 if live else _PLAIN_SECONDS,
+        leave=False,
+    )
+
+
+def _summary(sent: int, finished: int, faults: int) -> str:
+    text = f"{sent} trials sent, {finished - sent - faults} were there"
+    return f"{text}, {faults} cannot be sent" if faults else text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -41,11 +81,13 @@ def _parser() -> argparse.ArgumentParser:
         description="Send finished trials to MLflow that it does not have yet."
     )
     add_runs_option(parser)
-    parser.add_argument("--uri", help="the tracking server or database (default: RUNS/mlflow.db)")
+    parser.add_argument(
+        "--uri",
+        help="the tracking server or database (default: MLFLOW_TRACKING_URI, or RUNS/mlflow.db)",
+    )
     parser.add_argument(
         "--experiment",
-        default=TrackingConfig.experiment,
-        help="the experiment's name (default: %(default)s)",
+        help="the experiment's name (default: MLFLOW_EXPERIMENT_NAME, or selu)",
     )
     return parser
 

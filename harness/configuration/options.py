@@ -54,10 +54,15 @@ def all_defaults(group: str) -> dict[str, list[Any]]:
 
 @functools.cache  # Thousands of cells ask for the same few folders.
 def _values(group: str) -> Mapping[str, Mapping[str, Any]]:
-    """Reads the files of one group: options with their defaults by name."""
+    """Reads the files of one group: options with their defaults by name.
+
+    A file in a folder of the group has the folder in its name, such as `reference/training`.
+    """
     values = {}
-    for path in sorted((CONF_DIR / group).glob("*.yaml")):
+    folder = CONF_DIR / group
+    for path in sorted(folder.rglob("*.yaml")):
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER) or {}
         content.pop("name", None)
-        values[path.stem] = MappingProxyType(content)
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        values[name] = MappingProxyType(content)
     return MappingProxyType(values)

@@ -219,12 +219,16 @@ class TrackingConfig:
 
     enabled: bool = described(True, "send finished trials to MLflow")
     uri: str | None = described(
-        None, "address of the tracking server or store; null: mlflow.db in `runs`"
+        None,
+        "address of the tracking server or database; null: MLFLOW_TRACKING_URI, or mlflow.db"
+        " in `runs`",
     )
     artifacts: str | None = described(
-        None, "folder or address of artifacts; null: mlartifacts in `runs`"
+        None, "folder or address of artifacts; null: mlartifacts in `runs`, or the server's own"
     )
-    experiment: str = described("selu", "name of the MLflow experiment")
+    experiment: str | None = described(
+        None, "name of the MLflow experiment; null: MLFLOW_EXPERIMENT_NAME, or selu"
+    )
     figures: bool = described(True, "send a figure of the layers' profile with each trial")
 
 

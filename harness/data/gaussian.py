@@ -1,6 +1,6 @@
 """Normal inputs with the labels of a fixed random teacher. No torch.
 
-The control in which every assumption of the theory must hold.
+The control: its inputs keep the premises on inputs and on independence by construction.
 """
 
 from __future__ import annotations

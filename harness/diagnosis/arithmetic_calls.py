@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from harness.diagnosis.function_calls import Call
-from harness.diagnosis.origins import Held, Origin
-from harness.diagnosis.structure import Sum
+from harness.diagnosis.origins import Origin
+from harness.diagnosis.structure import Layer, Sum
 from harness.diagnosis.trace import Trace, mean_square
 
 
@@ -58,14 +58,26 @@ def _trace_bias(trace: Trace, call: Call, origins: list[Origin | None]) -> Any:
     origin = second if first is None else first
     assert origin is not None  # one of the two comes from weights
     layer = origin.layer
+    held = origin.held
+    outputs = None if held is None else held.outputs
     waits_for_bias = origin.stage == "weights" and layer.bias is None and layer.direct
-    if not waits_for_bias or other.numel() != layer.units:
+    if not waits_for_bias or origin.scaled or held is None or outputs is None:
         return trace.pass_on(call.base, call.run(), call.args)
-    assert origin.held is not None  # as at every origin at the stage of weights
+    if not _is_bias(trace, other, layer, outputs):
+        return trace.pass_on(call.base, call.run(), call.args)
     layer.bias = other.detach().flatten()
     y = call.run()
-    trace.origins.remember(y, replace(origin, held=Held(origin.held.inputs, y)))
+    trace.origins.remember(y, replace(origin, held=replace(held, outputs=y)))
     return y
+
+
+def _is_bias(trace: Trace, term: Tensor, layer: Layer, outputs: Tensor) -> bool:
+    """Returns True for one number a unit that does not depend on the model's input."""
+    if _is_followed(trace, term) or term.numel() != layer.units or term.dim() > outputs.dim():
+        return False
+    shape = (1,) * (outputs.dim() - term.dim()) + tuple(term.shape)
+    axis = outputs.dim() - 1 if layer.kind == "linear" else 1
+    return shape[axis] == layer.units
 
 
 def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> Tensor:
@@ -73,8 +85,9 @@ def _trace_residual(trace: Trace, call: Call, origins: list[Origin | None]) -> T
     overwritten = origins[0]
     if call.in_place and overwritten is not None and overwritten.held is not None:
         held = overwritten.held
-        if held.outputs is a and a is not None:
-            origins[0] = replace(overwritten, held=Held(held.inputs, a.detach().clone()))
+        if held.outputs is not None and held.outputs is a:
+            copied: Tensor = a.detach().clone()
+            origins[0] = replace(overwritten, held=replace(held, outputs=copied))
     square_a = trace.unscaled.get(a, mean_square(a))
     square_b = trace.unscaled.get(b, mean_square(b))
     y = call.run()
@@ -95,8 +108,7 @@ def _carrier(trace: Trace, origins: list[Origin | None]) -> Origin:
     It is the one that came through more layers, because a skip may have weights too; terms before
     an activation come first.
     """
-    layers = trace.structure.layers
     candidates = [origin for origin in origins if origin is not None]
-    candidates.sort(key=lambda origin: (origin.layer.depth, layers.index(origin.layer)))
+    candidates.sort(key=lambda origin: (origin.layer.depth, origin.layer.number))
     before_activation = [origin for origin in candidates if origin.stage == "weights"]
     return (before_activation or candidates)[-1]

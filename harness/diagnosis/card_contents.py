@@ -45,6 +45,12 @@ class CardContents:
     notes: list[str]
 
     @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The layer table as one mapping for each layer."""
+        records: list[Any] = self.layers.to_dict("records")
+        return records
+
+    @property
     def ladder(self) -> pandas.DataFrame:
         """The attribution ladder: one row per layer, one column per rung that was measured.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ def card_notes(
     gradients: GradientMeasurements,
     dropout: Sequence[DropoutMeasurement] | None,
     end_of_prediction: str | None,
+    others: Sequence[str] = (),
 ) -> list[str]:
     """Returns the notes in the order in which a card shows them.
 
@@ -45,8 +47,9 @@ def card_notes(
         gradients: those of the backward pass, or the reason why there are none.
         dropout: measurements with dropout acting, or None.
         end_of_prediction: the reason why theory predicts nothing from some layer on, or None.
+        others: further notes, on data and layers of which only a part is read.
     """
-    notes = [*_sample_notes(counts), *_gradient_notes(gradients)]
+    notes = [*_sample_notes(counts), *others, *_gradient_notes(gradients)]
     if dropout is not None:
         notes.append(
             "Dropout is off, except for the columns with dropout in their names: there the "
@@ -68,7 +71,7 @@ def card_notes(
             "No SELU in this model: the verdicts say how far its layers keep SELU's premises and "
             "promises, and the rules for SELU layers do not apply."
         )
-    if any(layer.normalizations for layer in structure.activated):
+    if any("batch" in layer.normalizations for layer in structure.activated):
         notes.append(
             "A batch normalization that never saw a batch uses the samples' own statistics, as in "
             "training; others use their running ones."
@@ -100,7 +103,10 @@ def _gradient_notes(gradients: GradientMeasurements) -> list[str]:
         notes.append(f"No gradients: {gradients.reason}.")
     else:
         notes.append(f"Gradients: {gradients.loss}.")
-        if not any(gradients.square):
+        if any(math.isnan(square) for square in gradients.square):
+            notes.append("Some layers have no gradient, because the loss does not reach them.")
+        reached = [square for square in gradients.square if not math.isnan(square)]
+        if reached and not any(reached):
             notes.append(
                 "Every gradient is 0, so that their ratios are absent: the output does not move "
                 "with the layers, as with a last layer of zeros."
@@ -114,9 +120,10 @@ def _unmeasured_notes(structure: Structure) -> list[str]:
     """Returns notes on all that has no row in the layer table, or less than others."""
     notes: list[str] = []
     bare = [layer.label for layer in structure.layers if layer.activation is None]
+    layers = [layer for layer in structure.layers if not layer.repeats]
     if bare:
         notes.append(
-            f"{len(bare)} of {len(structure.layers)} weight layers have no activation of their own "
+            f"{len(bare)} of {len(layers)} weight layers have no activation of their own "
             f"and no row: {_listed(bare)}."
         )
     if structure.stray_activations:

@@ -60,6 +60,12 @@ def condition_names() -> tuple[str, ...]:
     return load().names
 
 
+def share_cells(summary: dict[str, Any]) -> list[str]:
+    """Returns the last row of the table: the share of layers that hold, under each condition."""
+    left = ["", "share of layers that hold", *[""] * (len(HEADINGS) - 2)]
+    return left + [number_text(summary[f"share_{name}"], "{:.2f}") for name in condition_names()]
+
+
 def number_text(value: Any, form: str) -> str:
     """Returns a number in this format, or `-` where there is none."""
     if isinstance(value, (int, float)) and math.isfinite(value):

@@ -8,9 +8,10 @@ there is any, and gradients in a last pass over small batches, of which only sum
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from typing import Any
 
-import numpy
 import pandas
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from harness.diagnosis.card import Card
 from harness.diagnosis.card_notes import SampleCounts, card_notes
 from harness.diagnosis.dropout_pass import DropoutMeasurement, measure_dropout
-from harness.diagnosis.first_samples import first_samples, placed
+from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import GradientMeasurements, measure_gradients
 from harness.diagnosis.input_statistics import InputStatistics
 from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
@@ -38,6 +39,8 @@ DEFAULT_SAMPLES = 512
 # are never fewer than `_FEWEST_SAMPLES`.
 _MOST_NUMBERS = 2**25
 _FEWEST_SAMPLES = 32
+# Layers that a note names.
+_MOST_NAMES = 3
 # Samples of a first pass that shows the sizes of tensors.
 _PILOT_SAMPLES = 2
 
@@ -63,28 +66,31 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
     """
     check_model(model)
     check_samples(samples)
-    inputs, labels = first_samples(loader, samples)
-    inputs = placed(inputs, model)
+    data = first_samples(loader, samples)
+    labels = data.labels
+    inputs = placed(data.inputs, model)
     available = len(inputs)
     with undisturbed(model):
-        pilot = run_traced(model, inputs[:_PILOT_SAMPLES])
+        with torch.no_grad():
+            pilot = run_traced(model, inputs[:_PILOT_SAMPLES].clone())
         check_structure(pilot.structure)
-        count = max(_FEWEST_SAMPLES, _MOST_NUMBERS // (pilot.largest // _PILOT_SAMPLES))
+        count = max(_FEWEST_SAMPLES, _MOST_NUMBERS // max(1, pilot.largest // _PILOT_SAMPLES))
         inputs = inputs[:count]
         labels = None if labels is None else labels[:count]
         measurements = LayerMeasurements()
         with torch.no_grad():
             listeners = Listeners(on_activation=measurements, keep=read_samples)
-            structure = run_traced(model, inputs, listeners).structure
+            structure = run_traced(model, inputs.clone(), listeners).structure
         dropout = measure_dropout(model, inputs, structure)
         numbers_per_sample = pilot.numbers // _PILOT_SAMPLES
         gradients = measure_gradients(model, inputs, labels, numbers_per_sample, structure)
     predicted, end_of_prediction = predicted_columns(structure, inputs)
-    _add_gradients(measurements, gradients, structure, model)
+    _add_gradients(measurements, gradients, structure)
     _add_dropout(measurements, dropout)
     _add_gradient_ratios(measurements)
     layers = _layer_table(structure, measurements, predicted)
     judged = verdicts(layers)
+    others = _reading_notes(data, measurements)
     counts = SampleCounts(samples, available, len(inputs), _MOST_NUMBERS)
     return Card(
         model=type(model).__name__,
@@ -97,8 +103,21 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         criteria=evaluate(layers),
         findings=lint(structure, InputStatistics.measured(inputs), dropout),
         summary=judge_network(layers),
-        notes=card_notes(structure, counts, gradients, dropout, end_of_prediction),
+        notes=card_notes(structure, counts, gradients, dropout, end_of_prediction, others),
     )
+
+
+def _reading_notes(data: Samples, measurements: LayerMeasurements) -> list[str]:
+    """Returns notes on labels that are not used and layers of which only a part is read."""
+    notes: list[str] = []
+    if data.labels_reason is not None:
+        notes.append(f"The labels are not used: {data.labels_reason}.")
+    if measurements.partly:
+        names = "; ".join(measurements.partly[:_MOST_NAMES])
+        others = len(measurements.partly) - _MOST_NAMES
+        more = f"; and {others} more layers" if others > 0 else ""
+        notes.append(f"Large layers are read in part, evenly spread: {names}{more}.")
+    return notes
 
 
 def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
@@ -117,28 +136,28 @@ def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
     check_samples(len(inputs))
     inputs = placed(inputs, model)
     with undisturbed(model), torch.no_grad():
-        structure = run_traced(model, inputs).structure
+        structure = run_traced(model, inputs.clone()).structure
     check_structure(structure)
     return structure
 
 
 def _add_gradients(
-    measurements: LayerMeasurements,
-    gradients: GradientMeasurements,
-    structure: Structure,
-    model: nn.Module,
+    measurements: LayerMeasurements, gradients: GradientMeasurements, structure: Structure
 ) -> None:
-    """Adds the columns of each layer's own gradients, NaN where there are none."""
-    squares = gradients.square
-    if gradients.reason is not None:
-        squares = [numpy.nan] * len(measurements.columns)
-        for reasons in measurements.absent:
+    """Adds the columns of each layer's own gradients, NaN with the reason where there are none."""
+    uses = Counter(layer.name for layer in structure.layers if not layer.repeats)
+    for index, layer in enumerate(structure.activated):
+        columns = measurements.columns[index]
+        reasons = measurements.absent[index]
+        columns["gradient_square"] = gradients.square[index]
+        columns["weight_gradient_norm"] = gradients.weight_norm(layer)
+        if gradients.reason is not None:
             reasons.append(f"no gradient: {gradients.reason}")
-    for layer, columns, square in zip(
-        structure.activated, measurements.columns, squares, strict=True
-    ):
-        columns["gradient_square"] = square
-        columns["weight_gradient_norm"] = gradients.weight_norm(model, layer)
+        elif math.isnan(gradients.square[index]):
+            reasons.append("no gradient: the loss does not reach this layer")
+        if uses[layer.name] > 1:
+            columns["weight_gradient_norm"] = math.nan
+            reasons.append("weights used several times have one gradient, that of all uses")
 
 
 def _add_dropout(measurements: LayerMeasurements, dropout: list[DropoutMeasurement] | None) -> None:

@@ -86,10 +86,10 @@ def measure_dropout(
     listeners = Listeners(
         on_activation=measurements.on_activation,
         on_dropout=measurements.on_dropout,
-        keep=lambda z: z[:0],
+        keep=lambda z, held: z[:0],
     )
     with torch.no_grad(), _acting(modules, inputs.device):
-        activated = run_traced(model, inputs, listeners).structure.activated
+        activated = run_traced(model, inputs.clone(), listeners).structure.activated
     labels = [layer.label for layer in activated]
     if labels != [layer.label for layer in structure.activated]:
         structure.left_out.append(

@@ -17,7 +17,8 @@ class Finding:
         layers: labels of the layers that violate it.
         found: what was seen there.
         consequence: what follows, in numbers computed from theory for these layers.
-        fix: what to do.
+        fix: what to do, as a line of code where there is one.
+        wrong: the line of code that it replaces, "" where that is clear.
     """
 
     rule: str
@@ -25,6 +26,7 @@ class Finding:
     found: str
     consequence: str
     fix: str
+    wrong: str = ""
 
 
 def layer_labels(layers: Iterable[Layer]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,19 +13,43 @@ from harness.diagnosis.undisturbed import same_random_numbers
 from harness.errors import RequestError
 
 # The keys of a batch that is a mapping, in order of preference.
-_INPUT_KEYS = ("image", "images", "pixel_values", "input", "inputs", "x", "data")
+_INPUT_KEYS = (
+    "image",
+    "images",
+    "pixel_values",
+    "input_ids",
+    "input_values",
+    "input_features",
+    "inputs_embeds",
+    "input",
+    "inputs",
+    "x",
+    "data",
+)
 _LABEL_KEYS = ("label", "labels", "target", "targets", "y")
 
 
-def first_samples(loader: Any, samples: int) -> tuple[Tensor, Tensor | None]:
+@dataclass(frozen=True)
+class Samples:
+    """The first samples of a loader.
+
+    Attributes:
+        inputs: (samples, ...).
+        labels: classes (samples,), or None.
+        labels_reason: why labels that the loader gives are not used, or None.
+    """
+
+    inputs: Tensor
+    labels: Tensor | None
+    labels_reason: str | None = None
+
+
+def first_samples(loader: Any, samples: int) -> Samples:
     """Returns the first samples of a loader.
 
     Args:
         loader: an iterable of batches, a tensor, or (inputs, labels).
         samples: number of samples to take.
-
-    Returns:
-        Inputs (samples, ...), and labels (samples,) where every batch has class labels, or None.
 
     Raises:
         RequestError: the loader gives no such samples, or values that are not finite.
@@ -42,12 +67,8 @@ def first_samples(loader: Any, samples: int) -> tuple[Tensor, Tensor | None]:
         raise RequestError(
             "the inputs hold a value that is not a finite number (NaN or infinite); mend the data"
         )
-    joined_labels = []
-    for part, labels in batches:
-        if labels is None or not _are_class_labels(labels, len(part)):
-            return inputs, None
-        joined_labels.append(labels)
-    return inputs, torch.cat(joined_labels)[:samples].long()
+    labels, reason = _joined_labels(batches)
+    return Samples(inputs, None if labels is None else labels[:samples], reason)
 
 
 def placed(inputs: Tensor, model: nn.Module) -> Tensor:
@@ -63,6 +84,8 @@ def placed(inputs: Tensor, model: nn.Module) -> Tensor:
 
 def _batches(loader: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
     batches = [loader] if isinstance(loader, Tensor) or _is_pair(loader) else loader
+    if isinstance(loader, Mapping):
+        batches = [loader]
     if not isinstance(batches, Iterable):
         raise RequestError(
             f"the loader is a {type(loader).__name__}; expected an iterable of batches, a tensor, "
@@ -79,13 +102,15 @@ def _is_pair(loader: Any) -> bool:
     if not all(isinstance(part, Tensor) for part in loader):
         return False
     inputs, labels = loader
-    return labels.dim() == 1 and inputs.dim() > 1 and len(inputs) == len(labels)
+    column = labels.dim() == 2 and labels.shape[1] == 1 and inputs.shape[1:] != labels.shape[1:]
+    are_labels = labels.dim() == 1 or column
+    return are_labels and inputs.dim() > 1 and len(inputs) == len(labels)
 
 
 def _inputs_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
     inputs: Any = batch
     labels: Any = None
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         inputs = next((batch[key] for key in _INPUT_KEYS if key in batch), None)
         labels = _labels_of(batch)
     elif isinstance(batch, (tuple, list)) and batch:
@@ -96,7 +121,7 @@ def _inputs_and_labels(batch: Any) -> tuple[Tensor, Tensor | None]:
         raise RequestError(
             f"a batch of the loader holds a {type(inputs).__name__}{shape} where a tensor "
             "(samples, ...) is expected; give batches of inputs, (inputs, labels), or a mapping "
-            "with 'image' or 'inputs'"
+            "with 'image', 'inputs' or 'input_ids'"
         )
     return inputs.detach(), labels
 
@@ -118,7 +143,32 @@ def _joined_inputs(parts: list[Tensor]) -> Tensor:
     return torch.cat(parts)
 
 
-def _are_class_labels(labels: Tensor | None, samples: int) -> bool:
-    if labels is None or labels.is_floating_point():
-        return False
-    return labels.dim() == 1 and len(labels) == samples
+def _joined_labels(
+    batches: list[tuple[Tensor, Tensor | None]],
+) -> tuple[Tensor | None, str | None]:
+    """Returns the class labels of all batches, or the reason why those that exist are not used."""
+    without = sum(labels is None for _, labels in batches)
+    if without == len(batches):
+        return None, None
+    if without:
+        return None, f"{without} of {len(batches)} batches have no labels"
+    parts: list[Tensor] = []
+    for inputs, labels in batches:
+        assert labels is not None  # as counted above
+        classes = _as_classes(labels, len(inputs))
+        if classes is None:
+            shape = " x ".join(map(str, labels.shape)) or "one number"
+            return None, f"labels of shape {shape} and type {labels.dtype} are no classes"
+        parts.append(classes)
+    return torch.cat(parts), None
+
+
+def _as_classes(labels: Tensor, samples: int) -> Tensor | None:
+    """Returns labels as classes (samples,), None where they are none."""
+    if labels.dim() == 2 and labels.shape[1] == 1:
+        labels = labels.squeeze(1)
+    if labels.dim() != 1 or len(labels) != samples:
+        return None
+    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
+        return None
+    return labels.long()

@@ -8,6 +8,25 @@ from typing import Any
 
 from torch import Tensor
 
+# Names that torch has for one function.
+_SYNONYMS = {
+    "log_sigmoid": "logsigmoid",
+    "true_divide": "div",
+    "divide": "div",
+    "multiply": "mul",
+    "subtract": "sub",
+    "negative": "neg",
+    "rtruediv": "rdiv",
+    "absolute": "abs",
+    "special_expit": "sigmoid",
+    "special_erf": "erf",
+    "swapaxes": "transpose",
+    "swapdims": "transpose",
+    "moveaxis": "movedim",
+    "concat": "cat",
+    "concatenate": "cat",
+}
+
 
 @dataclass(frozen=True)
 class Call:
@@ -25,12 +44,17 @@ class Call:
     @property
     def base(self) -> str:
         """The name without the underscore of the version that works in place."""
-        return self.name.rstrip("_")
+        name = self.name
+        if name.startswith("__"):
+            name = name.strip("_")
+        name = name.rstrip("_").removeprefix("_")
+        return _SYNONYMS.get(name, name)
 
     @property
     def in_place(self) -> bool:
-        """True where the name says that the first argument is overwritten."""
-        return self.name.endswith("_")
+        """True where the first argument is overwritten."""
+        named = self.name.endswith("_") and not self.name.endswith("__")
+        return named or bool(self.kwargs.get("inplace", False))
 
     @property
     def input(self) -> Any:

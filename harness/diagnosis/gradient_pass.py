@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -26,28 +27,52 @@ class GradientMeasurements:
     """Gradients of the loss, as means over samples of each sample's own loss.
 
     Attributes:
-        square: |dL/dz|^2 of each activated layer, in the order of the activations.
-        weights: gradients of the weights, by the ids of the parameters.
+        square: |dL/dz|^2 of each activated layer, in the order of the activations; NaN where the
+            loss does not reach it.
+        weights: gradients of the weights, by the names of the parameters.
         reason: why there are no gradients, or None.
         weights_reason: why there are no gradients of weights, or None.
         loss: the loss in words.
     """
 
     def __init__(self, activations: int) -> None:
-        self.square = [0.0] * activations
-        self.weights: dict[int, Tensor] = {}
+        self.square = [math.nan] * activations
+        self.weights: dict[str, Tensor] = {}
         self.reason: str | None = None
         self.weights_reason: str | None = None
         self.loss = ""
 
-    def weight_norm(self, model: nn.Module, layer: Layer) -> float:
+    def weight_norm(self, layer: Layer) -> float:
         """Returns the Euclidean norm of a layer's weight gradient, NaN where there is none."""
-        names = (layer.name, f"{layer.name}.weight")
-        for name, parameter in model.named_parameters():
-            if name in names:
-                gradient = self.weights.get(id(parameter))
-                return numpy.nan if gradient is None else _norm(gradient)
-        return numpy.nan
+        for name in (layer.name, f"{layer.name}.weight"):
+            if name in self.weights:
+                return _norm(self.weights[name])
+        return math.nan
+
+
+class _Reached:
+    """The sum over samples of |dL/dz|^2 of one pre-activation, NaN until a gradient arrives."""
+
+    def __init__(self) -> None:
+        self.square = math.nan
+
+    def __call__(self, gradient: Tensor) -> None:
+        """Adds the gradient of a batch."""
+        known = 0.0 if math.isnan(self.square) else self.square
+        self.square = known + _norm(gradient) ** 2
+
+
+@dataclass
+class _Sums:
+    """Sums over the batches so far."""
+
+    squares: list[float]
+    weights: dict[str, Tensor]
+    samples: int = 0
+
+
+class _NotMeasured(Exception):
+    """There are no gradients, for the reason in the message."""
 
 
 def measure_gradients(
@@ -70,10 +95,7 @@ def measure_gradients(
         The gradients, or the reason why there are none.
     """
     measurements = GradientMeasurements(len(structure.activated))
-    if not inputs.is_floating_point():
-        measurements.reason = "the inputs are whole numbers, through which no gradient passes"
-        return measurements
-    batch = max(2, min(len(inputs), _MOST_GRAPH_NUMBERS // numbers_per_sample))
+    batch = max(2, min(len(inputs), _MOST_GRAPH_NUMBERS // max(1, numbers_per_sample)))
     inputs = inputs[:_MOST_SAMPLES]
     labels = None if labels is None else labels[:_MOST_SAMPLES]
     weights = _trained_weights(model)
@@ -83,97 +105,152 @@ def measure_gradients(
             f"the model has more than {_MOST_WEIGHTS} weights, whose gradients would fill the "
             "memory"
         )
-    used = 0
-    for start in range(0, len(inputs), batch):
-        part = slice(start, start + batch)
-        if len(inputs[part]) < 2 and start:
-            # A batch's own statistics need two samples.
-            continue
-        batch_inputs = inputs[part].clone().requires_grad_()
-        batch_labels = None if labels is None else labels[part]
-        _add_batch(model, batch_inputs, batch_labels, structure, measurements, weights)
-        if measurements.reason is not None:
-            return measurements
-        used += len(batch_inputs)
-    measurements.square = [square / used for square in measurements.square]
-    for key in measurements.weights:
-        measurements.weights[key] = measurements.weights[key] / used
+    sums = _Sums([0.0] * len(structure.activated), {})
+    try:
+        for start in range(0, len(inputs), batch):
+            part = slice(start, start + batch)
+            if len(inputs[part]) < 2 and start:
+                # A batch's own statistics need two samples.
+                continue
+            loss = _Loss(labels, part)
+            _add_batch(model, inputs[part], loss, structure, sums, weights)
+            measurements.loss = loss.words
+    except _NotMeasured as error:
+        measurements.reason = str(error)
+        return measurements
+    measurements.square = [square / sums.samples for square in sums.squares]
+    measurements.weights = {
+        name: gradient / sums.samples for name, gradient in sums.weights.items()
+    }
     return measurements
 
 
-def _trained_weights(model: nn.Module) -> dict[int, nn.Parameter]:
-    weights: dict[int, nn.Parameter] = {}
-    for parameter in model.parameters():
+def _trained_weights(model: nn.Module) -> dict[str, nn.Parameter]:
+    weights: dict[str, nn.Parameter] = {}
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad and parameter.dim() > 1:
-            weights[id(parameter)] = parameter
+            weights[name] = parameter
     return weights
 
 
 def _add_batch(
     model: nn.Module,
     inputs: Tensor,
-    labels: Tensor | None,
+    loss: _Loss,
     structure: Structure,
-    measurements: GradientMeasurements,
-    weights: Mapping[int, nn.Parameter],
+    sums: _Sums,
+    weights: Mapping[str, nn.Parameter],
 ) -> None:
-    """Adds the sums over one batch to the measurements, or gives the reason why there are none."""
-    layers: list[Layer] = []
+    """Adds the sums over one batch.
 
-    def before_activation(layer: Layer, z: Tensor) -> None:
-        index = len(layers)
-        layers.append(layer)
-        if z.requires_grad and index < len(measurements.square):
-            z.register_hook(_adding_square(measurements.square, index))
+    Raises:
+        _NotMeasured: there are no gradients.
+    """
 
+    def before_activation(layer: Layer, z: Tensor) -> _Reached:
+        reached = _Reached()
+        if z.requires_grad:
+            z.register_hook(reached)
+        return reached
+
+    sources: list[Tensor] = list(weights.values())
+    values = inputs.clone()
+    if inputs.is_floating_point():
+        leaf = values.requires_grad_()
+        sources.insert(0, leaf)
+        # A copy, because a model may work in place on its inputs.
+        values = leaf.clone()
+    elif not sources:
+        sources += [parameter for parameter in model.parameters() if parameter.requires_grad][:1]
     with torch.enable_grad():
-        trace = run_traced(model, inputs, Listeners(before_activation=before_activation))
-        labels_seen = [layer.label for layer in layers]
+        trace = run_traced(model, values, Listeners(before_activation=before_activation))
+        labels_seen = [layer.label for layer in trace.structure.activated]
         if labels_seen != [layer.label for layer in structure.activated]:
-            measurements.reason = "the model takes another way through its layers for other samples"
-            return
-        output = _first_floating_tensor(trace.output)
-        if output is None or not output.requires_grad:
-            measurements.reason = (
-                "the model gives no tensor that depends on its inputs through torch's functions"
-            )
-            return
-        loss, measurements.loss = _summed_loss(output, labels, len(inputs))
-        if not bool(torch.isfinite(loss)):
-            measurements.reason = "the loss is not a finite number"
-            return
-        parameters = list(weights.values())
-        _, *gradients = torch.autograd.grad(loss, [inputs, *parameters], allow_unused=True)
-    totals = measurements.weights
-    for key, gradient in zip(weights, gradients, strict=True):
+            raise _NotMeasured("the model takes another way through its layers for other samples")
+        total = loss.summed(trace.output, len(inputs))
+        if not sources:
+            raise _NotMeasured("the inputs are whole numbers, and no parameter is trained")
+        gradients = _gradients(total, sources)
+    if inputs.is_floating_point():
+        gradients = gradients[1:]
+    for index, reached in enumerate(trace.tokens):
+        sums.squares[index] += reached.square
+    for name, gradient in zip(weights, gradients, strict=False):
         if gradient is not None:
-            totals[key] = totals[key] + gradient if key in totals else gradient
+            known = sums.weights.get(name)
+            sums.weights[name] = gradient if known is None else known + gradient
+    sums.samples += len(inputs)
 
 
-def _adding_square(squares: list[float], index: int) -> Callable[[Tensor], None]:
-    """Returns a hook that adds a gradient's squared norm to one entry of `squares`."""
+def _gradients(total: Tensor, sources: list[Tensor]) -> Sequence[Tensor | None]:
+    """Returns the gradients of a loss.
 
-    def add(gradient: Tensor) -> None:
-        squares[index] += _norm(gradient) ** 2
+    Graphs are kept, because a model may hold a part of one from an earlier pass.
+    """
+    try:
+        return torch.autograd.grad(total, sources, retain_graph=True, allow_unused=True)
+    except Exception as error:
+        # Autograd passes on whatever a user's own backward raises.
+        text = " ".join(str(error).split()) or type(error).__name__
+        first = text.split(". ")[0].rstrip(".")
+        raise _NotMeasured(f"autograd refuses: {first}") from error
 
-    return add
+
+class _Loss:
+    """The loss of a batch; `words` says which one it was."""
+
+    def __init__(self, labels: Tensor | None, part: slice) -> None:
+        self.labels = labels
+        self.part = part
+        self.words = ""
+
+    def summed(self, output: Any, samples: int) -> Tensor:
+        """Returns the sum over samples of each one's loss.
+
+        Raises:
+            _NotMeasured: the output has no gradient, or the loss is not finite.
+        """
+        tensors = [tensor for tensor in floating_tensors(output) if tensor.requires_grad]
+        if not tensors:
+            raise _NotMeasured(
+                "the model gives no tensor that depends on its inputs or parameters through "
+                "torch's functions"
+            )
+        total = self._cross_entropy(tensors, samples)
+        if total is None:
+            total = self._projection(tensors)
+        if not bool(torch.isfinite(total)):
+            raise _NotMeasured("the loss is not a finite number")
+        return total
+
+    def _cross_entropy(self, tensors: list[Tensor], samples: int) -> Tensor | None:
+        """Returns the cross-entropy of the first output that the labels fit, or None."""
+        if self.labels is None:
+            return None
+        for output in tensors:
+            # All labels decide, so that every batch has the same loss.
+            if _are_classes_of(output, self.labels, samples):
+                labels = self.labels[self.part].to(output.device)
+                self.words = "cross-entropy with the labels of the data"
+                return functional.cross_entropy(output.float(), labels, reduction="sum")
+        return None
+
+    def _projection(self, tensors: list[Tensor]) -> Tensor:
+        """Returns a fixed random projection of all outputs, each of them with its own."""
+        generator = torch.Generator().manual_seed(0)
+        total = torch.zeros((), device=tensors[0].device)
+        for output in tensors:
+            direction = torch.randn(output.shape[1:], generator=generator).to(output)
+            total = total + (output * direction).sum().to(total.device)
+        count = "the output" if len(tensors) == 1 else f"all {len(tensors)} outputs"
+        self.words = f"a fixed random projection of {count} stands in for a loss"
+        if self.labels is not None:
+            self.words += ", because the labels do not fit the output"
+        return total
 
 
 def _norm(tensor: Tensor) -> float:
     return float(torch.linalg.vector_norm(tensor, dtype=torch.float64))
-
-
-def _summed_loss(output: Tensor, labels: Tensor | None, samples: int) -> tuple[Tensor, str]:
-    """Returns the sum over samples of each one's loss, and the loss in words."""
-    if labels is not None and _are_classes_of(output, labels, samples):
-        loss = functional.cross_entropy(output.float(), labels.to(output.device), reduction="sum")
-        return loss, "cross-entropy with the labels of the data"
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(output.shape[1:], generator=generator).to(output)
-    words = "a fixed random projection of the output stands in for a loss"
-    if labels is not None:
-        words += ", because the labels do not fit the output"
-    return (output * direction).sum(), words
 
 
 def _are_classes_of(output: Tensor, labels: Tensor, samples: int) -> bool:
@@ -183,15 +260,19 @@ def _are_classes_of(output: Tensor, labels: Tensor, samples: int) -> bool:
     return int(labels.min()) >= 0 and int(labels.max()) < output.shape[1]
 
 
-def _first_floating_tensor(output: Any) -> Tensor | None:
-    """Returns the first tensor of floating point numbers in a model's output."""
+def floating_tensors(output: Any) -> list[Tensor]:
+    """Returns the tensors of floating point numbers in a model's output, in order."""
     if isinstance(output, Tensor):
-        return output if output.is_floating_point() else None
-    if isinstance(output, dict):
+        return [output] if output.is_floating_point() else []
+    if isinstance(output, Mapping):
         members = list(output.values())
     elif isinstance(output, (tuple, list)):
         members = list(output)
+    elif is_dataclass(output) and not isinstance(output, type):
+        members = [getattr(output, field.name) for field in fields(output)]
     else:
-        return None
-    tensors = [_first_floating_tensor(member) for member in members]
-    return next((tensor for tensor in tensors if tensor is not None), None)
+        return []
+    tensors: list[Tensor] = []
+    for member in members:
+        tensors += floating_tensors(member)
+    return tensors

@@ -33,9 +33,11 @@ def grouped_variance_law(reading: LayerReading, groups: int) -> dict[str, float]
     inputs = separate.rows.inputs
     assert inputs is not None
     trace = unit_moments(inputs).variance.sum(1)
-    # A group of constant inputs has no CV and no drive, and a trace of 0.
-    cv = torch.nan_to_num(law["predicted_unit_variance_cv"])
-    drive = torch.nan_to_num(law["predicted_mean_drive"])
+    # A group of constant inputs has no CV and no drive, and a trace of 0; any other absent number
+    # stays absent.
+    constant = trace <= 0
+    cv = torch.where(constant, 0.0, law["predicted_unit_variance_cv"])
+    drive = torch.where(constant, 0.0, law["predicted_mean_drive"])
     mean_square = (trace.square() * (1 + cv.square())).mean()
     squared_cv = mean_square / trace.mean().square() - 1
     return {

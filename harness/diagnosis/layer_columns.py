@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.diagnosis.grouped_convolutions import grouped_variance_law
+from harness.diagnosis.origins import Held
 from harness.diagnosis.structure import Layer
 from harness.diagnosis.trace import Activated
 from harness.probes.measurement import FULL, measure
@@ -25,15 +26,20 @@ class LayerMeasurements:
     Attributes:
         columns: measured columns of each layer, in the order of the activations.
         absent: reasons why some of them have no number.
+        partly: layers of which not all samples or units are read.
     """
 
     def __init__(self) -> None:
         self.columns: list[dict[str, float]] = []
         self.absent: list[list[str]] = []
+        self.partly: list[str] = []
 
     def __call__(self, activated: Activated) -> None:
         """Measures one layer."""
         columns, absent = layer_columns(activated)
+        part = partly_read(activated)
+        if part is not None:
+            self.partly.append(part)
         self.columns.append(columns)
         self.absent.append(absent)
 
@@ -46,8 +52,10 @@ def layer_columns(activated: Activated) -> tuple[dict[str, float], list[str]]:
         total = activated.pre_activation.numel()
         return {}, [f"{bad} of {total} pre-activations are not finite"]
     layer = activated.layer
+    if activated.overwritten:
+        return {}, ["its inputs were overwritten before the activation"]
     reading = layer_reading(activated)
-    samples = len(_read_positions(activated.activation))
+    samples = reading.pre_activation.shape[1]
     measured = measure([reading], FULL)[0]
     columns = {name: float(values[0]) for name, values in measured.items()}
     reasons: list[str] = []
@@ -72,21 +80,24 @@ def layer_reading(activated: Activated) -> LayerReading:
     layer = activated.layer
     z = activated.pre_activation
     units = _read_units(layer, z.device)
-    samples = _read_positions(activated.activation)
+    count = len(activated.inputs)
+    samples = _read_positions(count, z, activated.inputs)
     all_units = len(units) == layer.units
 
     def cut(tensor: Tensor) -> Tensor:
         axis = z.dim() - 1 if layer.kind == "linear" else 1
-        selected = _selected_samples(tensor, samples)
+        selected = _selected_samples(tensor, samples, count)
         return _shaped(selected if all_units else selected.index_select(axis, units), layer)
 
     same_map = activated.outputs.shape[1:] == z.shape[1:]
     weight = layer.weight if all_units else layer.weight[units]
+    sequence = layer.kind == "linear" and z.dim() > 2
+    module = _pointwise(layer) if sequence else layer.convolution
     return LayerReading(
         name=layer.label,
-        kind="linear" if layer.kind == "linear" else "conv2d",
+        kind="linear" if layer.kind == "linear" and not sequence else "conv2d",
         activation_module=activated.module,
-        inputs=_shaped(_selected_samples(activated.inputs, samples), layer),
+        inputs=_shaped(_selected_samples(activated.inputs, samples, count), layer),
         pre_activation=cut(z),
         activation=cut(activated.activation),
         gradient=None,
@@ -94,25 +105,44 @@ def layer_reading(activated: Activated) -> LayerReading:
         weight_gradient=None,
         update=None,
         bias=None if layer.bias is None else layer.bias[units].float().unsqueeze(0),
-        weights_module=layer.convolution if same_map else None,
+        weights_module=module if same_map else None,
         weights_output=None if layer.direct else cut(activated.outputs),
     )
 
 
-def read_samples(z: Tensor) -> Tensor:
+def read_samples(z: Tensor, held: Held) -> Tensor:
     """Returns the samples of a layer's pre-activations that statistics read."""
-    return z[_read_positions(z)]
+    return z[_read_positions(len(z), z, held.inputs)]
 
 
-def _read_positions(z: Tensor) -> Tensor:
+def partly_read(activated: Activated) -> str | None:
+    """Returns in words what of a large layer is not read, or None."""
+    layer = activated.layer
+    count = len(activated.inputs)
+    samples = len(_read_positions(count, activated.pre_activation, activated.inputs))
+    units = len(_read_units(layer, activated.inputs.device))
+    parts = []
+    if samples < count:
+        parts.append(f"{samples} of {count} samples")
+    if units < layer.units:
+        parts.append(f"{units} of {layer.units} units")
+    return f"{layer.label} ({' and '.join(parts)})" if parts else None
+
+
+def _pointwise(layer: Layer) -> nn.Conv2d:
+    """Returns a linear layer over a sequence as a convolution of one tap, without values."""
+    return nn.Conv2d(layer.fan_in, layer.units, 1, bias=False, device="meta")
+
+
+def _read_positions(count: int, z: Tensor, inputs: Tensor) -> Tensor:
     """Returns the indices of the samples that are read, (samples read,)."""
-    most = max(2, _MOST_PRE_ACTIVATIONS // max(1, z[0].numel()))
-    return _evenly_spread(len(z), most, z.device)
+    numbers = max(1, z[0].numel(), inputs[0].numel())
+    return _evenly_spread(count, max(2, _MOST_PRE_ACTIVATIONS // numbers), z.device)
 
 
 def _read_units(layer: Layer, device: torch.device) -> Tensor:
     """Returns the indices of the units that are read; of a grouped convolution all of them."""
-    most = layer.units if layer.groups > 1 else max(1, _MOST_WEIGHTS // layer.fan_in)
+    most = layer.units if layer.groups > 1 else max(1, _MOST_WEIGHTS // layer.columns)
     return _evenly_spread(layer.units, most, device)
 
 
@@ -120,22 +150,23 @@ def _evenly_spread(count: int, most: int, device: torch.device) -> Tensor:
     return torch.linspace(0, count - 1, min(count, most), device=device).round().long()
 
 
-def _selected_samples(tensor: Tensor, samples: Tensor) -> Tensor:
+def _selected_samples(tensor: Tensor, samples: Tensor, count: int) -> Tensor:
+    """Returns the rows that are read, of a tensor with all `count` rows or with only these."""
     detached = tensor.detach()
-    return detached if len(detached) == len(samples) else detached[samples]
+    return detached[samples] if len(detached) == count > len(samples) else detached
 
 
 def _shaped(tensor: Tensor, layer: Layer) -> Tensor:
     """Returns a tensor as a reading of one trial holds it, (1, samples, ...).
 
-    Positions of a linear layer become samples, maps of one dimension get a height of 1, and maps
-    of three dimensions are flattened to two.
+    Positions of a sequence become those of a map, because they are no independent samples. Maps of
+    one dimension get a height of 1, and maps of three dimensions are flattened to two.
     """
-    if layer.kind == "linear":
-        tensor = tensor.flatten(0, -2)
-    elif layer.kind == "conv1d":
+    if layer.kind == "linear" and tensor.dim() > 2:
+        tensor = tensor.flatten(1, -2).movedim(-1, 1).unsqueeze(2)
+    elif layer.kind.endswith("1d"):
         tensor = tensor.unsqueeze(2)
-    elif layer.kind == "conv3d":
+    elif layer.kind.endswith("3d"):
         tensor = tensor.flatten(3)
     return tensor.float().unsqueeze(0)
 

@@ -22,7 +22,7 @@ def lint(
     inputs: InputStatistics | None,
     dropout: Sequence[DropoutMeasurement] | None = None,
 ) -> list[Finding]:
-    """Returns all findings, those on inputs first, then in the order of the rules.
+    """Returns all findings: broken weights, then inputs, then in the order of the rules.
 
     Args:
         structure: the model's structure. The rules on layers judge its SELU layers only.
@@ -35,9 +35,12 @@ def lint(
     if dropout is not None:
         by_layer = dict(zip(structure.activated, dropout, strict=True))
     findings = [
+        *weight_rules.weights_not_finite(structure.layers),
         *structure_rules.model_inputs(structure, inputs, bool(selu_layers)),
         *structure_rules.normalizations(selu_layers),
         *structure_rules.dropouts(selu_layers, by_layer),
+        *structure_rules.dropouts_before_selu(selu_layers),
+        *structure_rules.other_constants(structure),
         *weight_rules.weight_scales(selu_layers),
         *weight_rules.biases(selu_layers),
         *structure_rules.max_pools(selu_layers),

@@ -16,10 +16,22 @@ class Held:
     """The input and output of a layer's weights, alive as long as anything computed from them.
 
     `outputs` is None in the origin of the output tensor itself, which must not keep itself alive.
+    `version` is that of the inputs when the weights read them.
     """
 
     inputs: Tensor
     outputs: Tensor | None
+    version: int = 0
+
+    @property
+    def overwritten(self) -> bool:
+        """True where the inputs were changed in place since the weights read them."""
+        return version_of(self.inputs) != self.version
+
+
+def version_of(tensor: Tensor) -> int:
+    """Returns a number that grows with every change in place."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +45,14 @@ class Origin:
         held: the tensors of its weights, at the stage "weights" only.
         changed_by: the first function since then that changed the values and is neither pooling
             nor normalization.
+        scaled: True where arithmetic changed the values at the stage "weights".
     """
 
     layer: Layer
     stage: str
     held: Held | None = None
     changed_by: str | None = None
+    scaled: bool = False
 
 
 class Origins:
@@ -62,10 +76,14 @@ class Origins:
         origin = self._origins.get(value) if isinstance(value, Tensor) else None
         if origin is None or origin.held is None or origin.held.outputs is not None:
             return origin
-        return replace(origin, held=Held(origin.held.inputs, value))
+        return replace(origin, held=replace(origin.held, outputs=value))
 
     def remember(self, tensor: Tensor, origin: Origin) -> None:
         """Records where a tensor comes from."""
         if origin.held is not None and origin.held.outputs is tensor:
-            origin = replace(origin, held=Held(origin.held.inputs, None))
+            origin = replace(origin, held=replace(origin.held, outputs=None))
         self._origins[tensor] = origin
+
+    def forget(self, tensor: Tensor) -> None:
+        """Drops the origin of a tensor whose values are not known to be any layer's yet."""
+        self._origins.pop(tensor, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +14,71 @@ from harness.diagnosis.card_table import (
     HEADINGS,
     condition_names,
     layer_cells,
+    share_cells,
     verdicts_by_layer,
 )
+from harness.diagnosis.card_text import attribution, course, has_selu
+from harness.diagnosis.comparison import (
+    COMPARED,
+    Earlier,
+    cells,
+    finding_lines,
+    of_card,
+    pairs,
+)
+from harness.diagnosis.comparison_figures import propagation
 from harness.reports import layer_figures, moment_figures, verdict_figures
 from harness.reports.pictures import data_uri
 from harness.reports.rendering import render, table_html
 from harness.verdicts.criteria import load
+from harness.verdicts.criteria_reference import criteria_table
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def page(card: CardContents) -> str:
-    """Returns the page of a card; it loads nothing and runs nothing."""
+def page(card: CardContents, against: Sequence[Earlier] = ()) -> str:
+    """Returns the page of a card and of comparisons with others; it runs no model."""
     return render(
         "diagnosis.html.j2",
         _TEMPLATES,
         title=f"Diagnosis of {card.model}",
         card=card,
+        course=course(card),
+        attribution=attribution(card),
+        any_selu=has_selu(card),
         headings=[*HEADINGS, *condition_names()],
         rows=_rows(card),
+        shares=share_cells(card.summary),
         verdict_map=data_uri(verdict_figures.verdict_map(card.verdicts)),
         profiles=data_uri(layer_figures.profiles(card.layers)),
         trajectories=data_uri(moment_figures.trajectories(card.layers)),
         ladder=data_uri(layer_figures.ladder(card.layers)),
+        comparisons=[_comparison(card, earlier) for earlier in against],
+        propagation=_propagation(card, against),
         criteria_version=load().version,
-        criteria=_criteria(),
+        criteria=table_html(criteria_table()),
         columns=_columns(card),
     )
+
+
+def _comparison(card: CardContents, earlier: Earlier) -> dict[str, Any]:
+    """Returns the texts of one comparison."""
+    rows = []
+    for before, after in pairs(card, earlier):
+        texts = dict(zip([heading for heading, *_ in COMPARED], cells(before, after), strict=True))
+        rows.append({"layer": (after or before)["name"]} | texts)
+    return {
+        "label": earlier.label,
+        "course": earlier.course,
+        "table": table_html(pandas.DataFrame(rows)),
+        "findings": finding_lines(card, earlier),
+    }
+
+
+def _propagation(card: CardContents, against: Sequence[Earlier]) -> str | None:
+    if not against:
+        return None
+    return data_uri(propagation([*against, of_card(card, card.model)]))
 
 
 def _rows(card: CardContents) -> list[dict[str, Any]]:
@@ -67,29 +106,6 @@ def _hint(verdict: dict[str, Any]) -> str:
         source = "theory says" if verdict["by_theory"] else "assumed"
         text += f", {source} {verdict['predicted']:.4g}"
     return text
-
-
-def _criteria() -> Markup:
-    rows = []
-    for criterion in load().criteria:
-        rows.append(
-            {
-                "condition": criterion.condition,
-                "criterion": criterion.name,
-                "column": criterion.column,
-                "effect that holds": _range(criterion.holds),
-                "strained": _range(criterion.strained),
-                "decides": "yes" if criterion.decides else "reported only",
-                "basis": criterion.basis,
-                "at the thresholds": criterion.consequence,
-                "source": criterion.source,
-            }
-        )
-    return table_html(pandas.DataFrame(rows))
-
-
-def _range(bounds: tuple[float, float]) -> str:
-    return f"[{bounds[0]:g}, {bounds[1]:g}]"
 
 
 def _columns(card: CardContents) -> Markup:

@@ -122,11 +122,17 @@ def _obstacle(layer: Layer, previous: Layer | None, structure: Structure) -> str
     kinds = {*layer.normalizations, *layer.normalizations_after}
     if not kinds.issubset(_DESCRIBED_NORMALIZATIONS):
         return "a normalization over groups or single maps"
+    if layer.undescribed:
+        return layer.undescribed[0]
     return None
 
 
 def _is_described_pool(pool: Pool) -> bool:
-    return pool.disjoint and pool.size in (0, 2)
+    return pool.whole or (pool.disjoint and pool.window in ((2, 2), (2, 2, 2)))
+
+
+def _described_pool(pool: Pool) -> description.Pool:
+    return description.Pool(pool.kind, 0 if pool.whole else pool.window[0])
 
 
 def _has_described_geometry(convolution: nn.Conv2d) -> bool:
@@ -150,10 +156,10 @@ def _described_layer(
     return [
         _described_weights(layer),
         *_described_normalizations(layer.normalizations),
-        *(description.Pool(pool.kind, pool.size) for pool in before),
+        *(_described_pool(pool) for pool in before),
         _described_activation(layer, number, own_activations),
         *_described_normalizations(layer.normalizations_after),
-        *(description.Pool(pool.kind, pool.size) for pool in after),
+        *(_described_pool(pool) for pool in after),
     ]
 
 

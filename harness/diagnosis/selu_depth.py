@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.theory.activations import quadrature
-from harness.theory.activations.functions import activation
+from harness.theory.activations.functions import ActivationFunction, activation
 from harness.theory.selu import ALPHA, LAMBDA, THEOREM_1_BOX
 
 SELU = activation("selu")
@@ -35,6 +35,8 @@ def after_layers(tau: float, layers: int) -> tuple[float, float, float]:
     Returns:
         Mean, variance, and the geometric mean over layers of the gain of squared gradients.
     """
+    if tau <= 0:
+        return 0.0, 0.0, 0.0
     q = tau
     log_gain = 0.0
     mean, variance = 0.0, 1.0
@@ -59,6 +61,19 @@ def layers_to_recover(mean: float, variance: float) -> int | None:
             return layer
         q = float(variance_after + mean_after**2)
     return None
+
+
+def moments_after(
+    function: ActivationFunction, layers: int, mean: float = 0.0, variance: float = 1.0
+) -> tuple[float, float]:
+    """Returns the moments after layers with tau = 1 and another activation than SELU."""
+    for _ in range(layers):
+        q = variance + mean**2
+        if not _SMALLEST < q < _LARGEST:
+            return mean, 0.0 if q < 1 else math.inf
+        after = quadrature.moments(function, 0.0, q)
+        mean, variance = float(after[0]), float(after[1])
+    return mean, variance
 
 
 def selu_moments(mean: float, variance: float) -> tuple[float, float]:

@@ -7,20 +7,26 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+
+from harness.diagnosis.input_statistics import InputStatistics
 
 _NUMBERS_AT_A_TIME = 2**20
 
 
 @dataclass(frozen=True)
 class Dropout:
-    """A dropout of kind "standard" or "alpha"; `rate` is the share dropped in training."""
+    """A dropout of kind "standard" or "alpha"; `rate` is the share dropped in training.
+
+    `before_activation` is True where it stands between the weights and the activation.
+    """
 
     kind: str
     rate: float
+    before_activation: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,15 +35,22 @@ class Pool:
 
     Attributes:
         kind: "max" or "average".
-        size: positions along a side of the window, 0 for the whole map.
+        window: positions along each side of the window.
         before_activation: True where it stands between the weights and the activation.
         disjoint: True where the windows do not overlap.
+        whole: True where the window is the whole map.
     """
 
     kind: str
-    size: int
+    window: tuple[int, ...]
     before_activation: bool
     disjoint: bool = True
+    whole: bool = False
+
+    @property
+    def entries(self) -> int:
+        """Positions of a window."""
+        return math.prod(self.window)
 
 
 @dataclass(frozen=True)
@@ -64,8 +77,10 @@ class Layer:
     Attributes:
         name: the name of the weight's module.
         call: number of this use of the weight, from 1.
-        kind: "linear", "conv1d", "conv2d" or "conv3d".
-        weight: (units, inputs per group, ...), the one that acts.
+        kind: "linear", "conv1d", "conv2d", "conv3d", or one of these with "_transpose".
+        weight: (units, inputs per group, ...), the one that acts. Of a transposed convolution it is
+            divided by the square root of the strides' product, because an output sees only that
+            share of the taps.
         bias: (units,), or None.
         convolution: a module without values that has the layer's kernel, stride, padding and
             dilation; None for a linear layer and in three dimensions.
@@ -88,6 +103,10 @@ class Layer:
         reads_model_input: True where the model's input enters without any weights in between.
         input_function: the first function that changed the values between the source, or the
             model's input, and these weights.
+        depth: number of layers from the model's input to this one, itself included.
+        number: position in the order in which the weights ran, from 0.
+        repeats: True for a further activation of weights that have one already.
+        undescribed: properties of its normalizations that theory does not describe.
     """
 
     name: str
@@ -116,24 +135,30 @@ class Layer:
     source: Layer | None = None
     reads_model_input: bool = False
     input_function: str | None = None
-
-    @functools.cached_property
-    def depth(self) -> int:
-        """Number of layers from the model's input to this one, itself included."""
-        return 1 + (self.source.depth if self.source is not None else 0)
+    depth: int = 1
+    number: int = 0
+    repeats: bool = False
+    undescribed: list[str] = field(default_factory=list)
 
     @property
     def label(self) -> str:
         """The name, with the number of the call after the first one."""
-        return self.name if self.call == 1 else f"{self.name} (call {self.call})"
+        name = self.name if self.call == 1 else f"{self.name} (call {self.call})"
+        return f"{name} ({self.activation})" if self.repeats else name
+
+    @property
+    def columns(self) -> int:
+        """Weights of a unit; of a transposed convolution more than see an input at once."""
+        return self.weight[0].numel()
 
     @functools.cached_property
     def scale(self) -> Scale:
         """Moments of the weights, in double precision, a few units at a time to bound memory."""
-        step = max(1, _NUMBERS_AT_A_TIME // self.fan_in)
+        count = self.columns
+        step = max(1, _NUMBERS_AT_A_TIME // count)
         device = self.weight.device
         # One buffer for all steps, because the allocator does not reuse freed ones of this size.
-        buffer = torch.empty(min(step, self.units), self.fan_in, dtype=torch.float64, device=device)
+        buffer = torch.empty(min(step, self.units), count, dtype=torch.float64, device=device)
         omega, tau, fourth = torch.empty(3, self.units, dtype=torch.float64, device=device)
         for start in range(0, self.units, step):
             part = slice(start, min(start + step, self.units))
@@ -143,10 +168,10 @@ class Layer:
                 torch.sum(rows, 1, out=sums[part])
                 rows.square_()
         largest = max(float(self.weight.max()), -float(self.weight.min()))
-        mean_square = float(tau.mean()) / self.fan_in
+        mean_square = float(tau.mean()) / count
         kurtosis = math.nan
         if mean_square > 0:
-            kurtosis = float(fourth.mean()) / self.fan_in / mean_square**2
+            kurtosis = float(fourth.mean()) / count / mean_square**2
         return Scale(omega, tau, largest, kurtosis)
 
     @property
@@ -192,6 +217,8 @@ class Structure:
             the weights, the function and its place.
         functional_dropouts: dropouts called as functions: their rate and place.
         functions: names of all other functions that a layer's values went through.
+        entering: statistics of what enters the first weights where the model changes its inputs
+            first, else None.
     """
 
     layers: list[Layer] = field(default_factory=list)
@@ -202,3 +229,22 @@ class Structure:
     unfollowed: dict[str, str] = field(default_factory=dict)
     functional_dropouts: list[str] = field(default_factory=list)
     functions: set[str] = field(default_factory=set)
+    entering: InputStatistics | None = None
+
+    def append(self, layer: Layer) -> None:
+        """Adds a layer behind those that ran before."""
+        layer.number = len(self.layers)
+        self.layers.append(layer)
+
+    def repeated(self, layer: Layer) -> Layer:
+        """Adds and returns a copy of a layer for a further activation of its weights."""
+        copied = replace(
+            layer,
+            repeats=True,
+            normalizations=list(layer.normalizations),
+            normalizations_after=[],
+            dropouts=[dropout for dropout in layer.dropouts if dropout.before_activation],
+            pools=layer.pools_before_activation,
+        )
+        self.append(copied)
+        return copied

@@ -11,6 +11,7 @@ from torch import Tensor
 from harness.diagnosis.dropout_pass import DropoutMeasurement
 from harness.diagnosis.findings import Finding, layer_labels
 from harness.diagnosis.input_statistics import InputStatistics
+from harness.diagnosis.recognition import Recognised, is_meant_as_selu
 from harness.diagnosis.selu_depth import (
     DIVERGING_TAU,
     MEAN_SLOPE,
@@ -19,11 +20,15 @@ from harness.diagnosis.selu_depth import (
     VARIANCES,
     after_layers,
     layers_to_recover,
+    moments_after,
+    selu_moments,
     variance_text,
 )
-from harness.diagnosis.structure import Layer, Structure
+from harness.diagnosis.structure import Dropout, Layer, Pool, Structure
 from harness.probes.positions import Geometry
+from harness.theory.activations.functions import activation
 from harness.theory.networks.pooling import maximum_moments
+from harness.theory.selu.moment_map import ALPHA, LAMBDA
 
 # Pooled mean and variance of standardised inputs. Images standardised pixel by pixel have a
 # variance below 1: the share of pixels that vary.
@@ -36,8 +41,10 @@ _NOTABLE_COSINE = 0.1
 _LIVE_TAPS = 0.87
 # A sum of skip and branch may have this many times the skip's mean square.
 _RESIDUAL_GROWTH = 1.5
-# Largest side of a pooling window whose maximum is computed.
-_MOST_POOL_SIZE = 16
+# Most positions of a pooling window whose maximum is computed.
+_MOST_POOL_ENTRIES = 256
+# A variance that quadrature takes for none.
+_NO_VARIANCE = 1e-12
 # As many layers as a fixed point takes.
 _MANY_LAYERS = 100
 
@@ -46,17 +53,23 @@ def model_inputs(
     structure: Structure, inputs: InputStatistics | None, any_selu: bool
 ) -> Iterator[Finding]:
     """Yields a finding for inputs that are not standardised."""
+    if inputs is not None and structure.entering is not None:
+        # The model changes its inputs first: what enters the weights counts.
+        inputs = structure.entering
     if inputs is None or _is_standardised(inputs):
         return
     first = next(
         (layer for layer in structure.layers if layer.reads_model_input), structure.layers[0]
     )
+    what = "the model's inputs have"
+    if first.input_function is not None:
+        what = f"what enters the first weights (after {first.input_function}) has"
     yield Finding(
         "inputs not standardised",
         (first.label,),
-        f"the model's inputs have mean {inputs.mean:.3g} and variance {inputs.variance:.3g}",
+        f"{what} mean {inputs.mean:.3g} and variance {inputs.variance:.3g}",
         _consequence_of_inputs(inputs, any_selu),
-        "standardise the inputs to mean 0 and variance 1 with the statistics of the training data",
+        "x = (x - training_inputs.mean()) / training_inputs.std()",
     )
 
 
@@ -104,7 +117,9 @@ def normalizations(layers: list[Layer]) -> Iterator[Finding]:
         "the activation's input has variance 1 whatever the weights, so that SELU's own fixed "
         f"point does nothing; gradients still grow, squared by {MEAN_SQUARED_SLOPE:.4f} a layer"
         f"{over_all}",
-        "drop the normalization, or keep it and use ReLU",
+        "nn.Sequential(nn.Linear(n, m), nn.SELU()) without the normalization, or keep it with "
+        "nn.ReLU()",
+        "nn.Sequential(nn.Linear(n, m), nn.BatchNorm1d(m), nn.SELU())",
     )
 
 
@@ -119,7 +134,7 @@ def dropouts(
     rates: list[float] = []
     for layer in layers:
         for dropout in layer.dropouts:
-            if dropout.kind == "standard":
+            if dropout.kind == "standard" and not dropout.before_activation:
                 affected.append(layer)
                 rates.append(dropout.rate)
     if not affected:
@@ -133,8 +148,75 @@ def dropouts(
         f"in training the mean square of what the next layer gets is {growth:.3g} times as large; "
         f"where every layer does so, {_limit_with_dropout(growth)}"
         f"{_measured_with_dropout(affected, measured)}",
-        f"AlphaDropout({rate:g}), which keeps mean 0 and variance 1",
+        f"nn.AlphaDropout({rate:g}), which keeps mean 0 and variance 1",
+        f"nn.Dropout({rate:g})",
     )
+
+
+def dropouts_before_selu(layers: list[Layer]) -> Iterator[Finding]:
+    """Yields a finding for dropout between the weights and SELU."""
+    affected: list[Layer] = []
+    dropouts: list[Dropout] = []
+    for layer in layers:
+        for dropout in layer.dropouts:
+            if dropout.before_activation:
+                affected.append(layer)
+                dropouts.append(dropout)
+    if not affected:
+        return
+    dropout = max(dropouts, key=lambda candidate: candidate.rate)
+    mean, variance = _after_dropped(dropout)
+    name = "AlphaDropout" if dropout.kind == "alpha" else "Dropout"
+    yield Finding(
+        "dropout before SELU",
+        layer_labels(affected),
+        f"{name} with rate {dropout.rate:g} between the weights and SELU",
+        f"in training SELU gets no Gaussian: of a standard normal z it makes mean {mean:.3g} and "
+        f"variance {variance:.3g} instead of 0 and 1",
+        f"nn.Sequential(nn.Linear(n, m), nn.SELU(), nn.AlphaDropout({dropout.rate:g}))",
+        f"nn.Sequential(nn.Linear(n, m), nn.{name}({dropout.rate:g}), nn.SELU())",
+    )
+
+
+def _after_dropped(dropout: Dropout) -> tuple[float, float]:
+    """Returns mean and variance of SELU of a standard normal that a dropout acted on."""
+    keep = 1.0 - dropout.rate
+    if dropout.kind == "alpha":
+        floor = -ALPHA * LAMBDA
+        factor = (keep * (1.0 + dropout.rate * floor**2)) ** -0.5
+        shift = -factor * dropout.rate * floor
+        kept = (shift, factor**2)
+        dropped = selu_moments(factor * floor + shift, _NO_VARIANCE)[0]
+    else:
+        kept = (0.0, 1.0 / keep**2)
+        dropped = 0.0
+    mean_kept, variance_kept = selu_moments(*kept)
+    mean = keep * mean_kept + dropout.rate * dropped
+    square = keep * (variance_kept + mean_kept**2) + dropout.rate * dropped**2
+    return mean, square - mean**2
+
+
+def other_constants(structure: Structure) -> Iterator[Finding]:
+    """Yields a finding for activations that are meant as SELU and have other constants."""
+    by_constants: dict[tuple[float, float], list[Layer]] = {}
+    for layer in structure.activated:
+        recognised = Recognised(layer.activation or "", layer.options)
+        if layer.activation in ("elu", "scaled_elu") and is_meant_as_selu(recognised):
+            alpha = round(layer.options.get("alpha", 1.0), 4)
+            scale = round(layer.options.get("scale", 1.0), 4)
+            by_constants.setdefault((alpha, scale), []).append(layer)
+    for (alpha, scale), layers in by_constants.items():
+        function = activation("selu", alpha=alpha, lam=scale)
+        mean, variance = moments_after(function, _MANY_LAYERS)
+        yield Finding(
+            "SELU with other constants",
+            layer_labels(layers),
+            f"scale {scale:g} and alpha {alpha:g} where SELU has {LAMBDA:.4f} and {ALPHA:.4f}",
+            f"with tau = 1 activations settle at mean {mean:.3g} and {variance_text(variance)} "
+            "instead of 0 and 1",
+            "torch.nn.SELU()",
+            f"{scale:g} * torch.nn.functional.elu(x, {alpha:g})",
+        )
 
 
 def _limit_with_dropout(growth: float) -> str:
@@ -165,19 +247,19 @@ def _measured_with_dropout(
 def max_pools(layers: list[Layer]) -> Iterator[Finding]:
     """Yields a finding for max-pooling, which gives activations a common mean."""
     pooled: list[Layer] = []
-    sizes: list[int] = []
+    pools: list[Pool] = []
     for layer in layers:
         for pool in layer.pools:
             if pool.kind == "max":
                 pooled.append(layer)
-                sizes.append(pool.size)
+                pools.append(pool)
     if not pooled:
         return
-    size = max(sizes)
-    entries = min(size or _MOST_POOL_SIZE, _MOST_POOL_SIZE) ** 2
+    largest = max(pools, key=lambda pool: pool.entries)
+    entries = min(largest.entries, _MOST_POOL_ENTRIES)
     mean, square, _ = (float(part) for part in maximum_moments(SELU, 1.0, 0.0, entries))
     variance = square - mean**2
-    windows = "whole maps" if size == 0 else f"{size} x {size}"
+    windows = "whole maps" if largest.whole else " x ".join(map(str, largest.window))
     common_share = mean**2 / (mean**2 + variance)
     yield Finding(
         "max-pooling",
@@ -186,7 +268,8 @@ def max_pools(layers: list[Layer]) -> Iterator[Finding]:
         f"the largest of {entries} independent activations has mean {mean:.3f} and variance "
         f"{variance:.3f} instead of 0 and 1 (less for similar neighbours): "
         f"{common_share:.0%} of what enters the next layer is a common mean",
-        "average-pooling or a strided convolution",
+        "nn.AvgPool2d(n), or a convolution with stride=n",
+        "nn.MaxPool2d(n)",
     )
 
 
@@ -212,7 +295,8 @@ def zero_padding(layers: list[Layer]) -> Iterator[Finding]:
         f"{share:.1%} of the taps see an image on average and {corner:.1%} in the corners, so that "
         f"tau acts as {share:.3g} and {corner:.3g} of itself; at tau = {share:.3g} the variance "
         f"settles at {variance_text(variance)}",
-        "padding_mode='circular' or 'reflect', or fewer padded layers on small maps",
+        "nn.Conv2d(n, m, 3, padding=1, padding_mode='reflect'), or fewer padded layers on small "
+        "maps",
     )
 
 
@@ -235,5 +319,6 @@ def residual_sums(structure: Structure) -> Iterator[Finding]:
         layer_labels(growing),
         f"{len(growing)} sums whose mean square is {typical:.3g} times that of the skip",
         f"the mean square grows by {typical:.3g} a block{over_all}, away from 1",
-        "weight skip and branch with factors whose squares sum to 1, for example both with 0.7071",
+        "x = 0.7071 * x + 0.7071 * branch(x): factors whose squares sum to 1",
+        "x = x + branch(x)",
     )

@@ -40,6 +40,11 @@ _BATCH_NORM_PARAMETERS = (
     "eps",
 )
 
+_NORM_PARAMETERS = ("input", "normalized_shape", "weight", "bias", "eps")
+_EPSILON = 1e-5
+# Theory has an epsilon of 1e-5; another one matters where it is no longer small beside 1.
+_LARGEST_EPSILON = 1e-3
+
 
 def _pool_kinds() -> dict[str, str]:
     """Returns "max" or "average" by the names of torch's functions."""
@@ -58,12 +63,14 @@ POOLS = _pool_kinds()
 def trace_normalization(trace: Trace, call: Call) -> Tensor:
     """Runs a normalization, and records its kind at the layer that it follows."""
     x = call.input
-    y = _batch_normalized(trace, call) if call.base == "batch_norm" else call.run()
-    trace.count_numbers(y)
+    fresh = call.base == "batch_norm" and _uses_its_batch(trace, call)
+    y = _batch_normalized(call) if fresh else call.run()
     origin = trace.origins.get(x)
-    if origin is None:
-        return y
     kind = NORMALIZATIONS[call.base]
+    if origin is None:
+        return trace.pass_on(f"a {kind} normalization", y, (x,))
+    trace.count_numbers(y)
+    origin.layer.undescribed += _undescribed(call, fresh)
     if origin.stage == "weights":
         origin.layer.normalizations.append(kind)
     elif origin.stage == "activation":
@@ -72,23 +79,45 @@ def trace_normalization(trace: Trace, call: Call) -> Tensor:
     return y
 
 
-def _batch_normalized(trace: Trace, call: Call) -> Tensor:
-    """Runs a batch normalization, with the batch's own statistics if it never saw a batch."""
-    x = call.input
+def _uses_its_batch(trace: Trace, call: Call) -> bool:
+    """Returns True for a batch normalization that never saw a batch, and can use this one."""
     arguments = call.named(_BATCH_NORM_PARAMETERS)
-    several_values = x.numel() > x.shape[1]
-    if id(arguments.get("running_mean")) not in trace.fresh_means or not several_values:
-        return call.run()
+    x = call.input
+    return id(arguments.get("running_mean")) in trace.fresh_means and x.numel() > x.shape[1]
+
+
+def _batch_normalized(call: Call) -> Tensor:
+    """Runs a batch normalization with the batch's own statistics."""
+    arguments = call.named(_BATCH_NORM_PARAMETERS)
     return functional.batch_norm(
-        x,
+        call.input,
         None,
         None,
         arguments.get("weight"),
         arguments.get("bias"),
         True,
         0.0,
-        arguments.get("eps", 1e-5),
+        arguments.get("eps", _EPSILON),
     )
+
+
+def _undescribed(call: Call, fresh: bool) -> list[str]:
+    """Returns what theory does not describe in a normalization."""
+    kind = NORMALIZATIONS[call.base]
+    names = _BATCH_NORM_PARAMETERS if call.base == "batch_norm" else _NORM_PARAMETERS
+    arguments = call.named(names)
+    reasons: list[str] = []
+    weight, bias = arguments.get("weight"), arguments.get("bias")
+    scales = isinstance(weight, Tensor) and bool((weight != 1).any())
+    shifts = isinstance(bias, Tensor) and bool((bias != 0).any())
+    if scales or shifts:
+        reasons.append(f"a {kind} normalization with factors or shifts of its own")
+    if call.base == "batch_norm" and not fresh and not arguments.get("training", False):
+        reasons.append("a batch normalization with running statistics")
+    epsilon = arguments.get("eps")
+    if isinstance(epsilon, float) and epsilon > _LARGEST_EPSILON:
+        reasons.append(f"a {kind} normalization with an epsilon of {epsilon:g}")
+    return reasons
 
 
 def trace_dropout(trace: Trace, call: Call) -> Tensor:
@@ -118,28 +147,39 @@ def trace_pool(trace: Trace, call: Call) -> Any:
     origin = trace.origins.get(x)
     if origin is None:
         return result
-    window = call.kwargs.get("output_size", call.args[1] if len(call.args) > 1 else 0)
-    window = call.kwargs.get("kernel_size", window)
-    adaptive = call.base.startswith("adaptive")
-    if adaptive:
-        size = max(1, x.shape[-1] // y.shape[-1]) if y.shape[-1] > 1 else 0
-        stride = call.kwargs.get("stride")
-    else:
-        size = max(window) if isinstance(window, (tuple, list)) else window
-        stride = call.argument(2, "stride")
-    disjoint = stride in (None, [], window)
-    if origin.stage != "merged" and size != 1:
-        pool = Pool(POOLS[call.base], int(size), origin.stage == "weights", disjoint)
+    pool = _pool(call, x, y, origin.stage == "weights")
+    if origin.stage != "merged" and pool.entries != 1:
         origin.layer.pools.append(pool)
     trace.origins.remember(y, origin)
     return result
 
 
+def _pool(call: Call, x: Tensor, y: Tensor, before_activation: bool) -> Pool:
+    """Describes a pooling from its arguments and its result."""
+    rank = int(call.base.partition("_pool")[2][0])
+    before, after = tuple(x.shape[-rank:]), tuple(y.shape[-rank:])
+    whole = all(size == 1 for size in after)
+    if call.base.startswith("adaptive"):
+        window = tuple(-(-size // parts) for size, parts in zip(before, after, strict=True))
+        divides = all(size % parts == 0 for size, parts in zip(before, after, strict=True))
+        return Pool(POOLS[call.base], window, before_activation, divides, whole)
+    window = _sides(call.argument(1, "kernel_size"), rank)
+    stride = call.argument(2, "stride")
+    steps = window if stride in (None, [], ()) else _sides(stride, rank)
+    whole = whole and window == before
+    disjoint = all(step >= size for step, size in zip(steps, window, strict=True))
+    exact = disjoint and steps == window
+    return Pool(POOLS[call.base], window, before_activation, exact, whole)
+
+
+def _sides(value: Any, rank: int) -> tuple[int, ...]:
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return tuple(int(size) for size in (values if len(values) == rank else values * rank))
+
+
 def trace_padding(trace: Trace, call: Call) -> Tensor:
     """Runs a padding, and remembers its mode for the convolution that may follow."""
     x = call.input
-    name = "pad" if x.dim() == 4 else "padding"
-    y = trace.pass_on(name, call.run(), (x,))
-    if x.dim() == 4:
-        trace.padded[y] = (call.argument(2, "mode", "constant"), tuple(x.shape[2:]))
+    y = trace.pass_on("pad", call.run(), (x,))
+    trace.padded[y] = (call.argument(2, "mode", "constant"), tuple(x.shape[2:]))
     return y

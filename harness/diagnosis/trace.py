@@ -10,25 +10,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from harness.diagnosis.elementwise import IDENTITIES
 from harness.diagnosis.function_calls import tensors_in
-from harness.diagnosis.origins import Origin, Origins
+from harness.diagnosis.origins import Held, Origin, Origins
 from harness.diagnosis.structure import Dropout, Layer, Structure
 
-# Functions that leave every value as it is.
-_UNCHANGED = {
-    "clone",
-    "contiguous",
-    "to",
-    "float",
-    "double",
-    "detach",
-    "type",
-    "requires_grad",
-    "identity",
-}
 # Functions that keep a layer's values and only rearrange them. The padding before a convolution is
 # examined with the convolution.
-_REARRANGED = _UNCHANGED | {
+REARRANGED = IDENTITIES | {
     "flatten",
     "unflatten",
     "view",
@@ -41,9 +30,16 @@ _REARRANGED = _UNCHANGED | {
     "movedim",
     "pad",
 }
+# Functions that put every value of a tensor at another place, or copy it to several.
+MOVES = (REARRANGED - IDENTITIES - {"pad"}) | {
+    "pixel_shuffle",
+    "pixel_unshuffle",
+    "channel_shuffle",
+    "interpolate_nearest",
+}
 # Functions that sum over units, so that their result is no layer's W x, whatever its shape.
 _MIXING = {"matmul", "bmm", "mm", "einsum", "scaled_dot_product_attention"}
-_WORDS = {
+WORDS = {
     "cat": "a concatenation",
     "concat": "a concatenation",
     "concatenate": "a concatenation",
@@ -51,6 +47,7 @@ _WORDS = {
     "multi_head_attention_forward": "attention",
     "scaled_dot_product_attention": "attention",
     "getitem": "a choice of entries",
+    "setitem": "an assignment to entries",
 }
 
 
@@ -65,6 +62,7 @@ class Activated:
         pre_activation: z, what enters the activation.
         activation: y = phi(z).
         module: the activation as a module of one argument.
+        overwritten: True where the inputs were changed in place since.
     """
 
     layer: Layer
@@ -73,6 +71,7 @@ class Activated:
     pre_activation: Tensor
     activation: Tensor
     module: nn.Module
+    overwritten: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,17 @@ class Listeners:
 
     Attributes:
         on_activation: called after every activation of a layer. With None no tensors are kept.
-        before_activation: called with (layer, z) before it; z is part of the autograd graph.
-        keep: copies what is needed of a z that the activation overwrites, all of it by default.
+        before_activation: called with (layer, z) before anything is computed from z, which is part
+            of the autograd graph; the answer is kept in `Trace.tokens`.
+        keep: copies what is needed of (z, held) where the activation overwrites z, all of it by
+            default.
         on_dropout: called with (layer, x, y, dropout) after every dropout whose input x comes from
             a layer's activation.
     """
 
     on_activation: Callable[[Activated], None] | None = None
-    before_activation: Callable[[Layer, Tensor], None] | None = None
-    keep: Callable[[Tensor], Tensor] | None = None
+    before_activation: Callable[[Layer, Tensor], Any] | None = None
+    keep: Callable[[Tensor, Held], Tensor] | None = None
     on_dropout: Callable[[Layer, Tensor, Tensor, Dropout], None] | None = None
 
 
@@ -107,7 +108,8 @@ class Trace:
         transposes: parameters by their transposes.
         unscaled: mean squares that tensors had before they were multiplied by a number.
         padded: mode and size before padding, by padded tensors.
-        opaque: a module whose functions are not looked at while it runs, and its input.
+        opaque: a module whose functions are not looked at while it runs, its copy and its input.
+        tokens: what `before_activation` answered for each activated layer.
         numbers: count of all numbers that weights, normalizations and activations returned.
         largest: count of numbers in the largest of these tensors.
         output: what the model returned.
@@ -125,7 +127,8 @@ class Trace:
         self.transposes: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.unscaled: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
         self.padded: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
-        self.opaque: tuple[nn.Module, Tensor] | None = None
+        self.opaque: tuple[nn.Module, nn.Module, Tensor] | None = None
+        self.tokens: list[Any] = []
         self.numbers = 0
         self.largest = 0
         self.output: Any = None
@@ -141,7 +144,7 @@ class Trace:
         return self.module_name or "the model"
 
     def count_numbers(self, tensor: Tensor) -> None:
-        """Adds a tensor to the counts of numbers."""
+        """Adds a tensor that has one row a sample to the counts of numbers."""
         self.numbers += tensor.numel()
         self.largest = max(self.largest, tensor.numel())
 
@@ -152,14 +155,14 @@ class Trace:
         origins = [origin for origin in found if origin is not None]
         results = [tensor for tensor in tensors_in([result]) if tensor.is_floating_point()]
         word = name.strip("_")
-        changed_by = None if name in _REARRANGED else _WORDS.get(word, word)
+        changed_by = None if name in REARRANGED else WORDS.get(word, word)
         if not origins:
             self._pass_on_input(arguments, results, changed_by)
             return result
-        origin = max(origins, key=lambda candidate: self.structure.layers.index(candidate.layer))
+        origin = _carrying(origins, results)
         mixed = name in _MIXING or any(self._is_weight(argument) for argument in arguments)
         for tensor in results:
-            returned_unchanged = name in _UNCHANGED and any(
+            returned_unchanged = name in IDENTITIES and any(
                 tensor is argument for argument in arguments
             )
             if returned_unchanged:
@@ -167,7 +170,7 @@ class Trace:
             self.origins.remember(
                 tensor, self.origin_after(name, origin, tensor, changed_by, mixed)
             )
-            if name not in _UNCHANGED:
+            if name not in IDENTITIES:
                 self.structure.functions.add(name)
         return result
 
@@ -181,16 +184,14 @@ class Trace:
     ) -> Origin:
         """Returns the origin of a function's result, given that of its argument.
 
-        Marks the layer as scaled where arithmetic stands between its weights and its activation.
+        Arithmetic between the weights and the activation leaves them together.
         """
-        if name in _UNCHANGED:
+        if name in IDENTITIES:
             return origin
         if origin.stage != "weights":
             return replace(origin, changed_by=origin.changed_by or changed_by)
-        outputs = None if origin.held is None else origin.held.outputs
-        if outputs is not None and result.shape == outputs.shape and not mixed:
-            origin.layer.scaled = True
-            return origin
+        if _has_shape(origin, result) and not mixed:
+            return replace(origin, scaled=True)
         return Origin(origin.layer, "merged", changed_by=changed_by)
 
     def note_unfollowed_weights(self, name: str, tensors: Sequence[Tensor]) -> None:
@@ -215,6 +216,7 @@ class Trace:
         if origin is None:
             return
         if 0 < dropout.rate < 1:
+            dropout = replace(dropout, before_activation=origin.stage == "weights")
             origin.layer.dropouts.append(dropout)
             if self.listeners.on_dropout is not None and origin.stage != "weights":
                 self.listeners.on_dropout(origin.layer, values, y, dropout)
@@ -231,6 +233,26 @@ class Trace:
 
     def _is_weight(self, tensor: Tensor) -> bool:
         return id(tensor) in self.parameter_names and tensor.dim() > 1
+
+
+def _carrying(origins: Sequence[Origin], results: Sequence[Tensor]) -> Origin:
+    """Returns the argument that a function's result belongs to.
+
+    It is the latest layer, but a gate does not hide the pre-activation that it multiplies.
+    """
+    latest = max(origins, key=lambda origin: origin.layer.number)
+    if latest.stage == "weights" or len(results) != 1:
+        return latest
+    waiting = [
+        origin for origin in origins if origin.stage == "weights" and _has_shape(origin, results[0])
+    ]
+    return waiting[-1] if waiting else latest
+
+
+def _has_shape(origin: Origin, result: Tensor) -> bool:
+    """Returns True for a result of the shape that left the weights."""
+    outputs = None if origin.held is None else origin.held.outputs
+    return outputs is not None and result.shape == outputs.shape
 
 
 def mean_square(tensor: Tensor) -> float:

@@ -10,22 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from harness.diagnosis.activation_calls import (
-    ACTIVATIONS,
-    CLAMPS,
-    Elementwise,
-    is_own_activation,
-    is_rectifier,
-    record_activation,
-    trace_activation,
-)
+from harness.diagnosis.activation_calls import ActivationCalls
+from harness.diagnosis.activation_names import ACTIVATIONS, own_activation
 from harness.diagnosis.arithmetic_calls import trace_product, trace_sum
+from harness.diagnosis.elementwise import Node
 from harness.diagnosis.function_calls import Call
+from harness.diagnosis.stray_activations import trace_stray
 from harness.diagnosis.structure import Dropout
 from harness.diagnosis.surrounding_calls import (
     DROPOUTS,
@@ -36,7 +32,7 @@ from harness.diagnosis.surrounding_calls import (
     trace_padding,
     trace_pool,
 )
-from harness.diagnosis.trace import Listeners, Trace
+from harness.diagnosis.trace import MOVES, REARRANGED, WORDS, Listeners, Trace
 from harness.diagnosis.weight_calls import (
     TRANSPOSING,
     find_weights,
@@ -47,6 +43,30 @@ from harness.errors import RequestError
 from harness.networks.dropouts import AlphaDropout, StandardDropout
 
 _NO_LISTENERS = Listeners()
+# Functions of a tensor that read none of its values.
+_METADATA = frozenset(
+    {
+        "dim",
+        "size",
+        "numel",
+        "nelement",
+        "ndimension",
+        "stride",
+        "is_contiguous",
+        "is_floating_point",
+        "is_complex",
+        "is_inference",
+        "storage_offset",
+        "element_size",
+        "data_ptr",
+        "get_device",
+        "len",
+        "hash",
+        "is_same_size",
+        "register_hook",
+        "retain_grad",
+    }
+)
 
 
 def run_traced(model: nn.Module, inputs: Tensor, listeners: Listeners = _NO_LISTENERS) -> Trace:
@@ -61,9 +81,11 @@ def run_traced(model: nn.Module, inputs: Tensor, listeners: Listeners = _NO_LIST
         RequestError: the model raises an exception; the message says where.
     """
     trace = Trace(model, inputs, listeners)
+    activations = ActivationCalls(trace)
     try:
-        with _hooked(model, trace), _Interception(trace):
+        with _hooked(model, trace, activations), _Interception(trace, activations):
             trace.output = model(inputs)
+        activations.settle_all()
     except RequestError:
         raise
     except Exception as error:
@@ -81,9 +103,10 @@ def run_traced(model: nn.Module, inputs: Tensor, listeners: Listeners = _NO_LIST
 class _Interception(TorchFunctionMode):
     """Passes every torch function to the part of the record that it concerns."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, activations: ActivationCalls) -> None:
         super().__init__()
         self.trace = trace
+        self.activations = activations
 
     def __torch_function__(
         self,
@@ -92,39 +115,103 @@ class _Interception(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        trace = self.trace
+        trace, activations = self.trace, self.activations
         call = Call(func, args, kwargs or {})
-        if trace.opaque is not None:
+        if trace.opaque is not None or _reads_no_values(call):
             return call.run()
-        if call.name.startswith("__"):
-            return _trace_special_method(trace, call)
+        node = activations.node_of(call)
+        if node is not None:
+            return activations.run(call, node)
+        moving = activations.moving(call.args[0]) if call.args else None
+        activations.settle(call.tensors)
         weights = find_weights(trace, call)
         if weights is not None:
+            # Activations of branches stand in the order in which they ran.
+            activations.settle_all()
             return trace_weights(trace, call, weights)
-        return _HANDLERS.get(call.base, _trace_other)(trace, call)
+        if _is_whole_selection(call):
+            return trace.pass_on("identity", call.run(), call.args)
+        result = _HANDLERS.get(call.base, _trace_other)(trace, call)
+        if moving is not None:
+            self._follow_move(call, moving, result)
+        return result
+
+    def _follow_move(self, call: Call, moving: Node, result: Any) -> None:
+        """Records a result that holds the values of a pre-activation at other places."""
+        trace = self.trace
+        if call.base in MOVES or _repeats(call) or _keeps_units(trace, call, result):
+            word = None if call.base in REARRANGED else WORDS.get(call.base, call.base)
+            self.activations.remember_move(moving, result, word)
 
 
-def _trace_special_method(trace: Trace, call: Call) -> Any:
-    """Runs a special method; of these only indexing and attributes are followed."""
-    result = call.run()
-    if call.name in ("__getitem__", "__get__"):
-        remember_transpose(trace, result, call.args)
-    if call.name == "__getitem__":
-        return trace.pass_on(call.name, result, call.args)
-    return result
+def _reads_no_values(call: Call) -> bool:
+    """Returns True for a call that gives sizes and the like, and no tensor of values."""
+    if call.base == "get":
+        # Properties: those that give the same values again are tensors.
+        owner = getattr(call.function, "__self__", None)
+        return getattr(owner, "__name__", "") not in ("T", "mT", "H", "mH", "data")
+    return call.base in _METADATA
+
+
+def _is_whole_selection(call: Call) -> bool:
+    """Returns True for `z[:]`, `z[...]` and `z.data`, which are z itself."""
+    if call.base == "get":
+        return getattr(getattr(call.function, "__self__", None), "__name__", "") == "data"
+    if call.base != "getitem" or not isinstance(call.args[0], Tensor):
+        return False
+    index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+    return all(part is Ellipsis or part == slice(None) for part in index if _is_plain(part)) and (
+        all(_is_plain(part) for part in index)
+    )
+
+
+def _is_plain(part: Any) -> bool:
+    return part is Ellipsis or isinstance(part, slice)
+
+
+def _repeats(call: Call) -> bool:
+    """Returns True for an upsampling that repeats values."""
+    return call.base == "interpolate" and call.argument(3, "mode", "nearest") == "nearest"
+
+
+def _keeps_units(trace: Trace, call: Call, result: Any) -> bool:
+    """Returns True for a choice of entries that leaves every unit of a layer there."""
+    if (
+        call.base != "getitem"
+        or not isinstance(result, Tensor)
+        or not isinstance(call.args[0], Tensor)
+    ):
+        return False
+    source = call.args[0]
+    origin = trace.origins.get(source)
+    if origin is None or origin.stage != "weights" or result.dim() != source.dim():
+        return False
+    axis = source.dim() - 1 if origin.layer.kind == "linear" else 1
+    return result.shape[axis] == source.shape[axis] and len(result) == len(source)
 
 
 def _trace_other(trace: Trace, call: Call) -> Any:
-    """Runs a function that is not known to this package."""
     trace.note_unfollowed_weights(call.base, call.tensors)
     result = call.run()
-    if call.base in TRANSPOSING:
+    if call.base in (*TRANSPOSING, "get", "getitem"):
         remember_transpose(trace, result, call.args)
-    return trace.pass_on(call.base, result, call.args)
+    name = "transpose" if call.base == "get" else call.base
+    passed = trace.pass_on(name, result, (*call.args, *call.kwargs.values()))
+    if call.base == "setitem":
+        _mark_assignment(trace, call.args[0])
+    return passed
 
 
-def _trace_clamp(trace: Trace, call: Call) -> Any:
-    return trace_activation(trace, call) if is_rectifier(call) else _trace_other(trace, call)
+def _mark_assignment(trace: Trace, changed: Tensor) -> None:
+    """Records that entries of a tensor were assigned, which no function returns."""
+    word = WORDS["setitem"]
+    origin = trace.origins.get(changed)
+    if origin is not None and origin.stage == "weights":
+        trace.origins.remember(changed, replace(origin, scaled=True))
+    elif origin is not None:
+        trace.origins.remember(changed, replace(origin, changed_by=origin.changed_by or word))
+    elif changed in trace.origins.of_input:
+        trace.origins.of_input[changed] = trace.origins.of_input[changed] or word
 
 
 def _trace_addition(trace: Trace, call: Call) -> Any:
@@ -132,8 +219,7 @@ def _trace_addition(trace: Trace, call: Call) -> Any:
 
 
 _HANDLERS: dict[str, Callable[[Trace, Call], Any]] = {
-    **dict.fromkeys(ACTIVATIONS, trace_activation),
-    **dict.fromkeys(CLAMPS, _trace_clamp),
+    **dict.fromkeys(ACTIVATIONS, trace_stray),
     **dict.fromkeys(NORMALIZATIONS, trace_normalization),
     **dict.fromkeys(DROPOUTS, trace_dropout),
     **dict.fromkeys(POOLS, trace_pool),
@@ -144,37 +230,41 @@ _HANDLERS: dict[str, Callable[[Trace, Call], Any]] = {
 
 
 @contextmanager
-def _hooked(model: nn.Module, trace: Trace) -> Iterator[None]:
+def _hooked(model: nn.Module, trace: Trace, activations: ActivationCalls) -> Iterator[None]:
     """Hooks that tell the record which module runs; they are removed in any case."""
     handles = []
     try:
         for name, module in model.named_modules():
-            handles.append(module.register_forward_pre_hook(_entering(trace, name)))
-            handles.append(module.register_forward_hook(_leaving(trace)))
+            handles.append(module.register_forward_pre_hook(_entering(trace, name, activations)))
+            handles.append(module.register_forward_hook(_leaving(trace, activations)))
         yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _entering(trace: Trace, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _entering(
+    trace: Trace, name: str, activations: ActivationCalls
+) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def enter(module: nn.Module, inputs: tuple[Any, ...]) -> None:
         trace.module_names.append(name)
         trace.modules.append(module)
-        if not inputs or trace.opaque is not None:
+        if inputs and isinstance(module, StandardDropout):
+            activations.settle(inputs)
+        if not inputs or trace.opaque is not None or not activations.enter_module(inputs[0]):
             return
-        origin = trace.origins.get(inputs[0])
-        if origin is not None and origin.stage == "weights":
-            # A user's own activation is recorded as a whole, and its functions are not looked at,
-            # nor are those of the check.
-            trace.opaque = (module, inputs[0])
-            if not is_own_activation(module):
-                trace.opaque = None
+        # A user's own activation is recorded as a whole, and its functions are not looked at,
+        # nor are those of the check.
+        trace.opaque = (module, module, inputs[0])
+        copied = own_activation(module)
+        trace.opaque = None if copied is None else (module, copied, inputs[0])
 
     return enter
 
 
-def _leaving(trace: Trace) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+def _leaving(
+    trace: Trace, activations: ActivationCalls
+) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
     def leave(module: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:
         trace.module_names.pop()
         trace.modules.pop()
@@ -182,26 +272,18 @@ def _leaving(trace: Trace) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
             kind = "alpha" if isinstance(module, AlphaDropout) else "standard"
             dropout = Dropout(kind, float(module.get_buffer("rate")))
             trace.note_dropout(inputs[0], inputs[0], result, dropout)
-        if trace.opaque is not None and trace.opaque[0] is module:
-            _record_own_activation(trace, module, trace.opaque[1], result)
-            trace.opaque = None
+        if trace.opaque is None or trace.opaque[0] is not module:
+            return
+        _, copied, z = trace.opaque
+        trace.opaque = None
+        if not isinstance(result, Tensor):
+            return
+        if result.shape != z.shape or result is z:
+            origin = trace.origins.get(z)
+            if origin is not None:
+                after = trace.origin_after(type(module).__name__, origin, result)
+                trace.origins.remember(result, after)
+            return
+        activations.leave_module(copied, z, result)
 
     return leave
-
-
-def _record_own_activation(trace: Trace, module: nn.Module, z: Tensor, result: Any) -> None:
-    """Records a user's own activation, whose functions were not looked at."""
-    if not isinstance(result, Tensor):
-        return
-    origin = trace.origins.get(z)
-    assert origin is not None  # only activations of layers are followed
-    if result.shape != z.shape or result is z:
-        after = trace.origin_after(type(module).__name__, origin, result)
-        trace.origins.remember(result, after)
-        return
-    layer = origin.layer
-    layer.activation = str(getattr(module, "name", type(module).__name__))
-    # `forward` itself, because the module's hooks must not run while statistics are taken.
-    layer.module = Elementwise(module.forward, {})
-    layer.options = {}
-    record_activation(trace, origin, z, lambda: result, in_place=False)

@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import random
 import sys
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+# Containers whose contents are restored; other objects are put back as they are.
+_CONTAINERS = (dict, OrderedDict, defaultdict, Counter, list, set, deque, bytearray)
+_DEEPEST = 4
+# Numbers of parameters up to which they are copied, in case that the model changes them.
+_MOST_COPIED = 2**27
 
 
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
     """Evaluation mode, module by module; afterwards the model is as before.
 
-    Modes, buffers and the random generators are restored.
+    Modes, parameters, buffers, attributes of modules and the random generators are restored.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    modules = list(model.modules())
+    attributes = [_Snapshot(vars(module)) for module in modules]
+    tensors = _copies(model)
     try:
-        for module, _ in modes:
+        # A module may prepare itself for evaluation where it is told to.
+        model.eval()
+        for module in modules:
             module.training = False
         # Importing the compiler takes seconds, and where it is not imported nothing is compiled.
         compiler_is_imported = "torch._dynamo" in sys.modules
@@ -29,12 +41,61 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
         with same_random_numbers(), eager:
             yield
     finally:
-        for module, training in modes:
-            module.training = training
+        for snapshot in attributes:
+            snapshot.restore()
         with torch.no_grad():
-            for buffer, before in buffers:
-                if not torch.equal(torch.nan_to_num(buffer), torch.nan_to_num(before)):
-                    buffer.copy_(before)
+            for tensor, before in tensors:
+                if not _same(tensor, before):
+                    tensor.copy_(before)
+
+
+class _Snapshot:
+    """The contents of a container, and of those in it."""
+
+    def __init__(self, container: Any, depth: int = 0) -> None:
+        self.container = container
+        self.contents = copy.copy(container)
+        self.inner: list[_Snapshot] = []
+        if depth == _DEEPEST:
+            return
+        members = container.values() if isinstance(container, dict) else container
+        for member in members:
+            if type(member) in _CONTAINERS:
+                self.inner.append(_Snapshot(member, depth + 1))
+
+    def restore(self) -> None:
+        """Puts the contents back."""
+        if isinstance(self.container, (dict, set)):
+            self.container.clear()
+            self.container.update(self.contents)
+        elif isinstance(self.container, deque):
+            self.container.clear()
+            self.container.extend(self.contents)
+        else:
+            self.container[:] = self.contents
+        for snapshot in self.inner:
+            snapshot.restore()
+
+
+def _copies(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+    """Returns tensors of a model with copies of their values."""
+    tensors = list(model.buffers())
+    for module in model.modules():
+        tensors += [value for value in vars(module).values() if isinstance(value, Tensor)]
+    parameters = list(model.parameters())
+    if sum(parameter.numel() for parameter in parameters) <= _MOST_COPIED:
+        tensors += parameters
+    return [(tensor, tensor.detach().clone()) for tensor in tensors]
+
+
+def _same(tensor: Tensor, before: Tensor) -> bool:
+    """Returns True for equal values, NaN being equal to itself."""
+    if tensor.shape != before.shape:
+        return False
+    if torch.equal(tensor, before):
+        return True
+    both_nan = torch.isnan(tensor) & torch.isnan(before)
+    return bool(((tensor == before) | both_nan).all())
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +10,25 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.diagnosis.function_calls import Call
-from harness.diagnosis.origins import Held, Origin
+from harness.diagnosis.input_statistics import InputStatistics
+from harness.diagnosis.origins import Held, Origin, version_of
 from harness.diagnosis.structure import Layer
 from harness.diagnosis.trace import Trace
 
 # Functions whose second argument is the weight, with the names of their parameters.
-_WEIGHT_FUNCTIONS = ("linear", "conv1d", "conv2d", "conv3d")
+_TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+_WEIGHT_FUNCTIONS = ("linear", "conv1d", "conv2d", "conv3d", *_TRANSPOSED)
 _PARAMETERS = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED_PARAMETERS = (
+    "input",
+    "weight",
+    "bias",
+    "stride",
+    "padding",
+    "output_padding",
+    "groups",
+    "dilation",
+)
 # Functions that return the transpose of a matrix.
 TRANSPOSING = ("t", "transpose", "permute")
 
@@ -25,7 +38,7 @@ class WeightUse:
     """A use of weights.
 
     Attributes:
-        kind: "linear", "conv1d", "conv2d" or "conv3d".
+        kind: torch's name of the function.
         inputs: what enters the weights.
         weight: (units, inputs per group, ...).
         bias: (units,), or None.
@@ -44,7 +57,8 @@ class WeightUse:
 def find_weights(trace: Trace, call: Call) -> WeightUse | None:
     """Returns the weights that a function uses, None where it is none that can be followed."""
     if call.base in _WEIGHT_FUNCTIONS:
-        arguments = call.named(_PARAMETERS)
+        names = _TRANSPOSED_PARAMETERS if call.base in _TRANSPOSED else _PARAMETERS
+        arguments = call.named(names)
         return WeightUse(
             kind=call.base,
             inputs=arguments["input"],
@@ -90,10 +104,19 @@ def remember_transpose(trace: Trace, result: Any, args: tuple[Any, ...]) -> None
 def trace_weights(trace: Trace, call: Call, use: WeightUse) -> Tensor:
     """Runs a function that uses weights, and records a layer."""
     outputs = call.run()
-    trace.count_numbers(outputs)
+    followed = use.inputs in trace.origins or use.inputs in trace.origins.of_input
+    if use.kind in _TRANSPOSED and use.options.get("groups", 1) != 1:
+        trace.structure.left_out.append(f"{_label(trace, use)}: a transposed convolution in groups")
+        return trace.pass_on(use.kind, outputs, (use.inputs,))
+    if followed:
+        trace.count_numbers(use.inputs)
+        trace.count_numbers(outputs)
     layer = _layer(trace, use)
-    trace.structure.layers.append(layer)
-    trace.origins.remember(outputs, Origin(layer, "weights", Held(use.inputs, outputs)))
+    if layer.reads_model_input and layer.input_function and trace.structure.entering is None:
+        trace.structure.entering = InputStatistics.measured(use.inputs.detach())
+    trace.structure.append(layer)
+    held = Held(use.inputs, outputs, version_of(use.inputs))
+    trace.origins.remember(outputs, Origin(layer, "weights", held))
     return outputs
 
 
@@ -101,7 +124,7 @@ def _layer(trace: Trace, use: WeightUse) -> Layer:
     source = trace.origins.get(use.inputs)
     label = _label(trace, use)
     trace.calls[label] += 1
-    weight = use.weight
+    weight = _acting(use)
     groups = use.options.get("groups", 1)
     if source is not None:
         input_function = source.changed_by
@@ -114,16 +137,34 @@ def _layer(trace: Trace, use: WeightUse) -> Layer:
         weight=weight.detach(),
         bias=None if use.bias is None else use.bias.detach(),
         units=weight.shape[0],
-        fan_in=weight[0].numel(),
+        fan_in=max(1, round(weight[0].numel() / _strides(use))),
         fan_out=weight.shape[0] * weight[0, 0].numel() // groups,
         groups=groups,
         source=source.layer if source is not None and source.stage == "activation" else None,
         reads_model_input=use.inputs in trace.origins.of_input,
         input_function=input_function,
+        depth=1 if source is None else 1 + source.layer.depth,
     )
     if use.kind in ("conv1d", "conv2d"):
         _describe_convolution(trace, use, layer)
     return layer
+
+
+def _acting(use: WeightUse) -> Tensor:
+    """Returns the weights by unit; those of a transposed convolution as one output sees them."""
+    if use.kind not in _TRANSPOSED:
+        return use.weight
+    return use.weight.detach().transpose(0, 1) / math.sqrt(_strides(use))
+
+
+def _strides(use: WeightUse) -> int:
+    """Returns the product of a transposed convolution's strides, 1 for other weights."""
+    if use.kind not in _TRANSPOSED:
+        return 1
+    rank = use.weight.dim() - 2
+    stride = use.options.get("stride", 1)
+    values = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,)
+    return math.prod(values if len(values) == rank else values * rank)
 
 
 def _label(trace: Trace, use: WeightUse) -> str:

@@ -82,6 +82,16 @@ PREDICTED_COLUMNS = {
     ),
 }
 
+SCORE_COLUMNS = {
+    "score_{input,weights,gaussianity,dependence}": (
+        "Score of a premise, what the theory assumes of the layer: the effect of its worst "
+        "criterion in units of the thresholds."
+    ),
+    "score_{moments,units,contraction,gradients}": (
+        "Score of a promise, what the theory concludes about the layer, likewise."
+    ),
+}
+
 DIAGNOSIS_COLUMNS = {
     "activation": "Name of the layer's activation.",
     "normalization": "Names of the normalizations before the activation, or `none`.",
@@ -150,6 +160,16 @@ data and the description of the network.
 
 """
 
+_SCORES = """\
+## Judgements
+
+A score is 0 at the value that the theory names, at most 1 where the premise or promise holds, at
+most 2 where it is strained, above where it fails, and NaN where no criterion gives a number.
+`harness/verdicts/*_criteria.py` hold the criteria with their thresholds: a theorem's own, or an
+effect whose consequence is said.
+
+"""
+
 _DIAGNOSIS = """\
 ## Only in a diagnosis
 
@@ -178,6 +198,7 @@ def markdown() -> str:
             parts.append(_GRADIENT_RATIOS + _table(GRADIENT_RATIO_COLUMNS))
     parts.append(_NETWORK + _table(NETWORK_COLUMNS))
     parts.append(_PREDICTIONS + _table(PREDICTED_COLUMNS))
+    parts.append(_SCORES + _table(SCORE_COLUMNS))
     parts.append(_DIAGNOSIS + _table(DIAGNOSIS_COLUMNS))
     return "\n".join(parts)
 
@@ -191,6 +212,7 @@ def _all_columns() -> list[Mapping[str, str]]:
         GRADIENT_RATIO_COLUMNS,
         NETWORK_COLUMNS,
         PREDICTED_COLUMNS,
+        SCORE_COLUMNS,
         DIAGNOSIS_COLUMNS,
     ]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from harness.reports.statistics import LEVEL, Interval
+
+Array = NDArray[numpy.float64]
 
 
 @dataclass(frozen=True)
@@ -49,29 +51,48 @@ def accuracy_interval(scores: ArrayLike, test_samples: float, level: float = LEV
         level: the nominal coverage.
 
     Returns:
-        An interval without ends for fewer than two seeds, which say nothing about their spread.
+        An interval without ends for fewer than two seeds, which say nothing about their spread,
+        and for equal seeds on a test set of unknown size.
     """
-    values = numpy.asarray(scores, float).ravel()
-    values = values[numpy.isfinite(values)]
-    n = len(values)
-    if n == 0:
-        return Interval(numpy.nan, numpy.nan, numpy.nan, 0)
-    mean = float(values.mean())
-    if n == 1:
-        return Interval(mean, numpy.nan, numpy.nan, 1)
-    samples = test_samples if numpy.isfinite(test_samples) and test_samples > 0 else numpy.inf
-    of_seeds = float(values.var(ddof=1)) / n
-    # At 0 and 1 a coin has no variance; Laplace's rule of succession keeps what m flips leave open.
-    shrunk = mean if numpy.isinf(samples) else (mean * samples + 1.0) / (samples + 2.0)
-    of_coin = shrunk * (1.0 - shrunk)
-    of_test = of_coin / samples
-    variance = of_seeds + of_test
-    if variance == 0:  # equal seeds on an unlimited test set
-        return Interval(mean, mean, mean, n)
-    freedom = numpy.inf if of_seeds == 0 else (n - 1) * (variance / of_seeds) ** 2
-    quantile = float(stats.t.ppf(0.5 + level / 2, freedom))
-    low, high = _wilson(mean, of_coin / variance, quantile)
-    return Interval(mean, low, high, n)
+    values = numpy.asarray(scores, float).reshape(1, -1)
+    mean, low, high, n = accuracy_intervals(values, [test_samples], level)
+    return Interval(float(mean[0]), float(low[0]), float(high[0]), int(n[0]))
+
+
+def accuracy_intervals(
+    scores: ArrayLike, test_samples: ArrayLike, level: float = LEVEL
+) -> tuple[Array, Array, Array, NDArray[numpy.int64]]:
+    """Returns `accuracy_interval` of each row of a table, all rows at once.
+
+    Args:
+        scores: (cells, seeds), NaN where a cell has no such seed.
+        test_samples: (cells,).
+        level: the nominal coverage.
+
+    Returns:
+        Means, lower and upper ends, and numbers of seeds, (cells,) each.
+    """
+    table = numpy.asarray(scores, float)
+    finite = numpy.isfinite(table)
+    n = finite.sum(axis=1)
+    with numpy.errstate(divide="ignore", invalid="ignore"):
+        mean = numpy.where(finite, table, 0.0).sum(axis=1) / n
+        squares = numpy.where(finite, (table - mean[:, None]) ** 2, 0.0).sum(axis=1)
+        of_seeds = squares / numpy.where(n >= 2, n - 1, numpy.nan) / n
+        samples = numpy.asarray(test_samples, float)
+        samples = numpy.where(numpy.isfinite(samples) & (samples > 0), samples, numpy.inf)
+        # At 0 and 1 a coin has no variance; Laplace's rule of succession keeps what m flips leave
+        # open.
+        known = numpy.isfinite(samples)
+        shrunk = numpy.where(known, (mean * samples + 1.0) / (samples + 2.0), mean)
+        of_coin = shrunk * (1.0 - shrunk)
+        variance = of_seeds + of_coin / samples
+        # Equal seeds on a test set of unknown size have no interval.
+        variance = numpy.where(variance > 0, variance, numpy.nan)
+        freedom = (n - 1) * (variance / of_seeds) ** 2
+        quantile = stats.t.ppf(0.5 + level / 2, freedom)
+        low, high = _wilson(mean, of_coin / variance, quantile)
+    return mean, low, high, n
 
 
 def equivalence(differences: ArrayLike, margin: float) -> Equivalence:
@@ -102,10 +123,11 @@ def equivalence(differences: ArrayLike, margin: float) -> Equivalence:
     return Equivalence(mean, mean - half, mean + half, margin, float(max(above, below)), n)
 
 
-def _wilson(share: float, flips: float, quantile: float) -> tuple[float, float]:
+def _wilson(share: Array, flips: Array, quantile: Array) -> tuple[Array, Array]:
     """Wilson's interval for a share of a number of flips that need not be whole."""
     squared = quantile**2 / flips
     centre = (share + squared / 2) / (1 + squared)
     half = numpy.sqrt(squared * (share * (1 - share) + squared / 4)) / (1 + squared)
     # At 0 and 1 the end is the share itself, which floating point would miss by its last bit.
-    return float(min(share, max(0.0, centre - half))), float(max(share, min(1.0, centre + half)))
+    low = numpy.minimum(share, numpy.maximum(0.0, centre - half))
+    return low, numpy.maximum(share, numpy.minimum(1.0, centre + half))

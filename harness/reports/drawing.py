@@ -5,6 +5,7 @@ Figures are made without pyplot, so that drawing one changes no backend and no l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -13,8 +14,19 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    NullLocator,
+    StrMethodFormatter,
+    SymmetricalLogLocator,
+)
 from numpy.typing import NDArray
 
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+# Inches between panels, which hold the labels and title of the next one, and of a legend's row.
+_PANEL_GAP = 0.78
+_LEGEND_ROW = 0.19
 # Characters of a legend's text to an inch, about, at its size.
 _LEGEND_CHARACTERS = 14
 # Characters that the line beside a text and the gap to the next one take, about.
@@ -88,25 +100,101 @@ def legend_above(figure: Figure, panels: Iterable[Axes], columns: int | None = N
 
 
 def arrange_below_legend(figure: Figure, panels: Iterable[Axes]) -> None:
-    """Draws one legend of these panels, as high as its labels need, and fits all panels below it.
+    """Draws one legend of these panels above all panels, and makes the figure higher for it.
 
-    A label that several panels share stands once.
+    A label that several panels share stands once. Margins are given in inches, because measuring
+    every text, as `tight_layout` does, takes longer than drawing the figure.
     """
     entries = legend_entries(panels)
     longest = max((len(label) for label in entries), default=1) + _LEGEND_HANDLE
     fitting = int(figure.get_figwidth() * _LEGEND_CHARACTERS / longest)
     columns = max(1, min(4, len(entries), fitting))
     rows = -(-len(entries) // columns)
-    figure.tight_layout()
-    # Room in inches for the legend and for the panels' titles, whatever the figure's height.
-    legend_share = (0.25 * rows + 0.1) / figure.get_figheight()
-    title_share = 0.3 / figure.get_figheight()
-    figure.subplots_adjust(top=max(0.5, 1 - legend_share - title_share))
-    figure.legend(
-        list(entries.values()),
-        list(entries),
-        loc="upper center",
-        ncols=columns,
-        fontsize=8,
-        frameon=False,
+    legend = _LEGEND_ROW * rows + 0.1 if entries else 0.0
+    panels_height = figure.get_figheight()
+    figure.set_figheight(panels_height + legend)
+    set_margins(figure, above=legend)
+    if entries:
+        figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="upper center",
+            ncols=columns,
+            fontsize=8,
+            frameon=False,
+            borderaxespad=0.2,
+        )
+
+
+def set_margins(figure: Figure, *, left: float = 0.8, above: float = 0.0) -> None:
+    """Places the panels with margins in inches for their labels and titles."""
+    width, height = figure.get_size_inches()
+    grid = figure.axes[0].get_gridspec()
+    assert grid is not None  # every figure here is a grid of panels
+    top = above + 0.32
+    panel_width = (width - left - 0.2 - (grid.ncols - 1) * _PANEL_GAP) / grid.ncols
+    panel_height = (height - top - 0.55 - (grid.nrows - 1) * _PANEL_GAP) / grid.nrows
+    figure.subplots_adjust(
+        left=left / width,
+        right=1 - 0.2 / width,
+        bottom=0.55 / height,
+        top=1 - top / height,
+        wspace=_PANEL_GAP / panel_width,
+        hspace=_PANEL_GAP / panel_height,
     )
+
+
+def step_axis(panel: Axes) -> None:
+    """Scales the x axis for training steps: linear from 0 to 1, logarithmic beyond."""
+    panel.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+    panel.xaxis.set_major_locator(SymmetricalLogLocator(base=10.0, linthresh=1.0))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    panel.set_xlim(left=-0.4)
+
+
+def plain(text: str) -> str:
+    """Returns a text in which matplotlib takes no dollar sign for mathematics."""
+    return text.replace("$", r"\$")
+
+
+def log_axis(panel: Axes, axis: str) -> None:
+    """Scales an axis logarithmically, with few ticks that need no typesetting of mathematics.
+
+    Ticks are powers of ten, or 1, 2 and 5 times them where the axis spans less than two decades.
+    """
+    scaled: Any
+    if axis == "x":
+        panel.set_xscale("log")
+        scaled, limits = panel.xaxis, panel.get_xlim()
+    else:
+        panel.set_yscale("log")
+        scaled, limits = panel.yaxis, panel.get_ylim()
+    wide = limits[0] > 0 and math.log10(limits[1] / limits[0]) >= 2
+    scaled.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=6))
+    scaled.set_minor_locator(NullLocator())
+    scaled.set_major_formatter(FuncFormatter(_power_text))
+
+
+def compress_large_values(panel: Axes) -> None:
+    """Keeps a linear y axis readable: symmetric-logarithmic where it spans more than 2."""
+    low, high = panel.get_ylim()
+    low = min(low, -0.15)
+    high = max(high, 0.15)
+    if high - low > 2.0:
+        panel.set_yscale("symlog", linthresh=0.3)
+        panel.yaxis.set_major_locator(SymmetricalLogLocator(base=10.0, linthresh=0.1))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_formatter(FuncFormatter(_power_text))
+    panel.set_ylim(low, high)
+
+
+def _power_text(value: float, _: object) -> str:
+    """Returns a number of a logarithmic axis as text, such as 0.01, 20 or 10⁻⁶."""
+    if value == 0 or 1e-3 <= abs(value) < 1e4:
+        return f"{value:g}"
+    exponent = math.floor(math.log10(abs(value)) + 1e-9)
+    factor = round(abs(value) / 10.0**exponent)
+    power = f"10{str(exponent).translate(_SUPERSCRIPTS)}"
+    sign = "-" if value < 0 else ""
+    return f"{sign}{power}" if factor == 1 else f"{sign}{factor}·{power}"

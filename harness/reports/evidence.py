@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy
 import pandas
+import pyarrow
 
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
-from harness.reports import statistics
+from harness.reports.accuracies import accuracy_intervals
 from harness.reports.axis_values import ordered, plain_value, value_label
+from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
 from harness.verdicts.judging import judge_tables
 
@@ -23,7 +25,19 @@ FINISHED = ("done", "diverged")
 # Options that an axis sets by itself, with that axis; they are no axes of their own.
 _OWNERS = {"learning_rate": "optimizer"}
 # Columns that a table of trials lacks when no trial has finished training.
-_EXPECTED_COLUMNS = ("steps", "test_accuracy", "validation_accuracy", "train_loss", "seconds")
+_EXPECTED_COLUMNS = (
+    "steps",
+    "test_accuracy",
+    "validation_accuracy",
+    "train_accuracy",
+    "train_loss",
+    "seconds",
+    "test_samples",
+    "majority_share",
+    "search_draw",
+)
+# The role of a trial of no search; the others are one of the draws and a confirmed one.
+FIXED = ""
 
 
 @dataclass(frozen=True)
@@ -31,39 +45,102 @@ class Evidence:
     """Tidy tables of the trials of a report.
 
     Attributes:
-        trials: one row per trial. `chance` is 1/classes; `score` is the test accuracy, or `chance`
-            for a diverged trial.
+        trials: one row per trial. `chance` is 1/classes, NaN where no trial of the data set says
+            how many there are; `score` is the test accuracy, or `chance` for a diverged trial;
+            `search_role` is empty, `tuning` or `confirmation`.
         curves: one row per trial and evaluation.
         layers: one row per trial, probe step and layer.
         axes: names of the axes, which are columns of `trials`.
+        histograms: an Arrow table of counts of pre-activations by trial, step and layer, or None
+            without any. It is by far the largest table.
     """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
     axes: tuple[str, ...]
+    histograms: pyarrow.Table | None = None
+
+    @functools.cached_property
+    def role(self) -> pandas.Series:
+        """The role of each trial in a search: empty, `tuning` or `confirmation`."""
+        if "search_role" not in self.trials:
+            return pandas.Series(FIXED, index=self.trials.index)
+        return self.trials["search_role"].fillna(FIXED)
+
+    @functools.cached_property
+    def results(self) -> pandas.DataFrame:
+        """The trials that count as results: all but those that a search tuned with."""
+        return self.trials[self.role != TUNING]
 
     @functools.cached_property
     def finished(self) -> pandas.DataFrame:
-        """The trials with a result."""
+        """The results that finished, diverged ones included; tuning trials are not among them."""
+        return self.results[self.results["status"].isin(FINISHED)]
+
+    @functools.cached_property
+    def finished_with_tuning(self) -> pandas.DataFrame:
+        """All finished trials, those that a search tuned with included."""
         return self.trials[self.trials["status"].isin(FINISHED)]
+
+    @functools.cached_property
+    def tuned(self) -> bool:
+        """True when every finished result is the confirmation of a search.
+
+        The learning rate is then no axis: each arm has its own, chosen on other seeds.
+        """
+        roles = self.role[self.finished.index]
+        return bool(len(roles) and (roles == CONFIRMATION).all())
+
+    @functools.cached_property
+    def unscored(self) -> pandas.DataFrame:
+        """Diverged trials without a score, because nothing says how many classes there are."""
+        return self.finished[
+            (self.finished["status"] == "diverged") & self.finished["score"].isna()
+        ]
+
+    @functools.cached_property
+    def plain(self) -> pandas.DataFrame:
+        """The axes of all trials as `axis_values.plain_value` gives them."""
+        columns = {axis: _plain(self.trials[axis]) for axis in self.axes}
+        return pandas.DataFrame(columns, index=self.trials.index)
+
+    @functools.cached_property
+    def texts(self) -> pandas.DataFrame:
+        """The axes of all trials as text, in which two options that are missing are equal."""
+        return self.plain.astype(str)
 
     @functools.cached_property
     def varied(self) -> tuple[str, ...]:
         """Axes with more than one value among finished trials.
 
-        Options whose value follows from another axis are left out.
+        Options whose value follows from another axis are left out, and so is a tuned learning rate.
         """
-        several = [axis for axis in self.axes if self._levels(axis).nunique() > 1]
+        axes = [axis for axis in self.axes if not (self.tuned and axis == "learning_rate")]
+        several = [axis for axis in axes if self._levels(axis).nunique() > 1]
         return tuple(axis for axis in several if not self.follows(axis))
 
     @functools.cached_property
     def cells(self) -> pandas.DataFrame:
-        """One row per cell with at least one trial, indexed by cell_id.
+        """One row per cell with at least one result, indexed by cell_id.
 
-        Columns: the axes, counts of trials by status, the mean score with its interval, medians.
+        Columns: the axes; counts of trials by status; `score`, its mean over seeds with an interval
+        (`accuracies.accuracy_interval`) and its median; `normalised_score`, with chance 0 and a
+        perfect score 1; `validation_score`, the validation accuracy, or chance for a diverged seed;
+        means over survivors; `learning_rates`, fixed or tuned.
         """
         return _cells(self)
+
+    @functools.cached_property
+    def best_cell(self) -> str | None:
+        """The complete cell that is best by validation, or None where there is none.
+
+        A diverged seed counts with chance, as it does in the score.
+        """
+        cells = self.cells[self.cells["complete"]]
+        if not self.trained or not cells["validation_score"].notna().any():
+            return None
+        return str(cells["validation_score"].idxmax())
 
     @functools.cached_property
     def trained(self) -> bool:
@@ -73,8 +150,8 @@ class Evidence:
     @functools.cached_property
     def seeds(self) -> int:
         """The usual number of seeds per cell (the mode)."""
-        modes = self.trials.groupby("cell_id").size().mode()
-        return int(modes.max())
+        modes = self.results.groupby("cell_id").size().mode()
+        return int(modes.max()) if len(modes) else 0
 
     def levels(self, axis: str) -> list[Any]:
         """Returns the values of an axis among finished trials, in order."""
@@ -110,7 +187,7 @@ class Evidence:
         return bool(values_per_owner.max() == 1)
 
     def _levels(self, axis: str) -> pandas.Series:
-        return self.finished[axis].map(plain_value)
+        return self.plain.loc[self.finished.index, axis]
 
 
 def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidence:
@@ -123,27 +200,56 @@ def gather(tables: Tables, where: dict[str, list[str]] | None = None) -> Evidenc
     Raises:
         RequestError: an unknown axis or value, or no finished trial.
     """
-    trials, judged_layers = judge_tables(tables.trials, tables.layers)
+    if "status" not in tables.trials or not len(tables.trials):
+        raise RequestError("no trials to report on; train some with python -m harness.train")
+    trials, layers = judge_tables(tables.trials, tables.layers)
     axes = axis_names(trials)
     for axis, values in (where or {}).items():
         trials = _restricted(trials, axes, axis, values)
     if not trials["status"].isin(FINISHED).any():
         counts = trials["status"].value_counts()
         statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
-        raise RequestError(f"no finished trial to report on: {statuses or 'no trials'}")
-    trials = trials.reset_index(drop=True)
-    for name in _EXPECTED_COLUMNS:
-        if name not in trials:
-            trials[name] = math.nan
-    trials["chance"] = [chance_level(row) for row in trials.to_dict("records")]
-    diverged = trials["status"] == "diverged"
-    trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"].fillna(0.0))
-    curves, layers = tables.curves, judged_layers
+        raise RequestError(f"no finished trial to report on: {statuses}")
+    trials = _scored(trials.reset_index(drop=True))
+    if (trials["search_role"] == TUNING).all():
+        raise RequestError(
+            f"no result to report on: all {len(trials)} trials tune a search; "
+            "run the same command again to confirm what it chose"
+        )
+    curves = tables.curves
     if where:
         kept = set(trials["trial_id"])
         curves = curves[curves["trial_id"].isin(kept)]
         layers = layers[layers["trial_id"].isin(kept)]
-    return Evidence(trials, curves, layers, tuple(axes))
+    return Evidence(trials, curves, layers, tuple(axes), tables.histograms)
+
+
+def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns the trials with every column that a report reads, and with their scores."""
+    trials = trials.copy()
+    for name in _EXPECTED_COLUMNS:
+        if name not in trials:
+            trials[name] = math.nan
+    for name in ("search_role", "search"):
+        texts = trials[name] if name in trials else pandas.Series(None, trials.index, dtype="str")
+        trials[name] = texts.fillna("")
+    trials["chance"] = _chances(trials)
+    diverged = trials["status"] == "diverged"
+    trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"])
+    trials["loss_score"] = trials["train_loss"].where(~diverged, -numpy.log(trials["chance"]))
+    return trials
+
+
+def _chances(trials: pandas.DataFrame) -> pandas.Series:
+    """Returns each trial's chance level, which trials of one data set tell each other."""
+    levels = [chance_level(row) for row in trials.to_dict("records")]
+    chances = pandas.Series(levels, index=trials.index, dtype=float)
+    names = [str(name) for name in trials]
+    settings = [name for name in names if name == "dataset" or name.startswith("spec.dataset.")]
+    if not settings or chances.notna().all():
+        return chances
+    data_sets = trials[settings].astype(str).agg("|".join, axis=1)
+    return chances.fillna(chances.groupby(data_sets).transform("first"))
 
 
 def axis_names(trials: pandas.DataFrame) -> list[str]:
@@ -167,6 +273,14 @@ def chance_level(trial: Mapping[Any, Any]) -> float:
     if published is None or published.classes is None:
         return math.nan
     return 1.0 / published.classes
+
+
+def _plain(values: pandas.Series) -> pandas.Series:
+    """Returns plain values of an axis; each different value is converted once."""
+    codes, levels = pandas.factorize(values, use_na_sentinel=False)
+    plain = numpy.empty(len(levels), object)
+    plain[:] = [plain_value(level) for level in levels]
+    return pandas.Series(plain[codes], index=values.index, dtype=object)
 
 
 def _restricted(
@@ -198,7 +312,7 @@ def _comparable(value: Any) -> float | str:
 
 
 def _cells(evidence: Evidence) -> pandas.DataFrame:
-    trials = evidence.trials
+    trials = evidence.results
     finished = trials["status"].isin(FINISHED)
     groups = trials.groupby("cell_id", sort=False)
     cells = groups[list(evidence.axes)].first()
@@ -207,20 +321,57 @@ def _cells(evidence: Evidence) -> pandas.DataFrame:
     for status in ("diverged", "failed", "running", "interrupted"):
         cells[status] = (trials["status"] == status).groupby(trials["cell_id"]).sum()
     cells["finished"] = finished.groupby(trials["cell_id"]).sum()
-    cells["complete"] = cells["finished"] == cells["expected"]
-
-    scores = trials[finished].groupby("cell_id")["score"]
-    cells["score"] = scores.mean()
-    cells["score_median"] = scores.median()
-    counts = scores.count()
-    half = pandas.Series(statistics.half_width(scores.std(), counts), index=counts.index)
-    half = half.reindex(cells.index)
-    cells["score_low"] = cells["score"] - half
-    cells["score_high"] = cells["score"] + half
+    scored = ~cells.index.isin(evidence.unscored["cell_id"])
+    cells["complete"] = (cells["finished"] == cells["expected"]) & scored
+    roles = evidence.role[trials.index].groupby(trials["cell_id"]).first()
+    cells["learning_rates"] = numpy.where(roles[cells.index] == CONFIRMATION, "tuned", "fixed")
+    cells = cells.join(_cell_scores(trials[finished]))
 
     survivors = trials[trials["status"] == "done"].groupby("cell_id")
     cells["survivors_accuracy"] = survivors["test_accuracy"].mean()
     cells["validation_accuracy"] = survivors["validation_accuracy"].mean()
     cells["train_loss"] = survivors["train_loss"].mean()
     cells["chance"] = groups["chance"].first()
+    majority = trials.get("majority_share", numpy.nan)
+    cells["majority_share"] = (
+        trials.assign(majority=majority).groupby("cell_id")["majority"].first()
+    )
+    cells["normalised_score"] = (cells["score"] - cells["chance"]) / (1.0 - cells["chance"])
     return cells
+
+
+def _cell_scores(finished: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns the scores of cells over their finished seeds.
+
+    A cell of which a diverged seed has no score has none either: the mean of the others would
+    leave out the very seed that counts against it.
+    """
+    diverged = finished["status"] == "diverged"
+    validation = finished["validation_accuracy"].where(~diverged, finished["chance"])
+    unscored = (diverged & finished["score"].isna()).groupby(finished["cell_id"]).transform("any")
+    table = pandas.DataFrame(
+        {
+            "cell_id": finished["cell_id"],
+            "score": finished["score"].where(~unscored),
+            "validation": validation,
+            "samples": finished.get("test_samples", numpy.nan),
+        }
+    )
+    groups = table.groupby("cell_id", sort=False)
+    by_seed = table.assign(seed=groups.cumcount()).pivot(
+        index="cell_id", columns="seed", values="score"
+    )
+    # A pivot sorts its rows; cells stand in the order of their trials.
+    by_seed = by_seed.reindex(groups.size().index)
+    mean, low, high, _ = accuracy_intervals(by_seed, groups["samples"].min())
+    unknown = table["validation"].isna().groupby(table["cell_id"]).any()
+    return pandas.DataFrame(
+        {
+            "score": mean,
+            "score_low": low,
+            "score_high": high,
+            "score_median": groups["score"].median(),
+            "validation_score": groups["validation"].mean().where(~unknown),
+        },
+        index=by_seed.index,
+    )

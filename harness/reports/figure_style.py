@@ -17,6 +17,36 @@ PURPLE = "#cc79a7"
 ORANGE = "#e69f00"
 SKY = "#56b4e9"
 BLACK = "#000000"
+OLIVE = "#999933"
+WINE = "#882255"
+TEAL = "#44aa99"
+
+# Greys of figures, from strong to weak: secondary lines, grids and shaded domains.
+QUIET = "#777777"
+GRID = "#cccccc"
+SHADE = "#e6e6e6"
+# Text on dark and on light colours of a heat map, which no theme changes.
+ON_DARK = "#fefefe"
+ON_LIGHT = "#101010"
+
+# Colours that a page changes with its theme: (variable of the page, on light, on dark). The first
+# two are black and white in a figure, which stand for the page's text and background.
+THEMED_COLOURS = (
+    ("--text", "#1b1b1b", "#dddddd"),
+    ("--page", "#ffffff", "#181818"),
+    ("--quiet-line", QUIET, "#9a9a9a"),
+    ("--grid", GRID, "#4a4a4a"),
+    ("--shade", SHADE, "#2e3338"),
+    ("--blue", BLUE, "#4ba3e3"),
+    ("--vermilion", VERMILION, "#ff8a3d"),
+    ("--green", GREEN, "#2ecc9a"),
+    ("--purple", PURPLE, "#e29bc4"),
+    ("--orange", ORANGE, "#f2b733"),
+    ("--sky", SKY, "#9ad6fa"),
+    ("--olive", OLIVE, "#c9c95a"),
+    ("--wine", WINE, "#d4679b"),
+    ("--teal", TEAL, "#6fd3c3"),
+)
 
 # Activations in the order of their colours; a user's own follow in alphabetical order.
 _ACTIVATIONS = (
@@ -39,10 +69,13 @@ _ACTIVATION_COLOURS = (
     ORANGE,
     SKY,
     BLACK,
-    "#999933",
-    "#882255",
-    "#44aa99",
+    OLIVE,
+    WINE,
+    TEAL,
 )
+
+# Colours of arms that are more than an activation, in order.
+ARM_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, WINE, OLIVE, TEAL, BLACK)
 
 # Dashes of the initializers, in the order of the axis.
 LINE_STYLES = ("-", "--", ":", "-.")
@@ -105,7 +138,7 @@ QUANTITIES = {
 
 @dataclass(frozen=True)
 class Rung:
-    """A rung of the attribution ladder: one assumption less than above.
+    """A rung of the attribution ladder: one premise less than above.
 
     Attributes:
         column: the column of the layer table with the error of the prediction.

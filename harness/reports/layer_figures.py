@@ -14,13 +14,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FormatStrFormatter, MaxNLocator, NullFormatter
 
-from harness.reports.drawing import arrange, legend_above, legend_entries, new_figure, shade_domain
+from harness.reports.drawing import (
+    arrange,
+    compress_large_values,
+    legend_above,
+    legend_entries,
+    new_figure,
+    shade_domain,
+)
 from harness.reports.figure_style import (
     MEASURED,
     MEASURED_LATER,
     PREDICTED,
     QUANTITIES,
     RUNGS,
+    SHADE,
+    THEOREM_1_DOMAIN,
     Quantity,
 )
 
@@ -68,7 +77,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
     """Draws the attribution ladder at the last probe that has it.
 
     A line is the root-mean-square error over units of the predicted mean and variance of a unit's
-    activation; each line makes one assumption less than the one before. x: layer. y: error, a pure
+    activation; each line makes one premise less than the one before. x: layer. y: error, a pure
     number (logarithmic).
     """
     rungs = [rung for rung in RUNGS if rung.column in layers and layers[rung.column].notna().any()]
@@ -91,7 +100,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
         )
     panel.set(yscale="log", xlabel="layer", ylabel="error of a unit's (mean, variance)")
     panel.set_ylim(bottom=_SMALLEST_ERROR * 0.8)
-    title = "the drop from one line to the next is the price of one assumption"
+    title = "the drop from one line to the next is the price of one premise"
     if layers["step"].nunique() > 1:
         title += f", step {int(step)}"
     panel.set_title(title, fontsize=10)
@@ -105,7 +114,7 @@ def ladder(layers: pandas.DataFrame) -> Figure | None:
 def _draw_profile(panel: Axes, layers: pandas.DataFrame, quantity: Quantity) -> None:
     last = int(layers["layer"].max())
     if quantity.domain:
-        shade_domain(panel, quantity.domain, last, "0.9")
+        shade_domain(panel, quantity.domain, last, SHADE)
     steps = sorted(layers["step"].unique())
     _draw_prediction(panel, _rows_at(layers, steps[0]), quantity.column)
     for probe in _shown_probes(steps):
@@ -113,6 +122,8 @@ def _draw_profile(panel: Axes, layers: pandas.DataFrame, quantity: Quantity) -> 
     values = layers[quantity.column]
     if quantity.logarithmic and (values.dropna() > 0).all():
         _scale_logarithmically(panel, values)
+    elif quantity.column in THEOREM_1_DOMAIN:
+        compress_large_values(panel)
     if last <= 20:
         panel.set_xticks(range(1, last + 1, max(1, last // 10)))
     panel.set_xlim(0.5, last + 0.5)

@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FormatStrFormatter, NullFormatter
 
 from harness.reports.drawing import arrange, legend_above, new_figure
-from harness.reports.figure_style import THEOREM_COLOURS
+from harness.reports.figure_style import GRID, QUIET, THEOREM_COLOURS
 from harness.theory.selu.moment_map import map_moments
 from harness.theory.selu.theorems import THEOREMS
 
@@ -94,7 +94,7 @@ def _draw_field(panel: Axes, window: _Window) -> None:
         numpy.exp(log_nu),
         right * scale,
         up * scale,
-        color="0.72",
+        color=GRID,
         angles="uv",
         scale=1.25,
         width=0.0022,
@@ -132,7 +132,7 @@ def _draw_paths(figure: Figure, panel: Axes, rows: pandas.DataFrame) -> None:
         panel.plot(
             in_order["activation_mean"],
             in_order["activation_variance"],
-            color="0.35",
+            color=QUIET,
             linewidth=1,
             zorder=3,
         )

@@ -2,79 +2,90 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas
 
-from harness.reports import comparisons, factors, statistics, sweep_figures
+from harness.reports import (
+    comparisons,
+    duration_figures,
+    factors,
+    forest_figures,
+    matter_figures,
+    signal_tables,
+    statistics,
+    sweep_figures,
+)
+from harness.reports.arms import arms
 from harness.reports.chapter import (
+    Block,
     Chapter,
-    first_rows,
+    Heading,
+    Picture,
+    Table,
+    Text,
     interval_text,
     interval_texts,
-    note,
     number_text,
 )
 from harness.reports.evidence import Evidence
-from harness.reports.figure_style import THEOREM_1_DOMAIN
-from harness.reports.pictures import data_uri
 from harness.reports.rules import SIGNIFICANT
 
-_MOST_SENTENCES = 200
-
-
-def summary(evidence: Evidence) -> Chapter:
-    """Returns the chapter on what was run and what came out."""
-    counts = evidence.trials["status"].value_counts()
-    varied = []
-    for axis in evidence.varied:
-        varied.append((axis, ", ".join(str(level) for level in evidence.levels(axis))))
-    values = {
-        "cells": len(evidence.cells),
-        "trials": len(evidence.trials),
-        "counts": ", ".join(f"{count} {status}" for status, count in counts.items()),
-        "seeds": evidence.seeds,
-        "varied": varied,
-        "best": _best_cell(evidence),
-        "sentences": _domain_sentences(evidence),
-    }
-    return Chapter("What was run, and what came out", "chapter_summary.html.j2", values)
+# Columns of the table of trials that may hold the address of a trial's page in a tracker.
+_ADDRESSES = ("run_url", "mlflow_url")
 
 
 def accuracy(evidence: Evidence) -> Chapter:
     """Returns the chapter on accuracy by cell."""
+    title = "Accuracy by cell"
     if not evidence.trained:
-        return note("Accuracy", "No trial took a step: these are probes at initialisation.")
+        text = "No trial took a step: these are probes at initialisation."
+        return Chapter("accuracy", title, (Text(text),))
     cells = evidence.cells.sort_values("score", ascending=False).reset_index()
     table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
     table["test accuracy"] = interval_texts(cells, "score", "score_low", "score_high")
+    table["chance"] = cells["chance"].map(number_text)
+    if cells["majority_share"].notna().any():
+        table["majority share"] = cells["majority_share"].map(number_text)
+    table["learning rates"] = cells["learning_rates"]
     table["seeds"] = _ratios(cells, "finished", "expected")
     table["diverged"] = cells["diverged"].astype(int)
     table["validation accuracy"] = cells["validation_accuracy"].map(number_text)
     table["training loss"] = cells["train_loss"].map(number_text)
-    values = {
-        "accuracy": data_uri(sweep_figures.accuracy(evidence)),
-        "table": first_rows(table),
-        "curves": data_uri(sweep_figures.curves(evidence)),
-    }
-    tables = {"cells": cells.drop(columns=["chance"])}
-    return Chapter("Does it matter: accuracy by cell", "chapter_accuracy.html.j2", values, tables)
+    addresses = _cell_addresses(evidence, cells["cell_id"])
+    blocks = (
+        Picture(
+            lambda: sweep_figures.accuracy(evidence),
+            "Mean test accuracy over seeds with 95 % intervals; a diverged trial scores chance. "
+            "Lines whose intervals do not overlap differ; for those that do, the paired "
+            "comparisons decide, because seeds are shared.",
+        ),
+        Table(table, "One row a cell, the best first.", {"test accuracy": addresses}),
+        Picture(
+            lambda: duration_figures.curves(
+                signal_tables.training_curves(evidence), arms(evidence)
+            ),
+            "Training loss at equal steps, geometric mean over the seeds that did not diverge. "
+            "This is trainability; the accuracy above is generalisation.",
+        ),
+    )
+    return Chapter("accuracy", title, blocks, {"cells": cells})
 
 
 def comparison(evidence: Evidence) -> Chapter:
     """Returns the chapter on arms compared by seed, and on which factor matters."""
+    title = "Paired comparisons"
     if not evidence.trained:
-        return note("Comparisons", "Nothing to compare.")
-    title = "Comparisons, paired by seed"
+        return Chapter("comparisons", title, (Text("Nothing to compare."),))
     pairs = comparisons.paired(evidence)
     if not len(pairs):
-        return note(title, "No axis varies along which arms could be compared.")
+        text = "No axis varies along which arms could be compared."
+        return Chapter("comparisons", title, (Text(text),))
     summaries = comparisons.summaries(pairs)
     shown = pandas.DataFrame(
         {
             "family": summaries["family"],
             "arm": summaries["arm"],
             "against": summaries["baseline"],
+            "learning rates": summaries["learning_rates"],
             "tasks": summaries["tasks"],
             "mean difference in accuracy": interval_texts(summaries, "difference", "low", "high"),
             "better": summaries["better"],
@@ -82,19 +93,32 @@ def comparison(evidence: Evidence) -> Chapter:
             "undecided": summaries["undecided"],
         }
     )
+    blocks: list[Block] = [
+        Text(
+            "Per-seed differences with everything else equal; better and worse are decided by "
+            f"Holm-adjusted paired t tests at {SIGNIFICANT}. Undecided is not the same as equal."
+        ),
+        Picture(
+            lambda: forest_figures.forest(
+                _lines(summaries), "difference in test accuracy, arm - baseline"
+            ),
+            "Mean difference over complete contexts with its 95 % interval over seeds. An interval "
+            "right of 0 (green) says that the arm is better than its baseline, one left of 0 (red) "
+            "that it is worse; a blue one leaves it open.",
+        ),
+        Table(shown),
+    ]
     tables = {"comparisons": pairs.drop(columns=["by_seed"]), "comparison_summary": summaries}
-    values: dict[str, Any] = {
-        "summary": first_rows(shown),
-        "significant": SIGNIFICANT,
-        "effects": None,
-    }
     effects = factors.effects(evidence)
     if effects is not None:
-        shares = first_rows(effects.shares.map(number_text))
-        values["effects"] = {"note": effects.note, "table": shares}
-        if shares:
+        blocks.append(Heading("Which factor matters"))
+        if effects.note:
+            blocks.append(Text(effects.note))
+        if len(effects.shares):
+            caption = "The share of the variance of scores that a factor explains."
+            blocks.append(Table(effects.shares.map(number_text), caption))
             tables |= {"effect_shares": effects.shares, "effect_levels": effects.levels}
-    return Chapter(title, "chapter_comparisons.html.j2", values, tables)
+    return Chapter("comparisons", title, tuple(blocks), tables)
 
 
 def divergence(evidence: Evidence) -> Chapter:
@@ -102,69 +126,73 @@ def divergence(evidence: Evidence) -> Chapter:
     cells = evidence.cells[evidence.cells["finished"] > 0].reset_index()
     table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
     table["diverged"] = _ratios(cells, "diverged", "finished")
-    shares = []
-    for diverged, finished in zip(cells["diverged"], cells["finished"], strict=True):
-        share = statistics.wilson(int(diverged), int(finished))
-        shares.append(interval_text(share.value, share.low, share.high))
-    table["share with 95 % Wilson interval"] = shares
+    table["share with 95 % Wilson interval"] = _wilson_texts(cells)
     steps = evidence.finished.groupby("cell_id")["diverged_step"].median()
     table["median step"] = cells["cell_id"].map(steps).map(number_text)
+    blocks: list[Block] = []
+    if (cells["diverged"] > 0).any():
+        blocks += [
+            Picture(
+                lambda: matter_figures.divergence(_diverged_shares(evidence), arms(evidence)),
+                "The share of trials that diverged, with 95 % Wilson intervals over trials. A line "
+                "that rises at a smaller rate belongs to an arm with less room for the rate.",
+            ),
+            Table(table[cells["diverged"] > 0], "Cells with at least one diverged trial."),
+        ]
+    else:
+        blocks.append(Text("No trial diverged."))
     failed = evidence.trials[evidence.trials["status"] == "failed"]
-    values = {
-        "diverged": first_rows(table[cells["diverged"] > 0]),
-        "failed": first_rows(failed[["trial_id", "error"]]) if len(failed) else None,
-    }
-    return Chapter("What diverged", "chapter_divergence.html.j2", values, {"divergence": table})
+    if len(failed):
+        blocks += [Heading("Failed trials"), Table(failed[["trial_id", "error"]])]
+    return Chapter("divergence", "What diverged", tuple(blocks), {"divergence": table})
 
 
-def _best_cell(evidence: Evidence) -> dict[str, str] | None:
-    """Returns the complete cell that is best by validation accuracy."""
-    complete = evidence.cells[evidence.cells["complete"]]
-    if not evidence.trained or not complete["validation_accuracy"].notna().any():
-        return None
-    best = str(complete["validation_accuracy"].idxmax())
-    row: Any = complete.loc[best]
-    return {
-        "label": evidence.label(best),
-        "accuracy": interval_text(row["score"], row["score_low"], row["score_high"]),
-    }
-
-
-def _domain_sentences(evidence: Evidence) -> list[str]:
-    """Returns a sentence per initializer of SELU without normalization, on Theorem 1's domain.
-
-    It gives the share of trials of which every layer's pooled mean and variance stay inside at
-    initialisation, with a Wilson interval over trials.
-    """
-    layers = evidence.of_cells(evidence.layers, ["activation", "initializer", "normalization"])
-    if not len(layers):
-        return []
-    start = layers[
-        (layers["phase"] == "init")
-        & (layers["normalization"] == "none")
-        & (layers["activation"] == "selu")
-    ]
-    sentences = []
-    for initializer, group in start.groupby("initializer", sort=False):
-        inside = pandas.Series(True, index=group.index)
-        for column, domain in THEOREM_1_DOMAIN.items():
-            inside &= group[column].between(*domain)
-        sentences.append(_domain_sentence(str(initializer), group, inside))
-    return sentences[:_MOST_SENTENCES]
-
-
-def _domain_sentence(initializer: str, layers: pandas.DataFrame, inside: pandas.Series) -> str:
-    by_trial = inside.groupby(layers["trial_id"]).all()
-    share = statistics.wilson(int(by_trial.sum()), len(by_trial))
-    sentence = (
-        f"selu with {initializer}, no normalization: every layer's pooled mean and variance inside"
-        f" Theorem 1's box in {share.value:.0%} [{share.low:.0%}, {share.high:.0%}]"
-        f" of {share.n} trials at initialisation"
+def _lines(summaries: pandas.DataFrame) -> pandas.DataFrame:
+    """Returns the lines of the forest plot; rates are named where both kinds were run."""
+    both = summaries["learning_rates"].nunique() > 1
+    rates = ", " + summaries["learning_rates"] + " rate"
+    return pandas.DataFrame(
+        {
+            "group": summaries["family"] + " against " + summaries["baseline"],
+            "line": summaries["arm"] + (rates if both else ""),
+            "value": summaries["difference"],
+            "low": summaries["low"],
+            "high": summaries["high"],
+        }
     )
-    first_outside = layers[~inside].groupby("trial_id")["layer"].min()
-    if len(first_outside):
-        sentence += f", first left at layer {int(first_outside.median())} (median)"
-    return f"{sentence}."
+
+
+def _diverged_shares(evidence: Evidence) -> pandas.DataFrame:
+    """Returns the share of finished trials that diverged, by arm, depth and learning rate."""
+    trials = evidence.finished.assign(arm=arms(evidence).names)
+    diverged = trials["status"] == "diverged"
+    keys = ["arm", "depth", "learning_rate"]
+    rows = []
+    for names, part in diverged.groupby([trials[key] for key in keys], sort=False):
+        share = statistics.wilson(int(part.sum()), len(part))
+        numbers = {"share": share.value, "low": share.low, "high": share.high}
+        rows.append(dict(zip(keys, names, strict=True)) | numbers)
+    return pandas.DataFrame(rows, columns=[*keys, "share", "low", "high"])
+
+
+def _wilson_texts(cells: pandas.DataFrame) -> list[str]:
+    """Returns the share of diverged trials of each cell; equal counts are computed once."""
+    texts = {}
+    counts = list(zip(cells["diverged"].astype(int), cells["finished"].astype(int), strict=True))
+    for diverged, finished in set(counts):
+        share = statistics.wilson(diverged, finished)
+        texts[diverged, finished] = interval_text(share.value, share.low, share.high)
+    return [texts[count] for count in counts]
+
+
+def _cell_addresses(evidence: Evidence, cell_ids: pandas.Series) -> tuple[str, ...]:
+    """Returns the address of a run of each cell in a tracker, "" where none is known."""
+    for column in _ADDRESSES:
+        if column in evidence.finished:
+            known = evidence.finished.dropna(subset=[column])
+            first = known.groupby("cell_id")[column].first()
+            return tuple(cell_ids.map(first).fillna(""))
+    return ("",) * len(cell_ids)
 
 
 def _ratios(cells: pandas.DataFrame, part: str, whole: str) -> list[str]:

@@ -7,13 +7,14 @@ and phones. Values are escaped, and a name that a template misses is an error, n
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
-from harness.reports.figure_style import VERDICT_COLOURS, VERDICT_SIGNS
+from harness.reports.figure_style import THEMED_COLOURS, VERDICT_COLOURS, VERDICT_SIGNS
 
 TEMPLATES = Path(__file__).with_name("templates")
 
@@ -35,6 +36,7 @@ def environment(folder: Path = TEMPLATES) -> Environment:
     )
     made.globals["verdict_colours"] = VERDICT_COLOURS
     made.globals["verdict_signs"] = VERDICT_SIGNS
+    made.globals["themed_colours"] = THEMED_COLOURS
     return made
 
 
@@ -52,3 +54,31 @@ def render(template: str, folder: Path = TEMPLATES, **values: object) -> str:
 def table_html(table: pandas.DataFrame, *, index: bool = False) -> Markup:
     """Returns a table as HTML: text is escaped, and a missing value is an empty cell."""
     return Markup(table.to_html(index=index, border=0, na_rep=""))
+
+
+def linked_table_html(
+    table: pandas.DataFrame, links: Mapping[str, Sequence[str]], *, wrapped: bool = True
+) -> Markup:
+    """Returns a table as HTML in which the texts of some columns are links.
+
+    Args:
+        table: texts and numbers.
+        links: by column, the addresses of its rows. One that is neither of the web nor a relative
+            path, such as `javascript:`, is left out.
+        wrapped: allows lines to break inside cells.
+    """
+    shown = table.map(lambda value: "" if pandas.isna(value) else escape(value))
+    shown.columns = [escape(name) for name in table.columns]
+    for name, addresses in links.items():
+        texts = shown[escape(name)]
+        shown[escape(name)] = [
+            _link(text, address) for text, address in zip(texts, addresses, strict=False)
+        ]
+    classes = None if wrapped else "nowrap"
+    return Markup(shown.to_html(index=False, border=0, escape=False, classes=classes))
+
+
+def _link(text: Markup, address: str) -> Markup:
+    if not address or (":" in address and not address.startswith(("http://", "https://"))):
+        return text
+    return Markup('<a href="{}">{}</a>').format(address, text)

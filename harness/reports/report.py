@@ -1,23 +1,48 @@
 """The report: one self-contained HTML file with its tables beside it as CSV.
 
-It says what was run, whether it matters for accuracy, which premises and promises held, what
-diverged, by which rules, and how to run it again.
+It gives the answer first, then claims, premises and promises against outcome, how long they last,
+whether that matters, and how to run it again. Markdown and JSON hold the same chapters.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas
+from markupsafe import Markup
 
-from harness.reports import assumption_chapters, outcome_chapters, reproduction, rules
-from harness.reports.chapter import Chapter, first_rows
+from harness.reports import (
+    answer_chapters,
+    assumption_chapters,
+    cross_chapters,
+    lasting_chapters,
+    matter_chapters,
+    method_chapters,
+    outcome_chapters,
+    tuning_chapters,
+)
+from harness.reports.chapter import Block, Chapter, Code, Heading, Picture, Points, Table, Text
+from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import Evidence
-from harness.reports.rendering import render
+from harness.reports.pictures import inline_svg
+from harness.reports.rendering import linked_table_html, render
+
+_MOST_ROWS = 200
+# Shorter tables are seen at once.
+_FEWEST_FILTERED_ROWS = 9
+# Texts up to this length stand in one line of a table.
+_LONGEST_UNBROKEN = 60
+_MOST_MARKDOWN_ROWS = 40
 
 
 def write(evidence: Evidence, folder: Path, title: str) -> Path:
     """Writes `report.html` and one CSV for each table into `folder`.
+
+    Equal tables give equal bytes.
 
     Returns:
         The path of the report.
@@ -26,39 +51,155 @@ def write(evidence: Evidence, folder: Path, title: str) -> Path:
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    chapters = _chapters(evidence)
-    for chapter in chapters:
+    report_chapters = chapters(evidence)
+    for chapter in report_chapters:
         for name, table in chapter.tables.items():
             table.to_csv(folder / f"{name}.csv", index=False)
     path = folder / "report.html"
-    page = render("report.html.j2", title=title, chapters=chapters)
+    shown = [_for_page(chapter) for chapter in report_chapters]
+    page = render("report.html.j2", title=title, chapters=shown)
     path.write_text(page, encoding="utf-8")
     return path
 
 
-def _chapters(evidence: Evidence) -> list[Chapter]:
+def markdown(evidence: Evidence) -> str:
+    """Returns the chapters as Markdown, without figures."""
+    parts = []
+    for chapter in chapters(evidence):
+        parts.append(f"## {chapter.title}")
+        parts += [text for block in chapter.blocks if (text := _markdown_block(block))]
+    return "\n\n".join(parts) + "\n"
+
+
+def as_json(evidence: Evidence) -> str:
+    """Returns the chapters as JSON: texts, commands and whole tables, without figures."""
+    entries = []
+    for chapter in chapters(evidence):
+        texts = [block.text for block in chapter.blocks if isinstance(block, (Text, Heading))]
+        commands = [block.text for block in chapter.blocks if isinstance(block, Code)]
+        for block in chapter.blocks:
+            if isinstance(block, Points):
+                texts += block.texts
+        entries.append(
+            {
+                "name": chapter.name,
+                "title": chapter.title,
+                "texts": texts,
+                "commands": commands,
+                "tables": {name: _records(table) for name, table in chapter.tables.items()},
+            }
+        )
+    return json.dumps({"chapters": entries}, indent=2, allow_nan=False) + "\n"
+
+
+def chapters(evidence: Evidence) -> list[Chapter]:
+    """Returns the chapters of a report in their order."""
+    decided = decide_all(evidence)
     return [
-        outcome_chapters.summary(evidence),
+        answer_chapters.answer(evidence, decided),
+        answer_chapters.claims(decided),
+        cross_chapters.cross(evidence),
+        cross_chapters.domain_map(evidence),
+        lasting_chapters.duration(evidence),
+        lasting_chapters.distributions(evidence),
+        matter_chapters.matter(evidence),
         outcome_chapters.accuracy(evidence),
+        tuning_chapters.tuning_curves(evidence),
         outcome_chapters.comparison(evidence),
+        assumption_chapters.theory(evidence),
         assumption_chapters.layers(evidence),
-        assumption_chapters.verdict(evidence),
         outcome_chapters.divergence(evidence),
-        _rules(),
-        _commands(evidence),
+        method_chapters.method(evidence),
+        method_chapters.commands(evidence),
     ]
 
 
-def _rules() -> Chapter:
-    table = pandas.DataFrame(rules.RULES, columns=["rule", "how it is applied"])
-    title = f"Rules of comparison, version {rules.VERSION}"
-    return Chapter(title, "chapter_rules.html.j2", {"rules": first_rows(table)})
-
-
-def _commands(evidence: Evidence) -> Chapter:
-    commands = reproduction.commands(evidence)
-    values = {
-        "commands": [command.text for command in commands],
-        "more": sum(command.grid - command.cells for command in commands),
+def _for_page(chapter: Chapter) -> dict[str, Any]:
+    """Returns what the template shows of a chapter; its figures are drawn here."""
+    blocks = [shown for block in chapter.blocks if (shown := _page_block(block)) is not None]
+    return {
+        "name": chapter.name,
+        "title": chapter.title,
+        "blocks": blocks,
+        "tables": chapter.tables,
     }
-    return Chapter("How to run it again", "chapter_commands.html.j2", values)
+
+
+def _page_block(block: Block) -> Any:
+    """Returns a block as its macro takes it; None for a figure that has nothing to draw."""
+    if isinstance(block, Picture):
+        figure = block.draw()
+        if figure is None:
+            return None
+        svg = inline_svg(figure, block.caption)
+        return {"form": block.form, "svg": svg, "caption": block.caption}
+    if isinstance(block, Table):
+        return {
+            "form": block.form,
+            "html": _table_html(block),
+            "caption": block.caption,
+            "summary": block.summary,
+            "shown": min(len(block.rows), _MOST_ROWS),
+            "total": len(block.rows),
+            "filtered": len(block.rows) >= _FEWEST_FILTERED_ROWS,
+        }
+    return block
+
+
+def _table_html(table: Table) -> Markup:
+    rows = table.rows.head(_MOST_ROWS)
+    longest = max((len(str(value)) for value in rows.to_numpy().flat), default=0)
+    return linked_table_html(rows, table.links, wrapped=longest > _LONGEST_UNBROKEN)
+
+
+def _markdown_block(block: Block) -> str:
+    if isinstance(block, Heading):
+        return f"### {block.text}"
+    if isinstance(block, Code):
+        return f"```\n{block.text}\n```"
+    if isinstance(block, Points):
+        return "\n".join(f"- {_markdown_text(text)}" for text in block.texts)
+    if isinstance(block, Table):
+        return _markdown_table(block)
+    if isinstance(block, Text):
+        return _markdown_text(block.text)
+    return ""
+
+
+def _markdown_table(table: Table) -> str:
+    """Returns the first 40 rows as a table of Markdown."""
+    shown = table.rows.head(_MOST_MARKDOWN_ROWS)
+    lines = [_markdown_row(shown.columns), _markdown_row(["---"] * len(shown.columns))]
+    lines += [_markdown_row(row) for row in shown.itertuples(index=False)]
+    if len(table.rows) > len(shown):
+        lines += ["", f"The first {len(shown)} of {len(table.rows)} rows."]
+    captions = [text for text in (table.summary, table.caption) if text]
+    caption = [f"{_markdown_text(' '.join(captions))}\n"] if captions else []
+    return "\n".join([*caption, *lines])
+
+
+def _markdown_row(values: Sequence[Any] | pandas.Index) -> str:
+    texts = ["" if pandas.isna(value) else _markdown_text(str(value)) for value in values]
+    return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
+
+
+def _markdown_text(text: str) -> str:
+    """Returns a text in one line without HTML and emphasis of its own."""
+    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
+    return " ".join(escaped.replace("*", r"\*").replace("_", r"\_").split())
+
+
+def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:
+    """Returns rows with plain values; what is no finite number is null."""
+    records = []
+    for row in table.to_dict("records"):
+        records.append({str(name): _plain(value) for name, value in row.items()})
+    return records
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

@@ -59,14 +59,12 @@ def commands(evidence: Evidence) -> list[Command]:
     overrides: dict[str, Settings] = {}
     for cell_id, cell in settings.items():
         overrides[cell_id] = {key: value for key, value in cell.items() if key in given}
-    return [
-        _command(
-            [overrides[cell_id] for cell_id in cell_ids],
-            sorted({int(seed) for seed in trials["seed"][trials["cell_id"].isin(cell_ids)]}),
-            bundles,
-        )
-        for cell_ids in _cells_by_keys(overrides)
-    ]
+    result = []
+    for cell_ids in _cells_by_keys(overrides):
+        cells = [overrides[cell_id] for cell_id in cell_ids]
+        seeds = {int(seed) for seed in trials["seed"][trials["cell_id"].isin(cell_ids)]}
+        result.append(_command(cells, sorted(seeds), bundles))
+    return result
 
 
 def _settings(row: Any) -> Settings:

@@ -1,7 +1,7 @@
 """The declared rules of comparison and the constants that they fix.
 
-Every report prints `RULES` with `VERSION`; a changed rule raises the version. README.md in this
-folder explains them.
+Every report prints `RULES` with `VERSION`; a changed rule raises the version, and `CHANGES` says
+why. README.md in this folder explains them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,17 @@ from harness.theory.activations import functions
 VERSION = 2
 SIGNIFICANT = 0.05
 
+# The reason of each version after the first.
+CHANGES: dict[int, str] = {
+    2: "Accuracies have bounded intervals that count the test set, because Student's t reached "
+    "beyond 1 and gave equal seeds no width. Arms may be tuned, and tuning trials are no results. "
+    "A diverged trial of unknown chance level has no score, because 0 was wrong. The best cell "
+    "counts diverged seeds. Premises and promises are shares of layers over seeds, because trials "
+    "of which every layer holds were the same everywhere. Equivalence, claims, prediction, "
+    "association and intervention are new. "
+    "The rule on time is gone, because nothing computed it.",
+}
+
 # The rule, and how this report applies it.
 RULES: tuple[tuple[str, str], ...] = (
     (
@@ -21,18 +32,27 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         "A cell's score",
-        "Mean test accuracy over seeds with a 95 % Student-t interval. One seed has no interval. "
-        "The median is in the CSV.",
+        "Mean test accuracy over seeds with a 95 % interval inside [0, 1], which counts both the "
+        "spread of seeds and the finite test set. One seed has no interval. Chance and the share "
+        "of the most frequent class stand beside it; the median is in the CSV.",
+    ),
+    (
+        "Tuning and confirming",
+        "A tuned arm has its own learning rate, chosen by validation on tuning seeds from the same "
+        "draws as every arm. Only trials with new seeds are results; tuning trials have a section "
+        "of their own. Comparisons at a fixed rate are labelled as such.",
     ),
     (
         "Diverged trials count",
         "A diverged trial scores chance level (1/classes). Its share has a Wilson interval, and "
-        "the survivors' mean stands beside the score.",
+        "the survivors' mean stands beside the score. Where the number of classes is unknown, the "
+        "cell has no score and is in no comparison.",
     ),
     (
         "Comparisons are paired",
         "Two arms are compared by per-seed differences with everything else equal, because split "
-        "and batch order depend on the seed alone; paired t interval and test.",
+        "and batch order depend on the seed alone; paired t interval and test. They speak of this "
+        "test set.",
     ),
     (
         "Sign flips as a check",
@@ -50,6 +70,17 @@ RULES: tuple[tuple[str, str], ...] = (
         "as equal.",
     ),
     (
+        "The same",
+        "Two arms are called the same only where two one-sided paired t tests put the difference "
+        "inside a stated margin at 5 %.",
+    ),
+    (
+        "Claims",
+        "A claim is decided by an interval against an effect that matters. It is conditional where "
+        "tasks disagree, each at the level that all tasks together need (Bonferroni), and the "
+        "condition is named.",
+    ),
+    (
         "Two conditions",
         "Practice (each activation with its recommended initializer) and attribution (every "
         "activation with the same initializer) are separate families.",
@@ -62,7 +93,7 @@ RULES: tuple[tuple[str, str], ...] = (
     (
         "Normalised score",
         "(accuracy - chance) / (1 - chance), so that tasks with different numbers of classes can "
-        "be averaged.",
+        "be averaged; in the CSV of cells, and for mean differences in that of comparisons.",
     ),
     (
         "Incomplete cells",
@@ -71,8 +102,8 @@ RULES: tuple[tuple[str, str], ...] = (
     ),
     (
         "Selection",
-        "Where a best cell is named it was chosen by validation accuracy; nothing is chosen on "
-        "the test set.",
+        "Where a best cell is named it was chosen by validation accuracy, a diverged seed counting "
+        "as chance; nothing is chosen on the test set.",
     ),
     ("Trainability and generalisation", "Training loss and test accuracy are reported separately."),
     (
@@ -86,9 +117,14 @@ RULES: tuple[tuple[str, str], ...] = (
         "and the step at which they are left.",
     ),
     (
-        "Time",
-        "Seconds of trials that shared a pack are throughput, not a trial's own time; the pack "
-        "size stands beside them.",
+        "Prediction",
+        "Areas under ROC curves for whether a trial trains, pooled and within data set and depth; "
+        "intervals resample cells, because seeds of a cell share their outcome.",
+    ),
+    (
+        "Association and intervention",
+        "Associations are least squares among trials that train, with the settings held and errors "
+        "clustered by cell; they are no effects. Interventions change one thing at the same seed.",
     ),
 )
 
@@ -114,14 +150,20 @@ STATISTICS: tuple[Statistic, ...] = (
     Statistic(
         "How good is one cell?",
         "mean over seeds (the median in the CSV)",
-        "Student-t interval",
-        "statistics.mean_interval",
+        "interval inside [0, 1] from seeds and test set",
+        "accuracies.accuracy_interval",
     ),
     Statistic(
         "Is arm A better than arm B here?",
         "mean paired difference",
         "paired t interval and test; sign-flip permutation test as a check",
         "statistics.paired_difference",
+    ),
+    Statistic(
+        "Are two arms the same here?",
+        "mean paired difference against a margin",
+        "two one-sided paired t tests",
+        "accuracies.equivalence",
     ),
     Statistic(
         "Which of many such comparisons are decided?",
@@ -160,10 +202,28 @@ STATISTICS: tuple[Statistic, ...] = (
         "assumptions.by_cell",
     ),
     Statistic(
-        "Does a repair help?",
+        "Does a repair help, does a dose harm?",
         "mean paired difference with and without it",
         "paired t interval",
-        "assumptions.repairs",
+        "interventions.repairs",
+    ),
+    Statistic(
+        "What predicts that a network trains?",
+        "area under the ROC curve",
+        "bootstrap over cells, stratified by task; Newcombe's score interval where that is wider",
+        "roc_areas.area",
+    ),
+    Statistic(
+        "Does an assumption go with accuracy?",
+        "slope on the share of layers that hold, settings held",
+        "t interval clustered by cell; Holm's adjustment",
+        "associations.associations",
+    ),
+    Statistic(
+        "Does an arm need more tuning?",
+        "expected best validation accuracy of k draws",
+        "none: a description of the search",
+        "tuning.expected_best",
     ),
 )
 

@@ -22,6 +22,8 @@ BOOTSTRAP_SEEDS = 10
 RESAMPLES = 2000
 # All 2^n sign patterns are enumerated up to this number of pairs, random ones are drawn above it.
 EXACT_PAIRS = 12
+# Rows of sign flips that are computed together, which bounds their memory.
+_ROWS_AT_ONCE = 1000
 # Fixed, so that a second report of the same trials gives the same numbers.
 _RANDOM_SEED = 20170608
 # Differences of equal accuracies agree to rounding only, which must not pass for certainty.
@@ -113,6 +115,55 @@ def paired_difference(differences: ArrayLike, level: float = LEVEL) -> Differenc
     return Difference(interval, float(interval.value / deviation), p_value, p_sign_flip)
 
 
+def paired_differences(table: ArrayLike) -> dict[str, Array]:
+    """Returns `paired_difference` of each row of a table (comparisons, seeds), all rows at once.
+
+    Returns:
+        By name, (comparisons,) each: `n`, `difference`, `low`, `high`, `effect_size`, `p_value` and
+        `p_sign_flip`. NaN in the table is a missing pair.
+    """
+    values = numpy.asarray(table, float)
+    finite = numpy.isfinite(values)
+    values = numpy.where(finite, values, numpy.nan)
+    count = finite.sum(axis=1)
+    total = numpy.where(finite, values, 0.0).sum(axis=1)
+    mean = numpy.divide(total, count, out=numpy.full(len(values), numpy.nan), where=count > 0)
+    squares = numpy.where(finite, (values - mean[:, None]) ** 2, 0.0).sum(axis=1)
+    enough = numpy.where(count >= 2, count, numpy.nan)
+    deviation = numpy.sqrt(squares / (enough - 1))
+    half = half_width(deviation, count)
+    largest = numpy.where(finite, numpy.abs(values), 0.0).max(axis=1, initial=0.0)
+    equal = deviation <= _ROUNDING * numpy.maximum(1.0, largest)
+    zero = equal & (numpy.abs(mean) <= _ROUNDING)
+    spread = numpy.where(equal, numpy.nan, deviation)
+    statistic = numpy.abs(mean) * numpy.sqrt(enough) / spread
+    return {
+        "n": count,
+        "difference": mean,
+        "low": mean - half,
+        "high": mean + half,
+        "effect_size": numpy.where(zero, 0.0, mean / spread),
+        "p_value": numpy.where(zero, 1.0, 2.0 * stats.t.sf(statistic, enough - 1)),
+        "p_sign_flip": _sign_flips(values, count),
+    }
+
+
+def _sign_flips(values: Array, count: NDArray[numpy.int64]) -> Array:
+    """Returns `sign_flip` of each row with at least two finite values, NaN of the others."""
+    result = numpy.full(len(values), numpy.nan)
+    for number in numpy.unique(count[count >= 2]):
+        chosen = numpy.flatnonzero(count == number)
+        rows = values[chosen]
+        rows = rows[numpy.isfinite(rows)].reshape(len(chosen), number)
+        signs = _sign_patterns(int(number))
+        for start in range(0, len(chosen), _ROWS_AT_ONCE):
+            part = rows[start : start + _ROWS_AT_ONCE]
+            sums = numpy.abs(signs @ part.T)
+            reached = sums >= numpy.abs(part.sum(axis=1)) - _ROUNDING
+            result[chosen[start : start + _ROWS_AT_ONCE]] = reached.mean(axis=0)
+    return result
+
+
 def sign_flip(differences: ArrayLike) -> float:
     """Returns the two-sided p-value of a zero mean under symmetric differences.
 
@@ -120,16 +171,20 @@ def sign_flip(differences: ArrayLike) -> float:
     gives the same exact values; its random patterns differ.
     """
     values = _finite(differences)
-    if len(values) <= EXACT_PAIRS:
-        patterns = numpy.arange(2 ** len(values))[:, None]
-        bits = (patterns >> numpy.arange(len(values))) & 1
-        signs = 1 - 2 * bits
-    else:
-        generator = numpy.random.default_rng(_RANDOM_SEED)
-        signs = generator.choice((-1, 1), size=(2**EXACT_PAIRS, len(values)))
-        signs[0] = 1  # the observed labelling is one of the patterns
-    sums = numpy.abs(signs @ values)
+    sums = numpy.abs(_sign_patterns(len(values)) @ values)
     return float(numpy.mean(sums >= abs(values.sum()) - _ROUNDING))
+
+
+def _sign_patterns(count: int) -> NDArray[numpy.int64]:
+    """Returns all patterns of signs of so many pairs, or 4,096 random ones: (patterns, count)."""
+    if count <= EXACT_PAIRS:
+        patterns = numpy.arange(2**count)[:, None]
+        bits = (patterns >> numpy.arange(count)) & 1
+        return 1 - 2 * bits
+    generator = numpy.random.default_rng(_RANDOM_SEED)
+    signs = generator.choice((-1, 1), size=(2**EXACT_PAIRS, count))
+    signs[0] = 1  # the observed labelling is one of the patterns
+    return signs
 
 
 def holm(p_values: ArrayLike) -> Array:

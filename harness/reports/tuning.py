@@ -62,6 +62,8 @@ def _curve_rows(evidence: Evidence) -> Iterator[tuple]:
         return
     trials = trials[trials["status"].isin(FINISHED)]
     tuned = trials[trials["search_role"] == TUNING]
+    if not len(tuned):
+        return
     others = [axis for axis in evidence.axes if axis != _SEARCHED]
     # Axes as text, in which two missing options are equal.
     cells = trials[others].map(plain_value).astype(str).agg("|".join, axis="columns")

@@ -21,8 +21,7 @@ from harness.store import writes
 
 TUNING = "tuning"
 CONFIRMATION = "confirmation"
-TAGS = ("search_role", "search")
-COLUMNS = (*TAGS, "search_draw")
+COLUMNS = ("search_role", "search", "search_draw")
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,9 @@ def tags(runs: Path, trial_id: str) -> dict[str, str]:
         role = _roles_at(runs, folder.stat().st_mtime_ns).get(trial_id)
     except (FileNotFoundError, RequestError):
         return {}
-    return {} if role is None else dict(zip(TAGS, (role.role, role.search), strict=True))
+    if role is None:
+        return {}
+    return dict(zip(COLUMNS, (role.role, role.search, str(role.draw)), strict=True))
 
 
 def with_searches(trials: pandas.DataFrame, runs: Path) -> pandas.DataFrame:

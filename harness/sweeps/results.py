@@ -15,6 +15,7 @@ from harness.networks.trial_prediction import Prediction
 from harness.training.events import Evaluated, Event, Finished, Probed, ProbedLayer
 from harness.training.schedules import Plan, multiplier
 from harness.training.sharpness import stability_margin
+from harness.verdicts.criteria import load
 from harness.verdicts.judging import judgements, score_columns
 
 Columns = dict[str, Any]
@@ -85,15 +86,17 @@ def add_verdicts(results: Sequence[Result], steps: int) -> None:
         results: the results of all trials of a pack, which are graded at once.
         steps: the steps of their budget.
     """
-    tables = []
+    names = ("step", "layer", *(f"score_{name}" for name in load().names))
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("trial_id", *names)}
     for index, result in enumerate(results):
         result.layers.update(score_columns(result.layers))
-        names = ["step", "layer", *(name for name in result.layers if name.startswith("score_"))]
-        table = {name: np.asarray(result.layers[name], float) for name in names}
-        tables.append(table | {"trial_id": np.full(len(table["step"]), index)})
-    joined = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
-    judged = judgements(joined, dict.fromkeys(range(len(results)), steps))
-    for result, row in zip(results, judged.sort_index().to_dict("records"), strict=True):
+        for name in names:
+            columns[name].append(np.asarray(result.layers[name], float))
+        columns["trial_id"].append(np.full(len(result.layers["step"]), index))
+    joined = {name: np.concatenate(parts) for name, parts in columns.items()}
+    last_steps = {index: float(steps) for index in range(len(results))}
+    judged = judgements(joined, last_steps)
+    for result, row in zip(results, judged.to_dict("records"), strict=True):
         result.summary.update({str(name): value for name, value in row.items()})
 
 

@@ -102,17 +102,18 @@ def learning_rates(search: SearchConfig, configured: float) -> dict[int, float]:
     return rates
 
 
-def begin(store: Store, search: Search) -> None:
-    """Writes the record of a search before its first trial, unless there is one.
+def begin(store: Store, asked: Sequence[Search]) -> None:
+    """Writes the record of every search that has none yet, before its first trial.
 
     Raises:
-        NotStored: the record cannot be written.
+        NotStored: a record cannot be written.
     """
-    if searches.earlier(store.runs, search.key) is None:
-        draws = [
-            DrawRecord(draw.number, draw.learning_rate, draw.trial_ids) for draw in search.draws
-        ]
-        searches.write(store.runs, _record(search, tuple(draws)))
+    for search in asked:
+        if searches.earlier(store.runs, search.key) is None:
+            draws = [
+                DrawRecord(draw.number, draw.learning_rate, draw.trial_ids) for draw in search.draws
+            ]
+            searches.write(store.runs, _record(search, tuple(draws)))
 
 
 def choose(store: Store, asked: Sequence[Search]) -> list[SearchRecord]:
@@ -169,6 +170,8 @@ def chosen_rates(records: Sequence[SearchRecord]) -> list[str]:
     One line for each cell, or for each rate where there are too many cells; then how many lie at an
     end of the range, where a wider one might have a better rate.
     """
+    if not records:
+        return []
     chosen = [(record, record.chosen_draw) for record in records]
     rates = [(record, draw) for record, draw in chosen if draw is not None]
     if len(rates) <= _MOST_LINES:

@@ -23,6 +23,7 @@ from omegaconf import DictConfig
 
 from harness import tracking
 from harness.configuration.composing import to_config
+from harness.configuration.messages import first_line
 from harness.configuration.schema import Config
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
@@ -132,11 +133,12 @@ def _checked(configs: Sequence[Config]) -> list[Cell]:
     for request in cells:
         activation = request.jobs[0].trial.spec["activation"]
         activations[str(activation)] = activation
-        trackings[str(request.config.tracking)] = request.config.tracking
+        key = (str(request.config.tracking), request.runs)
+        trackings[key] = (request.config.tracking, request.runs)
     for activation in activations.values():
         build_activation(activation)
-    for settings in trackings.values():
-        tracking.check(settings)
+    for settings, runs in trackings.values():
+        tracking.check(settings, runs)
     return cells
 
 
@@ -163,7 +165,10 @@ class _Sweep:
         plain = [job for cell in self.cells if not search.is_searched(cell) for job in cell.jobs]
         asked = [search.search_of(cell) for cell in self.cells if search.is_searched(cell)]
         confirmation = self._tune(asked) if asked else []
-        self._run_pool(unique(plain + confirmation))
+        if plain or confirmation:
+            self._run_pool(unique(plain + confirmation))
+        tuning = [job for each in asked for job in each.jobs]
+        self._send(unique(plain + tuning + confirmation), last=True)
         for line in self.tracker.links():
             _say(line)
 
@@ -173,19 +178,15 @@ class _Sweep:
         A cell with a failed tuning trial is not confirmed, as its draws cannot be compared.
         """
         jobs = unique(job for each in asked for job in each.jobs)
-        _say(f"tuning: {len(jobs)} trials for {len(asked)} cells")
-
-        def begin() -> None:
-            for each in asked:
-                search.begin(self.store, each)
-
-        self._run_pool(jobs, begin)
+        cell_word = "cell" if len(asked) == 1 else "cells"
+        _say(f"tuning: {len(jobs)} trials of {len(asked)} {cell_word}")
+        self._run_pool(jobs, functools.partial(search.begin, self.store, asked))
         records = search.choose(self.store, asked)
         for line in search.chosen_rates(records):
             _say(line)
         if len(records) < len(asked):
             missing = len(asked) - len(records)
-            _say(f"{missing} of {len(asked)} cells are not confirmed: tuning trials failed")
+            _say(f"not confirmed, as tuning trials failed: {missing} of {len(asked)} {cell_word}")
         confirmation = unique(job for each in asked for job in search.chosen_jobs(self.store, each))
         _say(f"confirming: {len(confirmation)} trials at the chosen rates")
         return confirmation
@@ -214,7 +215,6 @@ class _Sweep:
             self._finish_held_by_others(held_by_others)
         finally:
             self.progress.close()
-        self._send(jobs)
 
     @functools.cached_property
     def tracker(self) -> tracking.Tracker:
@@ -222,7 +222,11 @@ class _Sweep:
 
         MLflow's imports and the making of its store take seconds, in which the workers train.
         """
-        return tracking.open(self.cells[0].config.tracking, self.store.runs)
+        axes = [request.jobs[0].trial.axes for request in self.cells]
+        for request in self.cells:
+            if search.is_searched(request):
+                axes += [job.trial.axes for job in search.search_of(request).jobs]
+        return tracking.open(self.cells[0].config.tracking, self.store.runs, cells=axes)
 
     def _jobs_to_run(self, jobs: list[Job]) -> list[Job]:
         """Returns the jobs without a result; notes which of them failed before."""
@@ -322,7 +326,7 @@ class _Sweep:
         size = len(pack.jobs)
         if devices.out_of_memory(error):
             self.too_large[pack.key] = min(size, self.too_large.get(pack.key, size))
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         _say(f"a pack of {size} failed ({reason}); trying it in halves")
 
     def _attempt_halves(self, pack: PlannedPack) -> None:
@@ -363,9 +367,9 @@ class _Sweep:
         self.progress.trials_finished(len(jobs))
         self._send(jobs)
 
-    def _send(self, jobs: list[Job]) -> None:
+    def _send(self, jobs: list[Job], *, last: bool = False) -> None:
         done = [job.trial_id for job in jobs if self.store.is_done(job.trial_id)]
-        self.tracker.log(self.store, done)
+        self.tracker.log(self.store, done, last=last)
 
 
 class _StepCounter:
@@ -388,11 +392,6 @@ def _free_memory() -> None:
         # torch refuses after a recording that broke off.
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else ""
 
 
 def _say(line: str) -> None:

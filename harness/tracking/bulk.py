@@ -5,16 +5,16 @@ as long as writing the rows. For small networks, whose trials train in a fractio
 would be longer than the training. So rows are laid out here and inserted together, as
 `SqlAlchemyStore` would have written them; the tests compare all tables with what the client writes.
 
-This is the only file with names that MLflow keeps to itself. The guard is `Bulk.fitting`: it
+This file has names that MLflow keeps to itself. The guard is `Bulk.fitting`: it
 accepts an SQLite file with the very tables that this was written for and refuses everything else,
-with the reason. `connection` then logs the reason and sends runs through the client, as it does
+with the reason. `run_writer` then logs the reason and sends runs through the client, as it does
 when an import of this file or a transaction fails.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mlflow.entities import Param, RunStatus, SourceType
@@ -36,9 +36,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_RUN_NAME
 from mlflow.utils.time import get_current_time_millis
 from mlflow.utils.uri import append_to_uri_path
 from mlflow.utils.validation import _validate_batch_log_data
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from harness.tracking.contents import Contents, Dataset, Point
+from harness.tracking.presence import Run
 
 # The revision of the tables of MLflow 3.17, by Alembic's name. Before another revision is accepted,
 # compare the writing methods of its SqlAlchemyStore with this file.
@@ -48,7 +49,14 @@ _Row = dict[str, Any]
 
 
 class Unfit(Exception):
-    """A store that cannot be written in bulk, and why."""
+    """A store that cannot be written in bulk, and why.
+
+    `surprising` is False for a server and for databases that are never written in bulk.
+    """
+
+    def __init__(self, reason: str, *, surprising: bool) -> None:
+        super().__init__(reason)
+        self.surprising = surprising
 
 
 class Bulk:
@@ -70,16 +78,33 @@ class Bulk:
         """
         store = client._tracking_client.store
         if not isinstance(store, SqlAlchemyStore) or store.engine.dialect.name != "sqlite":
-            raise Unfit("only an SQLite file is written in bulk")
+            raise Unfit("only an SQLite file is written in bulk", surprising=False)
         with store.ManagedSessionMaker() as session:
             rows = session.execute(text("SELECT version_num FROM alembic_version"))
             revisions = rows.scalars().all()
         if revisions != [REVISION]:
             raise Unfit(
                 f"the tables of this MLflow have revision {', '.join(revisions)}; many trials at"
-                f" once are written to revision {REVISION} only"
+                f" once are written to revision {REVISION} only",
+                surprising=True,
             )
         return cls(store, experiment_id)
+
+    def present(self, tag: str, values: Sequence[str]) -> dict[str, list[Run]]:
+        """Returns the runs whose tag has one of these values, by value; see `presence.ask`."""
+        query = (
+            select(SqlTag.value, SqlRun.run_uuid, SqlRun.status)
+            .join(SqlRun, SqlRun.run_uuid == SqlTag.run_uuid)
+            .where(SqlRun.experiment_id == self._experiment_id)
+            .where(SqlRun.lifecycle_stage == LifecycleStage.ACTIVE)
+            .where(SqlTag.key == tag)
+            .where(SqlTag.value.in_(values))
+        )
+        runs: dict[str, list[Run]] = {}
+        with self._store.ManagedSessionMaker() as session:
+            for value, run_id, status in session.execute(query):
+                runs.setdefault(value, []).append(Run(run_id, status))
+        return runs
 
     def begin(self, runs: Mapping[str, Contents]) -> dict[str, str]:
         """Makes runs with everything but their files and their end.
@@ -130,6 +155,29 @@ class Bulk:
                 raise MlflowException(
                     f"{missing} of {len(ended)} runs were deleted before they ended"
                 )
+
+    def move_files(self, old: str, new: str) -> None:
+        """Gives the experiment and its runs another address of their files.
+
+        Args:
+            old: the address of the experiment's files so far.
+            new: the address to which the files were moved.
+        """
+        place = SqlRun.artifact_uri
+        moved = func.replace(place, f"{old}/", f"{new}/")
+        mine = SqlRun.experiment_id == self._experiment_id
+        with self._store.ManagedSessionMaker(read_only=False) as session:
+            connection = session.connection()
+            connection.execute(
+                update(SqlExperiment.__table__)
+                .where(SqlExperiment.experiment_id == self._experiment_id)
+                .values(artifact_location=new)
+            )
+            connection.execute(
+                update(SqlRun.__table__)
+                .where(mine, place.startswith(f"{old}/", autoescape=True))
+                .values(artifact_uri=moved)
+            )
 
     def _artifact_location(self) -> str:
         query = select(SqlExperiment.artifact_location, SqlExperiment.lifecycle_stage).where(

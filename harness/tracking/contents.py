@@ -1,7 +1,8 @@
 """The contents of a run but its files, however they are stored.
 
-Metrics of a run: `accuracy/`, `loss/`, `share/` and `cost/` are single numbers, `curve/` runs over
-training steps, and `init/` and `end/` are profiles over the layers, whose step is the layer.
+Metrics of a run: `accuracy/`, `loss/`, `share/`, `stability/`, `axis/` and `cost/` are single
+numbers, `curve/` runs over training steps, and `init/` and `end/` are profiles over the layers,
+whose step is the layer.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from harness.store.records import Record
+from harness.tracking import run_names
 
 # Profiles that are sent as metrics, by column of the layer table; the table itself is an artifact.
 _PROFILES = {
@@ -41,6 +43,13 @@ _SCORES = {
     "cost/steps": "steps",
     "cost/parameters": "parameters",
     "cost/pack_size": "pack_size",
+}
+# Numbers of the summary that are sent, by how their names begin there and in MLflow, whose charts
+# have a section for each word before a slash.
+_GRADES = {
+    "share_": "share/",
+    "stability_margin_": "stability/margin_",
+    "sharpness_": "stability/sharpness_",
 }
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
 
@@ -78,56 +87,54 @@ class Contents:
     dataset: Dataset
 
 
-def contents(record: Record, layers: Mapping[str, NDArray]) -> Contents:
+def contents(
+    record: Record, layers: Mapping[str, NDArray], differing: Sequence[str] = ()
+) -> Contents:
     """Returns the run of a finished trial.
 
     Args:
         record: the trial.
         layers: the `COLUMNS` of its layer table, as far as it has them.
+        differing: the axes that its name begins with.
     """
     settings = record.axes | {"seed": record.seed}
     return Contents(
-        name=run_name(record),
-        started=_milliseconds(record.started),
-        ended=_milliseconds(record.ended),
+        name=run_names.of_trial(record, differing),
+        started=milliseconds(record.started),
+        ended=milliseconds(record.ended),
         tags=_tags(record),
         params={name: str(value) for name, value in settings.items()},
         metrics=list(metric_points(record, layers)),
-        dataset=_dataset(record),
+        dataset=dataset_of(record),
     )
 
 
-def run_name(record: Record) -> str:
-    """Returns a short name that begins with what differs; lists show about 15 characters."""
-    axes = record.axes
-    words = [
-        axes["activation"].rpartition(":")[2],
-        str(axes["depth"]),
-        axes["initializer"].removesuffix("_normal"),
-    ]
-    if axes["normalization"] != "none":
-        words.append(axes["normalization"])
-    words.append(f"s{record.seed}")
-    return " ".join(words)
-
-
 def metric_points(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
-    """Gives the points of all metrics of a trial: scores, shares, curves, layer profiles."""
-    time = _milliseconds(record.ended)
+    """Gives the points of all metrics of a trial: scores, then curves, then layer profiles."""
+    time = milliseconds(record.ended)
     for key, name in _SCORES.items():
         value = record.summary.get(name)
-        if _is_number(value):
+        if is_number(value):
             yield Point(key, float(value), time, 0)
-    yield from _share_points(record, time)
+    for key, number in {**axis_metrics(record.axes), **grade_metrics(record.summary)}.items():
+        yield Point(key, number, time, 0)
     yield from _curve_points(record, time)
     yield from _profile_points(layers, time)
 
 
-def _share_points(record: Record, time: int | None) -> Iterator[Point]:
-    """Gives `share/<name>_<phase>`, the share of layers that hold."""
-    for name, value in record.summary.items():
-        if name.startswith("share_") and _is_number(value):
-            yield Point(f"share/{name.removeprefix('share_')}", float(value), time, 0)
+def axis_metrics(axes: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the numeric axes as metrics, because params are sorted and compared as text."""
+    return {f"axis/{name}": float(value) for name, value in axes.items() if is_number(value)}
+
+
+def grade_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the shares of layers that hold, and the numbers of stability, by metric."""
+    metrics = {}
+    for name, value in summary.items():
+        for beginning, section in _GRADES.items():
+            if name.startswith(beginning) and is_number(value):
+                metrics[f"{section}{name.removeprefix(beginning)}"] = float(value)
+    return metrics
 
 
 def _curve_points(record: Record, time: int | None) -> Iterator[Point]:
@@ -139,7 +146,7 @@ def _curve_points(record: Record, time: int | None) -> Iterator[Point]:
             # A constant is a param already, and a server takes 0.2 milliseconds for every point.
             continue
         for step, value in zip(steps, values, strict=True):
-            if _is_number(value):
+            if is_number(value):
                 yield Point(f"curve/{name}", value, time, step)
 
 
@@ -151,7 +158,7 @@ def _profile_points(layers: Mapping[str, NDArray], time: int | None) -> Iterator
             if column not in layers:
                 continue
             for layer, value in zip(numbers, layers[column][rows].tolist(), strict=True):
-                if not _is_number(value):
+                if not is_number(value):
                     continue
                 if not short.startswith("gradient"):
                     yield Point(f"{phase}/{short}", float(value), time, layer)
@@ -161,6 +168,7 @@ def _profile_points(layers: Mapping[str, NDArray], time: int | None) -> Iterator
 
 def _tags(record: Record) -> dict[str, str]:
     tags = {axis: str(value) for axis, value in record.axes.items()}
+    tags["kind"] = "trial"
     tags["trial_id"] = record.trial_id
     tags["cell"] = record.cell_id
     tags["seed"] = str(record.seed)
@@ -187,21 +195,30 @@ def _description(record: Record) -> str:
     for name in ("prediction_sentence", "verdict_sentence"):
         if record.summary.get(name):
             paragraphs.append(str(record.summary[name]))
-    axes = "\n".join(f"| {name} | {value} |" for name, value in record.axes.items())
-    paragraphs.append(f"| axis | value |\n| --- | --- |\n{axes}")
-    return "\n\n".join(paragraphs)
+    return "\n\n".join([*paragraphs, axes_table(record.axes)])
 
 
-def _dataset(record: Record) -> Dataset:
+def axes_table(axes: Mapping[str, Any]) -> str:
+    """Returns the axes as a table in Markdown."""
+    rows = "\n".join(f"| {name} | {value} |" for name, value in axes.items())
+    return f"| axis | value |\n| --- | --- |\n{rows}"
+
+
+def dataset_of(record: Record) -> Dataset:
+    """Returns the data set of a trial as MLflow describes it."""
     name = record.axes["dataset"]
     specification = json.dumps(record.spec["dataset"], sort_keys=True)
     digest = hashlib.sha256(specification.encode()).hexdigest()[:8]
     return Dataset(name, digest, "local", json.dumps({"name": name}))
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value)
+def is_number(value: Any) -> bool:
+    """Returns whether a value is a finite number that can be a metric."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value)
 
 
-def _milliseconds(time: str | None) -> int | None:
+def milliseconds(time: str | None) -> int | None:
+    """Returns a time in ISO 8601 as milliseconds since 1970."""
     return None if time is None else int(datetime.fromisoformat(time).timestamp() * 1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ class Outgoing:
         judged: its verdicts; None where its run gets no figure and no page.
         run_id: the id of its run; empty before the run was begun.
         place: the address at which its run keeps files; empty before the run was begun.
+        fault: the reason why this trial cannot be sent; empty where it can.
     """
 
     record: Record
@@ -30,3 +32,15 @@ class Outgoing:
     judged: Mapping[str, NDArray] | None = None
     run_id: str = ""
     place: str = ""
+    fault: str = ""
+
+
+class Outcome(NamedTuple):
+    """The end of the attempt to send a trial.
+
+    `sent` is False for a trial that was there already, and for one with a `fault`.
+    """
+
+    trial_id: str
+    sent: bool
+    fault: str = ""

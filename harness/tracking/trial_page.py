@@ -54,7 +54,9 @@ def judge(tables: Sequence[Columns]) -> list[dict[str, NDArray]]:
     return judged
 
 
-def diagnosis(record: Record, layers: Columns, judged: Columns, title: str, profile: str) -> str:
+def diagnosis(
+    record: Record, layers: Columns, judged: Columns, title: str, figures: Sequence[str]
+) -> str:
     """Returns the page of a trial, which loads nothing and runs nothing.
 
     Args:
@@ -62,7 +64,7 @@ def diagnosis(record: Record, layers: Columns, judged: Columns, title: str, prof
         layers: the `columns` of its layer table.
         judged: its verdicts, from `judge`.
         title: the heading.
-        profile: the figure of its layers as SVG, which is put into the page as it is.
+        figures: SVG of its layers, which is put into the page as it is.
     """
     sentences = [
         record.summary.get("verdict_sentence"),
@@ -73,7 +75,7 @@ def diagnosis(record: Record, layers: Columns, judged: Columns, title: str, prof
         _TEMPLATES,
         title=title,
         sentences=[str(sentence) for sentence in sentences if sentence],
-        profile=Markup(profile),
+        figures=[Markup(figure) for figure in figures],
         grid=_grid(judged) if len(layers["layer"]) else None,
         ladder=_ladder(layers),
     )

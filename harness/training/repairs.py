@@ -1,6 +1,6 @@
 """Repairs: one counterfactual fix per trial, at the same seed.
 
-A repaired trial shows what comes back when a single broken assumption is mended. A repair is one
+A repaired trial shows what comes back when a single broken premise is mended. A repair is one
 registered `Repair`. Some change the specification that is trained (its preprocessing or its
 dropout); the others change the initial weights or biases of the hidden layers.
 """

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy
 import pandas
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # A network holds where at least this share of its layers does, and fails where at most LOW does.
 HIGH = 0.9
@@ -36,7 +37,7 @@ def word(share: float) -> str:
     return "fails" if share <= LOW else "mixed"
 
 
-def shares(layers: Mapping[str, NDArray], names: Iterable[str]) -> pandas.DataFrame:
+def shares(layers: Mapping[str, Any], names: Iterable[str]) -> pandas.DataFrame:
     """Returns one row per trial and probe with the share of layers that hold.
 
     Args:
@@ -48,23 +49,25 @@ def shares(layers: Mapping[str, NDArray], names: Iterable[str]) -> pandas.DataFr
         trial_id, step and for each name `share_<name>` (NaN where no layer is known) and
         `first_layer_<name>`, the lowest layer that does not hold (NaN where all known ones hold).
     """
-    frame = pandas.DataFrame(
-        {"step": numpy.asarray(layers["step"]), "layer": numpy.asarray(layers["layer"], float)}
-    )
-    frame.insert(0, "trial_id", layers.get("trial_id", ""))
-    names = list(names)
+    steps = numpy.asarray(layers["step"], float)
+    numbers = numpy.asarray(layers["layer"], float)
+    group, result = _probes(layers.get("trial_id", ""), steps)
+    count = len(result["step"])
     for name in names:
-        score = numpy.asarray(layers.get(f"score_{name}", numpy.full(len(frame), numpy.nan)), float)
-        known = ~numpy.isnan(score)
-        frame[f"share_{name}"] = numpy.where(known, score <= 1.0, numpy.nan)
-        frame[f"first_layer_{name}"] = numpy.where(known & (score > 1.0), frame["layer"], numpy.nan)
-    rules = {f"share_{name}": "mean" for name in names}
-    rules |= {f"first_layer_{name}": "min" for name in names}
-    grouped = frame.groupby(["trial_id", "step"], sort=True, observed=True)
-    return grouped.agg(rules).reset_index()
+        score = numpy.asarray(layers.get(f"score_{name}", math.nan), float)
+        known = numpy.broadcast_to(~numpy.isnan(score), steps.shape)
+        left = numpy.broadcast_to(score > 1.0, steps.shape)
+        judged = numpy.bincount(group[known], minlength=count)
+        lost = numpy.bincount(group[left], minlength=count)
+        first = numpy.full(count, math.inf)
+        numpy.minimum.at(first, group[left], numbers[left])
+        with numpy.errstate(invalid="ignore"):
+            result[f"share_{name}"] = (judged - lost) / judged
+        result[f"first_layer_{name}"] = numpy.where(numpy.isinf(first), math.nan, first)
+    return pandas.DataFrame(result)
 
 
-def phase_steps(steps: NDArray, last: float) -> dict[str, float]:
+def phase_steps(steps: ArrayLike, last: float) -> dict[str, float]:
     """Returns the probed step of each phase; NaN where no probe falls into it.
 
     Args:
@@ -72,23 +75,21 @@ def phase_steps(steps: NDArray, last: float) -> dict[str, float]:
         last: the steps of its budget; a trial that diverged before has no end.
     """
     steps = numpy.sort(numpy.asarray(steps, float))
-    early = steps[(steps > 0) & (steps >= EARLY_SHARE * last) & (steps < last)]
-    return {
-        "init": 0.0 if len(steps) and steps[0] == 0 else math.nan,
-        "early": float(early[0]) if len(early) else math.nan,
-        "end": float(last) if last > 0 and last in steps else math.nan,
-    }
+    chosen = {}
+    for phase, inside in _inside_phases(steps, numpy.full(len(steps), last)).items():
+        chosen[phase] = float(steps[inside][0]) if inside.any() else math.nan
+    return chosen
 
 
 def grades(
-    probes: pandas.DataFrame, names: Iterable[str], last_steps: Mapping[str, float]
+    probes: pandas.DataFrame, names: Iterable[str], last_steps: Mapping[Any, float]
 ) -> pandas.DataFrame:
     """Returns one row per trial with its grades.
 
     Args:
         probes: as `shares` returns it.
         names: premises and promises.
-        last_steps: by trial_id the steps of its budget.
+        last_steps: by trial_id the steps of its budget; every trial of it gets a row.
 
     Returns:
         Indexed by trial_id. For each name and phase `share_<name>_<phase>`, the share of layers
@@ -96,21 +97,63 @@ def grades(
         `left_step_<name>`, the first probed step at which fewer than nine of ten layers hold
         (NaN where that is never seen).
     """
-    names = list(names)
-    trials = probes["trial_id"].unique()
-    result = pandas.DataFrame(index=pandas.Index(trials, name="trial_id"))
-    steps = probes.groupby("trial_id", observed=True)["step"].apply(lambda part: part.to_numpy())
-    chosen = pandas.DataFrame(
-        {trial: phase_steps(steps[trial], last_steps[trial]) for trial in trials}
-    ).T
-    by_step = probes.set_index(["trial_id", "step"])
-    for phase in PHASES:
-        keys = pandas.MultiIndex.from_arrays([trials, chosen.loc[trials, phase].to_numpy()])
-        rows = by_step.reindex(keys)
-        for name in names:
-            result[f"share_{name}_{phase}"] = rows[f"share_{name}"].to_numpy()
-            result[f"first_layer_{name}_{phase}"] = rows[f"first_layer_{name}"].to_numpy()
+    index = pandas.Index(list(last_steps), name="trial_id")
+    probes = probes.sort_values("step", kind="stable")
+    trial = index.get_indexer(probes["trial_id"])
+    steps = probes["step"].to_numpy(float)
+    lasts = numpy.array(list(last_steps.values()), float)[trial]
+    phases = {
+        phase: _first_rows(trial, inside, len(index))
+        for phase, inside in _inside_phases(steps, lasts).items()
+    }
+    columns = {}
     for name in names:
-        left = probes[probes[f"share_{name}"] < HIGH].groupby("trial_id", observed=True)["step"]
-        result[f"left_step_{name}"] = left.min().reindex(trials).to_numpy(float)
-    return result
+        share = probes[f"share_{name}"].to_numpy(float)
+        first_layer = probes[f"first_layer_{name}"].to_numpy(float)
+        for phase, rows in phases.items():
+            columns[f"share_{name}_{phase}"] = _taken(share, rows)
+            columns[f"first_layer_{name}_{phase}"] = _taken(first_layer, rows)
+        left = _first_rows(trial, share < HIGH, len(index))
+        columns[f"left_step_{name}"] = _taken(steps, left)
+    return pandas.DataFrame(columns, index)
+
+
+def _probes(
+    trials: ArrayLike, steps: NDArray[numpy.float64]
+) -> tuple[NDArray[numpy.intp], dict[str, NDArray]]:
+    """Returns the number of each row's probe, and trial_id and step of all probes in order."""
+    if isinstance(trials, str):
+        trials = numpy.full(len(steps), trials, object)
+    # Step by step is ten times as fast as sorting pairs: identities are text.
+    trial_codes, trial_ids = pandas.factorize(numpy.asarray(trials), sort=True)
+    step_codes, step_values = pandas.factorize(steps, sort=True)
+    pairs = trial_codes * max(len(step_values), 1) + step_codes
+    distinct, group = numpy.unique(pairs, return_inverse=True)
+    trial, step = numpy.divmod(distinct, max(len(step_values), 1))
+    return group, {"trial_id": trial_ids[trial], "step": step_values[step]}
+
+
+def _inside_phases(
+    steps: NDArray[numpy.float64], lasts: NDArray[numpy.float64]
+) -> dict[str, NDArray[numpy.bool_]]:
+    """Returns which probes are of each phase; of several early ones the first counts."""
+    early = (steps > 0) & (steps >= EARLY_SHARE * lasts) & (steps < lasts)
+    return {"init": steps == 0, "early": early, "end": (steps == lasts) & (lasts > 0)}
+
+
+def _first_rows(
+    trial: NDArray[numpy.intp], chosen: NDArray[numpy.bool_], trials: int
+) -> NDArray[numpy.intp]:
+    """Returns for each trial its first chosen row, -1 where it has none."""
+    rows = numpy.full(trials, -1)
+    backwards = numpy.flatnonzero(chosen & (trial >= 0))[::-1]
+    # Of several values for one trial the last one stays, which is the first row.
+    rows[trial[backwards]] = backwards
+    return rows
+
+
+def _taken(values: NDArray[numpy.float64], rows: NDArray[numpy.intp]) -> NDArray[numpy.float64]:
+    """Returns the values of these rows, NaN for -1."""
+    if not len(values):
+        return numpy.full(len(rows), math.nan)
+    return numpy.where(rows < 0, math.nan, values[rows])

@@ -28,13 +28,13 @@ def score_columns(layers: Columns) -> dict[str, NDArray]:
     return {f"score_{name}": values for name, values in scores(layers).items()}
 
 
-def judgements(layers: Columns, last_steps: Mapping[str, float]) -> pandas.DataFrame:
+def judgements(layers: Columns, last_steps: Mapping[Any, float]) -> pandas.DataFrame:
     """Returns one row per trial, indexed by trial_id, with everything that its summary says.
 
     Args:
-        layers: the layer tables of the trials below each other: trial_id (may be missing for one
-            trial, which is called ""), step, layer, and the columns of `score_columns`.
-        last_steps: by trial_id the steps of its budget.
+        layers: the layer tables of the trials below each other: trial_id, step, layer, and the
+            columns of `score_columns`.
+        last_steps: by trial_id the steps of its budget; every trial of it gets a row.
 
     Returns:
         The columns of `grading.grades`, `verdict_<name>_<phase>`, `criteria_version` and
@@ -48,10 +48,11 @@ def judgements(layers: Columns, last_steps: Mapping[str, float]) -> pandas.DataF
             shared = result[f"share_{name}_{phase}"]
             words[f"verdict_{name}_{phase}"] = [word(share) for share in shared]
     result = result.assign(**words, criteria_version=VERSION)
-    numbers = pandas.Series(numpy.asarray(layers["layer"]))
-    counts = numbers.groupby(_trial_ids(layers)).nunique()
-    rows = zip(result.index, result.to_dict("records"), strict=True)
-    result["verdict_sentence"] = [sentence(row, int(counts[trial])) for trial, row in rows]
+    numbers = pandas.Series(numpy.asarray(layers["layer"], float))
+    depths = numbers.groupby(numpy.asarray(layers["trial_id"])).max().reindex(result.index)
+    held = result[[name for name in result if name.startswith("share_")]].to_dict("records")
+    rows = zip(held, depths.fillna(0), strict=True)
+    result["verdict_sentence"] = [sentence(row, int(depth)) for row, depth in rows]
     return result
 
 
@@ -65,18 +66,13 @@ def judge_network(layers: Columns) -> dict[str, Any]:
     names = load().names
     keys = {name: numpy.asarray(layers[name]) for name in ("step", "layer")}
     probes = shares(keys | score_columns(layers), names)
-    row = probes.iloc[0] if len(probes) else {}
+    row: Mapping[str, Any] = dict(probes.iloc[0]) if len(probes) else {}
     held = {name: float(row.get(f"share_{name}", math.nan)) for name in names}
     summary: dict[str, Any] = {}
     for name, share in held.items():
         summary |= {f"share_{name}": share, f"verdict_{name}": word(share)}
     text = sentence_of_one_probe(held, len(set(keys["layer"].tolist())))
     return summary | {"criteria_version": VERSION, "verdict_sentence": text}
-
-
-def is_judged(trials: pandas.DataFrame, layers: pandas.DataFrame) -> bool:
-    """Returns whether both tables hold the judgements of this version of the criteria."""
-    return not len(layers) or not (_outdated(trials, layers).any())
 
 
 def judge_tables(
@@ -91,22 +87,24 @@ def judge_tables(
         trials: one row per trial, as `harness.store.tables` collects them.
         layers: one row per trial, probe and layer.
     """
-    outdated = _outdated(trials, layers)
+    if not len(layers):
+        return trials, layers
+    # A set of the column itself would make a string of every row.
+    with_layers = trials["trial_id"].isin(layers["trial_id"].unique())
+    outdated = with_layers & _is_outdated(trials, layers)
     if not outdated.any():
         return trials, layers
     chosen = trials[outdated]
-    ids = set(chosen["trial_id"])
-    everything = outdated.sum() == trials["trial_id"].isin(set(layers["trial_id"])).sum()
-    rows = slice(None) if everything else layers["trial_id"].isin(ids).to_numpy()
+    rows: slice | NDArray = slice(None)
+    if len(chosen) < with_layers.sum():
+        rows = layers["trial_id"].isin(chosen["trial_id"]).to_numpy()
     part = layers[rows]
     new_scores = score_columns(part)
-    layers = layers.assign(
-        **{name: _placed(layers, name, rows, values) for name, values in new_scores.items()}
-    )
+    columns = {name: _placed(layers, name, rows, values) for name, values in new_scores.items()}
     keys = {name: part[name] for name in ("trial_id", "step", "layer")}
     last_steps = dict(zip(chosen["trial_id"], planned_steps(chosen), strict=True))
     judged = judgements(keys | new_scores, last_steps)
-    return _merged(trials, judged), layers
+    return _merged(trials, judged), layers.assign(**columns)
 
 
 def planned_steps(trials: pandas.DataFrame) -> NDArray[numpy.float64]:
@@ -121,21 +119,12 @@ def planned_steps(trials: pandas.DataFrame) -> NDArray[numpy.float64]:
     return planned.where(trials["status"] != _ENDED, steps).to_numpy(float)
 
 
-def _trial_ids(layers: Columns) -> NDArray:
-    if "trial_id" in layers:
-        return numpy.asarray(layers["trial_id"])
-    return numpy.full(len(layers["layer"]), "", object)
-
-
-def _outdated(trials: pandas.DataFrame, layers: pandas.DataFrame) -> pandas.Series:
-    """Returns which trials have layers and no judgement of this version."""
-    if not len(layers):
-        return pandas.Series(False, index=trials.index)
-    with_layers = trials["trial_id"].isin(set(layers["trial_id"]))
+def _is_outdated(trials: pandas.DataFrame, layers: pandas.DataFrame) -> pandas.Series:
+    """Returns which trials have no judgement of this version."""
     missing = [name for name in load().names if f"score_{name}" not in layers]
     if missing or "criteria_version" not in trials:
-        return with_layers
-    return with_layers & (trials["criteria_version"] != VERSION)
+        return pandas.Series(True, index=trials.index)
+    return trials["criteria_version"] != VERSION
 
 
 def _placed(
@@ -149,21 +138,14 @@ def _placed(
 
 def _merged(trials: pandas.DataFrame, judged: pandas.DataFrame) -> pandas.DataFrame:
     """Returns the table of trials with the columns of `judged` in the rows of its trials."""
-    earlier = [name for name in trials if name.startswith("verdict_") and name not in judged]
-    kept = trials.drop(columns=earlier)
-    new = judged.reindex(trials["trial_id"]).set_axis(trials.index)
     is_new = trials["trial_id"].isin(judged.index)
+    new = judged.reindex(trials["trial_id"]).set_axis(trials.index)
     columns = {}
     for name in judged:
-        if name in kept:
-            columns[name] = new[name].where(is_new, kept[name])
-        else:
-            columns[name] = new[name]
-    return pandas.concat([kept.drop(columns=[*columns], errors="ignore"), *_frame(columns)], axis=1)
-
-
-def _frame(columns: dict[str, pandas.Series]) -> list[pandas.DataFrame]:
-    return [pandas.DataFrame(columns)] if columns else []
+        earlier = trials[name] if name in trials else new[name]
+        columns[name] = new[name].where(is_new, earlier)
+    outdated = [name for name in trials if name.startswith("verdict_") or name in columns]
+    return pandas.concat([trials.drop(columns=outdated), pandas.DataFrame(columns)], axis="columns")
 
 
 def _floats(table: pandas.DataFrame, name: str) -> pandas.Series:

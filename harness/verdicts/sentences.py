@@ -100,7 +100,8 @@ def _layers(share: float, layers: int, *, with_noun: bool) -> str:
         return f"{share:.0%} of the layers known" if with_noun else f"{share:.0%}"
     noun = " layers" if with_noun else ""
     if round(count) == layers:
-        return f"all {layers}{noun}" if layers > 1 else "its only layer"
+        every = {1: "its only layer", 2: f"both{noun}"}
+        return every.get(layers, f"all {layers}{noun}")
     return f"{round(count)} of {layers}{noun}"
 
 

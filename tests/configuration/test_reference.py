@@ -55,9 +55,10 @@ def test_every_option_has_a_comment(path):
             assert "  # " in line, line
 
 
-@pytest.mark.parametrize("path", sorted((CONF_DIR / "experiment").glob("*.yaml")), ids=label)
+@pytest.mark.parametrize("path", sorted((CONF_DIR / "experiment").rglob("*.yaml")), ids=label)
 def test_every_experiment_begins_with_its_question_and_command(path):
     text = path.read_text()
     assert description(path).startswith("Question: ")
     assert description(path).endswith("?")
-    assert f"# Command: python -m harness.train --multirun experiment={path.stem}\n" in text
+    name = path.relative_to(CONF_DIR / "experiment").with_suffix("").as_posix()
+    assert f"# Command: python -m harness.train --multirun experiment={name}" in text

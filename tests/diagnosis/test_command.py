@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy
 import pytest
+import torch
 from PIL import Image
 
 from harness.commands import selu_diagnose
@@ -125,6 +127,13 @@ MISTAKES = {
     ),
     "nets:make --data digits --device cuda:77": "is not there",
     "nets:make --data digits --html nets.py/page.html": "cannot write",
+    "nets:make --data digits --html images": "it is a folder",
+    "nets:make --data digits --against nowhere.json": "cannot read nowhere.json",
+    "nets:make --data digits --against nets.py": "no state dictionary of this model",
+    "nets:make --data digits --against nets:nothing": "has no attribute 'nothing'",
+    "nets:make --data gaussian dataset.shape=[2,4,4] dataset.samples=300 --channels 3": (
+        "the images have 2 channels"
+    ),
 }
 
 
@@ -167,3 +176,60 @@ def test_a_ready_model_is_diagnosed_on_settings_of_the_data(main, capsys):
     command = "nets:ready --data gaussian dataset.shape=[1,8,8] dataset.samples=300 --samples 40"
     assert main(command.split()) == 0
     assert "40 samples of shape 1 x 8 x 8" in capsys.readouterr().out
+
+
+def test_images_are_standardised_after_they_are_resized(main, capsys):
+    command = "nets:make --data digits --image-size 2 --argument inputs=4 --json --samples 200"
+    assert main(command.split()) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["layers"][0]["input_variance"] == pytest.approx(1.0, abs=0.1)
+    assert card["layers"][0]["input_mean"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_a_finding_gives_exit_code_1_where_that_is_asked_for(main, capsys):
+    command = "nets:make --data digits --samples 40 --fail-on lint"
+    assert main(command.split()) == 0
+    assert main([*command.split(), "--argument", "rate=0.1"]) == 1
+    output = capsys.readouterr().out
+    assert "wrong: nn.Dropout(0.1)" in output
+    assert "right: nn.AlphaDropout(0.1)" in output
+
+
+def test_a_card_and_a_checkpoint_are_compared_with(main, capsys, folder, tmp_path):
+    command = ["nets:make", "--data", "digits", "--samples", "40"]
+    assert main([*command, "--argument", "rate=0.1", "--json"]) == 0
+    earlier = tmp_path / "before.json"
+    earlier.write_text(capsys.readouterr().out)
+    sys.path.insert(0, str(folder))
+    state = importlib.import_module("nets").make().state_dict()
+    state["first.weight"] *= 2
+    torch.save({"state_dict": state}, tmp_path / "model.pt")
+    page = tmp_path / "page.html"
+    others = ["--against", str(earlier), "--against", str(tmp_path / "model.pt")]
+    assert main([*command, *others, "--html", str(page)]) == 0
+    output = capsys.readouterr().out
+    assert "Compared with before.json" in output
+    assert "gone: Dropout where AlphaDropout belongs" in output
+    assert "gone: weights of another scale than 1 / fan_in" in output
+    assert page.read_text().count("data:image/png;base64,") == 5
+
+
+def test_a_page_that_cannot_be_written_loses_no_diagnosis(main, capsys, monkeypatch, tmp_path):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    command = f"nets:make --data digits --samples 40 --html {tmp_path / 'page.html'}"
+    assert main(command.split()) == 2
+    answer = capsys.readouterr()
+    assert "2 activated layers" in answer.out
+    assert "No space left on device" in answer.err
+
+
+def test_an_interruption_is_one_line(main, capsys, monkeypatch):
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selu_diagnose, "_diagnose", interrupted)
+    assert main(["nets:make", "--data", "digits"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

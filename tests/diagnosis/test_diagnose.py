@@ -197,4 +197,4 @@ def test_json_has_layers_verdicts_and_findings(card):
     broken = selu_mlp([20, 32, 4])
     nn.init.constant_(broken[0].bias, 0.5)
     finding = json.loads(diagnose(broken, labelled(20)).to_json())["findings"][0]
-    assert set(finding) == {"rule", "layers", "found", "consequence", "fix"}
+    assert set(finding) == {"rule", "layers", "found", "consequence", "fix", "wrong"}

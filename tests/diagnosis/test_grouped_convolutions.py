@@ -8,7 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from harness.diagnosis import grouped_convolutions
 from harness.diagnosis.diagnose import diagnose
+
+from .models import labelled
 
 
 def images(channels: int, samples: int = 512) -> torch.Tensor:
@@ -75,3 +78,16 @@ def test_a_convolution_of_one_group_lacks_nothing():
     row = diagnose(convolution(8, 8, 1), images(8)).layers.iloc[0]
     assert row["absent"] == ""
     assert row["input_participation_ratio"] > 1
+
+
+def test_what_is_absent_in_a_group_is_no_zero(monkeypatch):
+    def absent(reading):
+        nothing = torch.full((2,), math.nan, dtype=torch.float64)
+        names = ("predicted_unit_variance_cv", "predicted_mean_drive", "input_participation_ratio")
+        return dict.fromkeys(names, nothing)
+
+    monkeypatch.setattr(grouped_convolutions, "variance_law", absent)
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.SELU(), nn.Flatten(), nn.Linear(288, 4))
+    row = diagnose(model, labelled(4, 8, 8)).layers.iloc[0]
+    assert math.isnan(row["predicted_unit_variance_cv"])
+    assert math.isnan(row["predicted_mean_drive"])

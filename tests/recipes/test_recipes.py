@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +18,6 @@ from harness.theory.activations.functions import activation
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-COPIED = ("conf", "harness", "scripts", "tests", "pyproject.toml", "README.md", "CONTRIBUTING.md")
 # A place, in words that say how, and the block that follows.
 STEP = re.compile(
     r"\*\*`(?P<path>[^`]+)`\*\*, (?P<how>new|beside the others|in `\w+`):\n\n"
@@ -79,16 +77,10 @@ def follow(step: Step, project: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
+def project(copy_project, tmp_path_factory) -> Path:
     """A copy of the project in which every recipe has been followed."""
     folder = tmp_path_factory.mktemp("recipes") / "project"
-    folder.mkdir()
-    ignored = shutil.ignore_patterns("*.egg-info")
-    for name in COPIED:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, folder / name)
+    copy_project(folder)
     for steps in recipes().values():
         for step in steps:
             follow(step, folder)

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 from statsmodels.stats.weightstats import ttost_paired
 
-from harness.reports.accuracies import accuracy_interval, equivalence
+from harness.reports.accuracies import accuracy_interval, accuracy_intervals, equivalence
 
 
 def test_equal_seeds_have_the_wilson_interval_of_the_test_set():
@@ -105,3 +105,14 @@ def test_few_equal_differences_decide_nothing():
     assert not equivalence([0.0, 0.0, 0.0], 0.01).equivalent
     assert equivalence([0.0] * 5, 0.01).equivalent
     assert math.isnan(equivalence([0.002], 0.01).p_value)
+
+
+def test_rows_at_once_are_those_one_by_one():
+    table = [[0.5, 0.7, 0.6], [1.0, 1.0, 1.0], [0.2, numpy.nan, 0.4], [0.3, numpy.nan, numpy.nan]]
+    samples = [100.0, 50.0, numpy.nan, 100.0]
+    columns = accuracy_intervals(table, samples)
+    for place, (row, count) in enumerate(zip(table, samples, strict=True)):
+        single = accuracy_interval(row, count)
+        expected = [single.value, single.low, single.high, single.n]
+        found = [float(column[place]) for column in columns]
+        assert found == pytest.approx(expected, nan_ok=True)

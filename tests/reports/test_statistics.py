@@ -127,3 +127,26 @@ def test_numbers_are_frozen():
 def test_probability_of_improvement_counts_ties_half():
     interval = statistics.probability_of_improvement([[1.0, 2.0]], [[1.0, 0.0]])
     assert interval.value == pytest.approx((0.5 + 1 + 1 + 1) / 4)
+
+
+def test_differences_at_once_are_those_one_by_one():
+    generator = numpy.random.default_rng(5)
+    table = generator.normal(0.1, 1.0, (40, 6))
+    table[generator.random((40, 6)) < 0.25] = numpy.nan
+    table[0] = 0.0
+    table[1] = 0.5
+    table[2] = [numpy.nan] * 5 + [1.0]
+    at_once = statistics.paired_differences(table)
+    for place, row in enumerate(table):
+        single = statistics.paired_difference(row)
+        expected = {
+            "n": single.interval.n,
+            "difference": single.interval.value,
+            "low": single.interval.low,
+            "high": single.interval.high,
+            "effect_size": single.effect_size,
+            "p_value": single.p_value,
+            "p_sign_flip": single.p_sign_flip,
+        }
+        found = {name: float(values[place]) for name, values in at_once.items()}
+        assert found == pytest.approx(expected, nan_ok=True)

@@ -28,7 +28,7 @@ TINY = {
     "budget.epochs": None,
     "budget.steps": 2,
     "budget.evaluations": 1,
-    "budget.probes": 0,
+    "budget.probes": 1,
     "probe.samples": 8,
     "seeds": 2,
 }
@@ -182,7 +182,7 @@ def test_a_search_is_tuned_then_confirmed_and_recorded(searched, capsys):
     assert score == pytest.approx(sum(accuracies) / 2)
     assert len(done(config)) == 8
     said = capsys.readouterr().err
-    assert "tuning: 6 trials for 1 cells" in said
+    assert "tuning: 6 trials of 1 cell" in said
     assert "confirming: 2 trials" in said
     assert f"{record.chosen_draw.learning_rate:g}" in said
 
@@ -258,7 +258,7 @@ def test_a_failed_tuning_trial_leaves_its_cell_unconfirmed_and_others_go_on(
     with monkeypatch.context() as failing:
         failing.setattr(sweep, "run_pack", picky)
         sweep.prefetch([good, bad])
-        assert "1 of 2 cells are not confirmed" in capsys.readouterr().err
+        assert "not confirmed, as tuning trials failed: 1 of 2 cells" in capsys.readouterr().err
         with pytest.raises(TrialsFailed, match="not at this rate") as failure:
             sweep.run_cell(bad)
         assert len(failure.value.failures) == 2
@@ -400,7 +400,11 @@ def test_confirmation_goes_before_tuning_then_the_first_key(tmp_path):
         "b": ("tuning", "k1", 3),
         "c": ("confirmation", "k1", 3),
     }
-    assert searches.tags(tmp_path, "b") == {"search_role": "tuning", "search": "k1"}
+    assert searches.tags(tmp_path, "b") == {
+        "search_role": "tuning",
+        "search": "k1",
+        "search_draw": "3",
+    }
     assert searches.tags(tmp_path, "z") == {}
     assert searches.tags(tmp_path / "nowhere", "b") == {}
 

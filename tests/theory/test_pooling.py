@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
 from harness.errors import RequestError
 from harness.theory.activations import hermite, quadrature
 from harness.theory.activations.functions import activation
-from harness.theory.networks import pooling
+from harness.theory.networks import pooled_signals, pooling
 from harness.theory.selu import moment_map
 
 
@@ -168,3 +170,40 @@ def test_expansions_of_many_lengths_are_interpolated(random):
     exact = hermite.expand(activation("selu"), q[:50])
     np.testing.assert_allclose(table.value[:, :50], exact.value, atol=2e-5 * np.sqrt(q.max()))
     np.testing.assert_allclose(table.second_moment[:50], exact.second_moment, rtol=1e-4)
+
+
+@pytest.mark.parametrize("side", [(3, 5), (8, 8)])
+@pytest.mark.parametrize("apart", [(0, 0), (0, 1), (1, 1), (1, -1)])
+def test_the_correlation_of_blocks_is_the_mean_over_all_pairs(monkeypatch, side, apart):
+    blocks = pooled_signals._Blocks(1, 1, *side)
+    monkeypatch.setattr(pooled_signals, "_correlation_at", lambda signal: lambda d: 0.1 + 0.9**d)
+    y, x = np.divmod(np.arange(blocks.count), blocks.size_x)
+    rows = y[:, None] - y[None, :] + apart[0] * blocks.size_y
+    columns = x[:, None] - x[None, :] + apart[1] * blocks.size_x
+    values = 0.1 + 0.9 ** np.hypot(rows, columns)
+    count = blocks.count
+    expected = values.mean()
+    if apart == (0, 0):
+        expected = (values.sum() - count) / (count * (count - 1))
+    found = pooled_signals._block_correlation(None, blocks, apart)
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_pooling_a_large_map_takes_little_memory(monkeypatch):
+    monkeypatch.setattr(pooled_signals, "_correlation_at", lambda signal: lambda d: 0.9**d)
+    blocks = pooled_signals._Blocks(1, 1, 224, 224)
+    tracemalloc.start()
+    pooled_signals._block_correlation(None, blocks, (0, 0))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # All pairs of positions would be 20 GB.
+    assert peak < 20e6
+
+
+def test_the_residual_of_a_large_block_is_that_of_simulated_normals(random):
+    normal = random.standard_normal((20_000, 400))
+    residual = normal.max(1) - normal.mean(1)
+    values = pooling.residual_maximum(400)
+    assert values.mean() == pytest.approx(residual.mean(), abs=0.01)
+    assert values.std() == pytest.approx(residual.std(), abs=0.02)
+    assert np.isfinite(pooling.residual_maximum(224 * 224)).all()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import requests
 
+from harness.benchmark import synthetic_trials
+from harness.configuration.trial import trials
 from harness.store.trials import Store
 from harness.sweeps import sweep
+from tests.tracking.gate import Gate
 
 # A server imports for seconds, and for minutes on a machine that is busy otherwise.
 _PATIENCE_SECONDS = 300
@@ -52,6 +59,16 @@ def trained(make_config):
 
 
 @pytest.fixture(scope="session")
+def tables_of_mlflow(tmp_path_factory) -> Path:
+    """A store that its own client made, without runs: making it takes seconds."""
+    from mlflow.tracking import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
 def port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -59,9 +76,11 @@ def port() -> int:
 
 
 def answers(port: int) -> bool:
-    """True when something listens on this port of this machine."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+    """True when a server on this port of this machine says that it is well."""
+    try:
+        return requests.get(f"http://127.0.0.1:{port}/health", timeout=20).ok
+    except requests.RequestException:
+        return False
 
 
 @pytest.fixture(scope="session")
@@ -99,5 +118,30 @@ def server(port, tmp_path_factory) -> Iterator[str]:
         assert time.monotonic() < end, f"no server within {_PATIENCE_SECONDS} seconds"
         time.sleep(0.25)
     yield address
-    os.killpg(process.pid, 15)
-    process.wait(30)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture
+def gate(server, port) -> Iterator[Gate]:
+    """A gate before the server."""
+    gate = Gate(port)
+    yield gate
+    gate.close()
+
+
+@pytest.fixture
+def synthetic(tmp_path, tables_of_mlflow) -> Store:
+    """A store of four made-up trials in two cells, beside an empty `mlflow.db`."""
+    return made_up(tmp_path / "runs", tables_of_mlflow)
+
+
+def made_up(runs: Path, tables: Path | None) -> Store:
+    """A store of four made-up trials, with an empty `mlflow.db` where its tables are given."""
+    store = Store(runs, sync=False)
+    configs = synthetic_trials.cell_configs(2, Path("runs"))
+    cells = [trial for config in configs for trial in trials(config)[:2]]
+    synthetic_trials.store_results(store, cells)
+    if tables is not None:
+        shutil.copy(tables, runs / "mlflow.db")
+    return store

@@ -50,14 +50,6 @@ def trials(make_config, tiny):
     return store
 
 
-@pytest.fixture(scope="session")
-def tables_of_mlflow(tmp_path_factory) -> Path:
-    """A store that its own client made, without runs: making it takes seconds."""
-    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
-    client(TrackingConfig(uri=f"sqlite:///{path}")).search_experiments()
-    return path
-
-
 @pytest.fixture
 def place(tables_of_mlflow, tmp_path) -> Callable[[str], TrackingConfig]:
     """The settings for a store of this name, which is made."""
@@ -134,7 +126,7 @@ def read_back(settings: TrackingConfig) -> dict[str, dict]:
         }
         assert len(run_contents["histories"]) > 10
         assert len(run_contents["inputs"]) == 1
-        assert len(run_contents["files"]) == 4
+        assert len(run_contents["files"]) == 6
         runs[run.data.tags["trial_id"]] = run_contents
     return runs
 
@@ -261,7 +253,9 @@ def test_a_name_that_mlflow_refuses_is_refused(trials, place, monkeypatch, warni
     monkeypatch.setattr(contents, "metric_points", lambda *_: [point])
     tracker = open_in_bulk(place("many"), trials.runs)
     assert tracker.log(trials, trials.trial_ids()) == 0
-    assert not tracker.connected
+    assert tracker.connected
+    assert sorted(tracker.faults) == trials.trial_ids()
+    assert all("Invalid value" in fault for fault in tracker.faults.values())
     assert "Invalid value" in warnings_of_harness()
 
 
@@ -352,12 +346,23 @@ def test_a_run_deleted_under_way_is_no_success(trials, place, monkeypatch, warni
 
 
 @pytest.mark.parametrize("way", [open_for_client, open_in_bulk])
-def test_trials_before_one_that_cannot_be_read_are_sent(trials, place, warnings_of_harness, way):
+@pytest.mark.parametrize("damage", ["layers.parquet", "curves.parquet", "trial.json"])
+def test_trials_around_one_that_cannot_be_read_are_sent(
+    trials, place, warnings_of_harness, way, damage
+):
     settings, ids = place("store"), trials.trial_ids()
-    (trials.folder(ids[2]) / "layers.parquet").write_bytes(b"no table")
-    assert way(settings, trials.runs).log(trials, ids) == 2
-    assert f"did not take trial {ids[2]}" in warnings_of_harness()
-    assert sorted(run.data.tags["trial_id"] for run in runs_of(settings)) == ids[:2]
+    (trials.folder(ids[1]) / damage).write_bytes(b"no table")
+    (trials.folder(ids[0]) / "mlflow.json").write_text('{"torn')
+    tracker = way(settings, trials.runs)
+    assert tracker.log(trials, ids) == 3
+    assert tracker.log(trials, ids) == 0
+    assert list(tracker.faults) == [ids[1]]
+    warnings = warnings_of_harness()
+    assert warnings.count("\n") == 0
+    assert f"trial {ids[1]} cannot be sent to MLflow" in warnings
+    assert f"{trials.folder(ids[1])}/{damage} is damaged" in warnings
+    sent = sorted(run.data.tags["trial_id"] for run in runs_of(settings))
+    assert sent == [ids[0], *ids[2:]]
 
 
 @pytest.mark.parametrize("way", [open_for_client, open_in_bulk])

@@ -1,7 +1,7 @@
 """Errors of SELU's map g at a layer, and the layer's contraction.
 
 The ladder predicts every unit's (mean, variance) of phi(z) four times, each time with one
-assumption less:
+premise less:
 - map: z ~ N(0, nu tau), nu the variance of all inputs and tau the layer's mean: g with omega = 0,
   all units alike;
 - weights: z ~ N(mu omega_i + b_i, nu tau_i): g with each unit's own weights;

@@ -1,4 +1,4 @@
-"""The weights against SELU's assumption omega = 0 and tau = 1, unit by unit.
+"""The weights against SELU's premise omega = 0 and tau = 1, unit by unit.
 
 Klambauer et al. 2017, section "Normalization and SNNs".
 """

@@ -189,16 +189,25 @@ def _block_correlation(signal: Signal, blocks: _Blocks, apart: tuple[int, int]) 
     different positions of one block.
     """
     correlation_at = _correlation_at(signal)
-    y, x = np.divmod(np.arange(blocks.count), blocks.size_x)
-    rows = y[:, None] - y[None, :] + apart[0] * blocks.size_y
-    columns = x[:, None] - x[None, :] + apart[1] * blocks.size_x
-    values = correlation_at(np.hypot(rows, columns))
-    if any(apart):
-        return float(values.mean())
+    # Pairs of positions count by their distance alone, so that the work grows with the block.
+    down, rows = _displacements(blocks.size_y)
+    across, columns = _displacements(blocks.size_x)
+    down = down + apart[0] * blocks.size_y
+    across = across + apart[1] * blocks.size_x
+    values = correlation_at(np.hypot(down[:, None], across[None, :]))
+    total = float(rows @ values @ columns)
     count = blocks.count
+    if any(apart):
+        return total / count**2
     if count == 1:
         return 1.0
-    return float((values.sum() - count) / (count * (count - 1)))
+    return (total - count) / (count * (count - 1))
+
+
+def _displacements(side: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the displacements of two positions along a side, and the number of pairs of each."""
+    displacements = np.arange(1 - side, side)
+    return displacements, side - np.abs(displacements)
 
 
 def _set_neighbour_products(

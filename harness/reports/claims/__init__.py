@@ -1,0 +1,1 @@
+"""Claims: sentences that a sweep can support or refute, each with the number that decided it."""

@@ -1,0 +1,146 @@
+"""Claims about training: promises that last, what losing them costs, and what decides training."""
+
+from __future__ import annotations
+
+import pandas
+
+from harness.reports.associations import association
+from harness.reports.claims.claim import (
+    REFUTED,
+    SUPPORTED,
+    UNDECIDED,
+    Decision,
+    NotEnoughData,
+    claim,
+)
+from harness.reports.claims.deciding import (
+    MARGIN,
+    MOST,
+    judge_rows,
+    numbers_of,
+    percent,
+    shares_by,
+)
+from harness.reports.claims.selection import RECIPE, known, need, select
+from harness.reports.evidence import Evidence
+from harness.reports.prediction import LEARNS, tasks, trains
+from harness.reports.roc_areas import area, area_difference
+from harness.reports.statistics import wilson
+
+_KLAMBAUER = "Klambauer et al. 2017"
+_LEARNED = "the recipe that learned"
+_LIMIT_TRIALS = 20
+
+
+def _learned(evidence: Evidence) -> pandas.DataFrame:
+    """Returns finished results of the recipe that took steps and learned."""
+    trials = select(evidence, RECIPE)
+    trials = trials[trials["steps"].fillna(0) > 0]
+    return need(trials[trains(trials) == 1.0], _LEARNED)
+
+
+@claim(
+    "Self-normalisation lasts through training.",
+    source=f"the usual reading of {_KLAMBAUER}; the theorems are about fixed weights",
+    matters="nine of ten layers inside Theorem 1's domain at the end",
+    experiment="reference/training",
+)
+def self_normalisation_lasts(evidence: Evidence) -> Decision:
+    """Share of layers inside at the end of trials that learned, and the step at which they left."""
+    trials = known(_learned(evidence), "share_moments_end", _LEARNED)
+    overall, rows = shares_by(trials, "share_moments_end", ("dataset", "depth"), _LEARNED)
+    word, condition = judge_rows(overall, rows, MOST)
+    numbers = numbers_of(overall, "share")
+    sentence = f"at the end of training {percent(overall)} of the layers are inside"
+    if "left_step_moments" in trials:
+        left = trials["left_step_moments"] / trials["steps"]
+        stayed = wilson(int(left.isna().sum()), len(left))
+        sentence += f"; {percent(stayed)} of {len(left)} networks were inside at every probe"
+        numbers |= numbers_of(stayed, "stayed")
+        if left.notna().any():
+            median = float(left.median())
+            sentence += f", half of the others had left by {100 * median:.1f} % of their steps"
+            numbers["median_left_share_of_steps"] = median
+    if condition:
+        sentence += f"; {condition}"
+    return Decision(word, sentence, numbers, tuple(row.record("share") for row in rows))
+
+
+@claim(
+    "A network that loses self-normalisation during training is less accurate for it.",
+    source="implied wherever the recipe is recommended for accuracy",
+    matters=f"{MARGIN} of accuracy between all layers inside at the end and none",
+    experiment="reference/training",
+)
+def losing_it_costs_accuracy(evidence: Evidence) -> Decision:
+    """Regression of accuracy on the final share of layers, with the settings held."""
+    trials = known(_learned(evidence), "share_moments_end", _LEARNED)
+    found = association(trials, "share_moments_end")
+    if found is None:
+        raise NotEnoughData(
+            "fewer than 10 cells of the recipe that learned, or final shares that depth, width and "
+            "learning rate settle"
+        )
+    effect, low, high = (found[name] for name in ("effect_of_all_layers", "all_low", "all_high"))
+    word = SUPPORTED if low > MARGIN else REFUTED if high < MARGIN else UNDECIDED
+    sentence = (
+        f"with the settings held, all layers inside at the end instead of none goes with "
+        f"{effect:+.4f} [{low:+.4f}, {high:+.4f}] in accuracy, among the {found['trials']} trials "
+        f"of {found['cells']} cells that learned; an association, not an effect"
+    )
+    return Decision(word, sentence, {name: float(value) for name, value in found.items()})
+
+
+@claim(
+    "Whether a deep SELU network trains is decided by the stability limit of gradient descent, "
+    "learning rate x sharpness < 2 (1 + momentum), and not by self-normalisation.",
+    source="Cohen et al. 2021 for the limit; this project for SELU",
+    matters="an area under the ROC curve of 0.9, and above that of the share of layers inside",
+    experiment="reference/training",
+)
+def the_stability_limit_decides(evidence: Evidence) -> Decision:
+    """Areas under ROC curves of the margin and of the pooled promise at initialisation.
+
+    Pairs of one data set and depth are ordered, so that the depth itself earns nothing; the draws
+    of a search are asked too, because the learning rate varies there. A trial trains here if it
+    gets a tenth of the way from guessing to 1, because slow is not unstable; a diverged one does
+    not.
+    """
+    arm = {**RECIPE, "initializer": ("lecun_normal", "he_normal")}
+    trials = select(evidence, arm, tuning=True)
+    trials = trials[trials["steps"].fillna(0) > 0]
+    trials = known(trials, "stability_margin_init", "SELU networks", _LIMIT_TRIALS)
+    outcome = trains(trials, LEARNS)
+    trials = trials[outcome.notna()]
+    outcome = outcome.dropna().astype(bool)
+    if outcome.nunique() < 2:
+        raise NotEnoughData("no SELU networks of both kinds, that train and that do not")
+    margin_score = -trials["stability_margin_init"].astype(float)
+    margin = area(margin_score, outcome, trials["cell_id"], tasks(trials))
+    below = _share_that_trains(outcome[margin_score > -1])
+    above = _share_that_trains(outcome[margin_score <= -1])
+    sentence = f"area {margin.words} for the stability margin"
+    numbers = margin.numbers("margin")
+    ahead = float("nan")
+    if "share_moments_init" in trials and trials["share_moments_init"].notna().any():
+        promise_score = trials["share_moments_init"].astype(float)
+        promise = area(promise_score, outcome, trials["cell_id"], tasks(trials))
+        gain = area_difference(
+            margin_score, promise_score, outcome, trials["cell_id"], tasks(trials)
+        )
+        ahead = gain[1]
+        numbers |= promise.numbers("promise")
+        sentence += f", {promise.words} for the share of layers inside at initialisation"
+    sentence += f"; {below} train below the limit and {above} above it"
+    word = UNDECIDED
+    if margin.low >= MOST and ahead > 0:
+        word = SUPPORTED
+    elif margin.high < MOST:
+        word = REFUTED
+    return Decision(word, sentence, numbers)
+
+
+def _share_that_trains(outcome: pandas.Series) -> str:
+    if not len(outcome):
+        return "none of 0"
+    return f"{100 * outcome.mean():.0f} % of {len(outcome)} trials"

@@ -1,0 +1,84 @@
+"""Every experiment of conf composes, and its cells train in a short form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from harness.configuration.composing import register_schema, to_config
+from harness.configuration.hydra_version import VERSION_OPTIONS
+from harness.configuration.options import CONF_DIR
+from harness.configuration.schema import Config
+from harness.configuration.validation import validate
+from harness.sweeps.cells import cell
+from harness.sweeps.runner import run_pack
+
+FOLDER = CONF_DIR / "experiment"
+NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml"))
+# Sets that need no download; others are replaced by digits.
+BUNDLED = ("digits", "gaussian")
+TINY = (
+    "width=8",
+    "seeds=1",
+    "budget.epochs=null",
+    "budget.steps=2",
+    "budget.batch_size=16",
+    "budget.evaluations=1",
+    "budget.probes=2",
+    "probe.samples=64",
+)
+MOST_LAYERS = 4
+
+
+def composed(name: str, overrides: list[str]):
+    register_schema()
+    with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
+        return compose("config", [f"experiment={name}", *overrides], return_hydra_config=True)
+
+
+def axes(name: str) -> dict[str, list[str]]:
+    """The values of every axis that an experiment sweeps, as overrides."""
+    params = composed(name, [])["hydra"]["sweeper"]["params"] or {}
+    parsed = OverridesParser.create().parse_overrides([f"{k}={v}" for k, v in params.items()])
+    values = {}
+    for override in parsed:
+        if override.is_sweep_override():
+            values[override.key_or_group] = list(override.sweep_string_iterator())
+        else:
+            values[override.key_or_group] = [override.get_value_element_as_str()]
+    return values
+
+
+def request(name: str, end: int) -> Config:
+    """One job of an experiment with a tiny budget: the first value of each axis, or the last."""
+    chosen = {axis: values[end] for axis, values in axes(name).items()}
+    config = to_config(composed(name, [f"{axis}={value}" for axis, value in chosen.items()]))
+    validate(config)  # as it is
+    tiny = [*TINY, f"depth={min(config.depth, MOST_LAYERS)}"]
+    if config.dataset.name not in BUNDLED:
+        tiny += ["dataset=digits", "dataset.training_samples=null"]
+    replaced = {word.partition("=")[0] for word in tiny}
+    kept = [f"{axis}={value}" for axis, value in chosen.items() if axis not in replaced]
+    return to_config(composed(name, [*kept, *tiny]))
+
+
+def test_experiments_are_found():
+    assert "quickstart" in NAMES
+
+
+@pytest.mark.parametrize("end", [0, -1], ids=["first", "last"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cell_of_an_experiment_trains(name, end):
+    config = request(name, end)
+    validate(config)
+    results = run_pack(cell(config).jobs, "auto", lambda steps: None)
+    assert [len(result.layers["layer"]) for result in results] == [2 * config.depth]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_is_for_several_cells(name):
+    assert any(len(values) > 1 for values in axes(name).values())
+    assert Path(FOLDER, f"{name}.yaml").read_text().startswith("# @package _global_\n# Question: ")
