@@ -17,13 +17,13 @@ from harness.store.trials import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes the report and prints its path, or prints the claims; returns the exit code."""
+    """Writes the report, or prints it or the claims, and returns the exit code."""
     options = _parser().parse_args(argv)
     folder = options.out or options.runs / "reports" / "latest"
     try:
         conditions = dict(_condition(text) for text in options.where)
-        if options.format and not options.claims:
-            raise RequestError(f"--format {options.format}: only with --claims; the report is HTML")
+        if options.format == "text" and not options.claims:
+            raise RequestError("--format text: only with --claims; the report has md and json")
         evidence = gather(collect(Store.existing(options.runs)), conditions)
         if options.claims:
             text = FORMATS[options.format or "text"](decide_all(evidence))
@@ -32,6 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # matplotlib takes a second, which a wrong request need not wait for.
         from harness.reports import report
 
+        if options.format:
+            write = report.markdown if options.format == "md" else report.as_json
+            print(write(evidence), end="")
+            return 0
         path = report.write(evidence, folder, options.title)
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -71,7 +75,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="print every claim with its verdict and the number that decided it, and no report",
     )
-    parser.add_argument("--format", choices=sorted(FORMATS), help="of the claims (default: text)")
+    parser.add_argument(
+        "--format",
+        choices=sorted(FORMATS),
+        help="print in this format instead of writing HTML; text is for claims, their default",
+    )
     parser.add_argument("--quiet", action="store_true", help="print the path alone")
     return parser
 

@@ -150,3 +150,21 @@ def test_differences_at_once_are_those_one_by_one():
         }
         found = {name: float(values[place]) for name, values in at_once.items()}
         assert found == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
+def test_wilsons_interval_covers(share):
+    generator = numpy.random.default_rng(4)
+    counts = generator.binomial(20, share, 2000)
+    intervals = {int(count): statistics.wilson(int(count), 20) for count in set(counts)}
+    covered = [intervals[int(n)].low <= share <= intervals[int(n)].high for n in counts]
+    assert numpy.mean(covered) > 0.9
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_paired_differences_cover(seeds):
+    generator = numpy.random.default_rng(6)
+    table = generator.normal(0.02, 0.01, (4000, seeds))
+    found = statistics.paired_differences(table)
+    covered = (found["low"] <= 0.02) & (found["high"] >= 0.02)
+    assert numpy.mean(covered) == pytest.approx(0.95, abs=0.015)

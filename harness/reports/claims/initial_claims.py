@@ -124,7 +124,9 @@ def the_scale_is_a_simplification(evidence: Evidence) -> Decision:
     near = interval.low >= 0.98 and interval.high <= 1.02
     far = interval.low > 1.02 or interval.high < 0.98
     word = REFUTED if near else SUPPORTED if far else UNDECIDED
-    sentence = f"the mean of tau is {number(interval)}: the condition is met in expectation"
+    sentence = f"the mean of tau is {number(interval)}"
+    if near:
+        sentence += ": the condition is met in expectation"
     return Decision(word, sentence, numbers_of(interval, "tau"))
 
 
