@@ -276,9 +276,10 @@ def test_the_report_opens_offline_and_names_its_sweep(trained):
     assert "Does it matter" in html
     assert "activation=selu,relu" in html
     assert "depth=2,3" in html
-    assert "http://" not in html
-    assert "https://" not in html
-    assert html.count("data:image/png;base64,") >= 5
+    loaded = html.replace("http://www.w3.org/", "")  # names of formats, which nothing loads
+    assert "http://" not in loaded
+    assert "https://" not in loaded
+    assert html.count("<svg") >= 5
 
 
 @pytest.mark.parametrize(

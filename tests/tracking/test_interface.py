@@ -59,6 +59,7 @@ def test_the_saved_views_show_runs_scores_and_profiles(trained, server, browser)
     addresses = {
         line.split(": ", 1)[0].removeprefix("MLflow "): line.split(": ", 1)[1]
         for line in tracker.links()
+        if ": " in line
     }
     headline = (
         "selu 3 lecun s0",
