@@ -33,9 +33,10 @@ KEY_COLUMNS = {
 
 NETWORK_COLUMNS = {
     "sharpness": (
-        "Top eigenvalue of the Gauss-Newton matrix of the mean cross-entropy on the first "
-        "128 probe samples (Lanczos), the same in every row of a probe; NaN at probes that do not "
-        "measure it."
+        "Top eigenvalue of the Gauss-Newton matrix of the mean cross-entropy on the probe samples "
+        "(`harness/training/sharpness.py`), the same in every row of a probe. Measured at the "
+        "first and the last probe and at the first after a tenth of the steps, with `probe=full` "
+        "at every probe; NaN at the others."
     ),
     "stability_margin": (
         "Learning rate at the step x `sharpness` / (2 (1 + momentum)): the share of the limit of "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,11 @@ from harness.probes.histogram_bins import (
     BINS_PER_SIGN,
     LOWEST_EXPONENT,
 )
+
+# The number of a bin grows by this for each doubling of |z|.
+_BINS_PER_OCTAVE = BINS_PER_DECADE * math.log10(2.0)
+# Keeps the smallest and largest values in the innermost and outermost bin: (0, 32) without ends.
+_MARGIN = 1e-5
 
 
 @torch.no_grad()
@@ -25,22 +32,21 @@ def histogram(pre_activation: Tensor, variance: Tensor) -> Tensor:
     """
     trials = len(pre_activation)
     known = torch.isfinite(variance) & (variance > 0)
-    scale = torch.where(known, variance.rsqrt(), 0.0).float()
-    bins = _bins(pre_activation.flatten(1), scale)
-    bins += BINS * torch.arange(trials, device=bins.device).unsqueeze(1)
+    values = torch.where(known.unsqueeze(1), pre_activation.flatten(1), 0.0)
+    bins = _bins(values, torch.where(known, variance, 1.0))
+    bins += BINS * torch.arange(trials, dtype=bins.dtype, device=bins.device).unsqueeze(1)
     counts = _counts(bins.flatten(), BINS * trials).view(trials, BINS)
     return torch.where(known.unsqueeze(1), counts, -1).int()
 
 
-def _bins(values: Tensor, scale: Tensor) -> Tensor:
+def _bins(values: Tensor, variance: Tensor) -> Tensor:
     """Returns the number of each value's bin, int32 (trials, values)."""
-    # Adding 0 makes a negative zero positive.
-    scaled = (values * scale.unsqueeze(1)).add_(0.0)
-    magnitude = scaled.abs().log10_().sub_(LOWEST_EXPONENT).mul_(BINS_PER_DECADE).floor_()
-    magnitude.clamp_(0, BINS_PER_SIGN - 1).nan_to_num_(0.0)
-    # Bins of both signs count outwards from the middle, which lies between 31 and 32.
-    signed = magnitude.add_(0.5).copysign_(scaled)
-    return signed.add_(BINS_PER_SIGN - 0.5).int()
+    # log10(|z| / sd), counted in bins from the lowest edge.
+    shift = -BINS_PER_DECADE * (0.5 * variance.log10() + LOWEST_EXPONENT)
+    shift = shift.to(values.dtype).unsqueeze(1)
+    outwards = torch.add(shift, values.abs().log2_(), alpha=_BINS_PER_OCTAVE)
+    outwards.clamp_(_MARGIN, BINS_PER_SIGN - _MARGIN)
+    return outwards.copysign_(values).add_(BINS_PER_SIGN).int()
 
 
 def _counts(bins: Tensor, length: int) -> Tensor:

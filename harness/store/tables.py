@@ -19,8 +19,8 @@ import pyarrow
 
 from harness.errors import RequestError
 from harness.probes.histogram_bins import BINS, COUNT_COLUMNS
-from harness.store import writes
-from harness.store.records import Record
+from harness.store import collected, writes
+from harness.store.records import FINISHED, Record
 from harness.store.searches import with_searches
 from harness.store.trials import TEXT_COLUMNS, Store
 
@@ -73,10 +73,13 @@ class Tables:
             RequestError: the folder cannot be written.
         """
         paths = [folder / f"{field.name}.parquet" for field in fields(self)]
+        finished = self.trials[self.trials["status"].isin(FINISHED)]
+        trials = dict(zip(finished["trial_id"], finished["ended"], strict=True))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for path in paths:
-                writes.write_parquet(path, getattr(self, path.stem), sync=False)
+                table = collected.stamped(_arrow(getattr(self, path.stem)), trials)
+                writes.write_parquet(path, table, sync=False)
         except OSError as error:
             raise RequestError(
                 f"cannot write the tables to {folder}: {error.strerror or error}"
@@ -91,14 +94,23 @@ def collect(store: Store) -> Tables:
     trial does not have is NaN. Numbers of the summary are float64 in every collection; axes and
     settings that are whole numbers in every trial are int64.
 
+    Curves, layers and histograms of trials that the tables in the store's folder `tables` hold
+    already are taken from there.
+
     Raises:
         RequestError: a trial is damaged.
     """
     records = list(store.records())
-    finished = [record for record in records if record.finished]
-    trials = with_searches(trials_table(records), store.runs)
-    layers, histograms = _joined_layers(finished)
-    return Tables(trials, joined(finished, "curves"), layers, histograms)
+    earlier = collected.read(store.runs / "tables", collected.ended(records))
+    new = [record for record in records if record.finished and record.trial_id not in earlier.ended]
+    layers, histograms = _split_layers(_read_all(new, "layers"))
+    all_histograms = earlier.with_new("histograms", histograms)
+    return Tables(
+        trials=with_searches(trials_table(records), store.runs),
+        curves=_below_each_other(earlier.with_new("curves", _read_all(new, "curves"))),
+        layers=_below_each_other(earlier.with_new("layers", layers)),
+        histograms=pyarrow.concat_tables([_EMPTY_HISTOGRAMS, *all_histograms]),
+    )
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
@@ -113,11 +125,6 @@ def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
     return pandas.concat([identity, axes, spec, summary], axis="columns")
 
 
-def joined(records: Iterable[Record], name: str) -> pandas.DataFrame:
-    """Returns the tables `name` of all records below each other, with `trial_id` first."""
-    return _below_each_other(_read_all(records, name))
-
-
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the leaves of a nested dict under dotted names; a list is one leaf, as JSON text."""
     for key, value in nested.items():
@@ -129,28 +136,36 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def _read_all(records: Iterable[Record], name: str) -> list[pyarrow.Table]:
-    """Returns the tables `name` of all records, each with `trial_id` first."""
+def _read_all(records: Iterable[Record], name: str) -> dict[str, pyarrow.Table]:
+    """Returns the tables `name` of all records by id, each with `trial_id` first."""
+    records = list(records)
 
     def read(record: Record) -> pyarrow.Table:
         return _with_id(_with_texts(record.table(name)), record.trial_id)
 
     with ThreadPoolExecutor(_READERS) as readers:
-        return list(readers.map(read, records))
+        tables = list(readers.map(read, records))
+    return {record.trial_id: table for record, table in zip(records, tables, strict=True)}
 
 
-def _joined_layers(records: Iterable[Record]) -> tuple[pandas.DataFrame, pyarrow.Table]:
-    """Returns the tables `layers`, without the histograms, and `histograms` of all records."""
-    layers = []
-    histograms = []
-    for table in _read_all(records, "layers"):
+def _split_layers(
+    tables: Mapping[str, pyarrow.Table],
+) -> tuple[dict[str, pyarrow.Table], dict[str, pyarrow.Table]]:
+    """Returns tables of layers without the histograms, and those of the histograms, by id."""
+    layers = {}
+    histograms = {}
+    for trial_id, table in tables.items():
         if _HISTOGRAM in table.column_names:
-            histograms.append(_counts_table(table))
+            histograms[trial_id] = _counts_table(table)
             table = table.drop_columns([_HISTOGRAM])
-        layers.append(table)
-    if not histograms:
-        histograms = [_EMPTY_HISTOGRAMS]
-    return _below_each_other(layers), pyarrow.concat_tables(histograms)
+        layers[trial_id] = table
+    return layers, histograms
+
+
+def _arrow(table: pandas.DataFrame | pyarrow.Table) -> pyarrow.Table:
+    if isinstance(table, pandas.DataFrame):
+        return pyarrow.Table.from_pandas(table, preserve_index=False)
+    return table
 
 
 def _below_each_other(pieces: list[pyarrow.Table]) -> pandas.DataFrame:

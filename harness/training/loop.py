@@ -29,7 +29,7 @@ def train(pack: Pack, data: PackData, plan: Plan) -> Iterator[Event]:
         step = stepper.done
         with devices.exact_products(pack.device, precision):
             if step in plan.probes:
-                yield probe(pack, data.probe, step, step == plan.steps, stepper.before)
+                yield probe(pack, data.probe, step, plan, stepper.before)
             if step in plan.evaluations:
                 validation_loss, validation_accuracy = evaluate(pack, data.validation)
                 stepper.divergence.note(validation_loss, step)

@@ -21,6 +21,7 @@ from harness.probes.readings import LayerReading, why_absent
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE, State
+from harness.training.schedules import Plan
 from harness.training.sharpness import sharpness
 
 # Bytes of one layer's tap: so few trials are probed at once that all taps of a probe stay far
@@ -29,28 +30,31 @@ _TAP_BYTES = 8 * 2**20
 _FLOAT_BYTES = 4
 
 
-def probe(pack: Pack, samples: Samples, step: int, last: bool, before: Tensor | None) -> Probed:
-    """Measures all layers of all trials.
+def probe(pack: Pack, samples: Samples, step: int, plan: Plan, before: Tensor | None) -> Probed:
+    """Measures all layers of all trials, and at some probes the sharpness of their losses.
 
     Args:
         pack: the pack; nothing in it changes.
         samples: the probe images.
         step: the number of updates done; 0 at initialisation.
-        last: whether training is over.
+        plan: the pack's plan.
         before: the parameters before the last update, laid out as `pack.parameters`; None at
             initialisation.
     """
-    statistics = statistics_for(pack.trials[0].spec["probe"]["statistics"], step == 0 or last)
+    setting = pack.trials[0].spec["probe"]["statistics"]
+    statistics = statistics_for(setting, step in (0, plan.steps))
+    with_sharpness = setting == "full" or step in plan.sharpness_probes
     numbers_per_trial = len(samples) * pack.activations_per_sample(samples.images[0])
     most_trials = max(1, _TAP_BYTES // (_FLOAT_BYTES * numbers_per_trial))
     parts = []
     eigenvalues = []
     for start, stop in pack.ranges(most_trials):
-        readings = read_layers(pack, start, stop, samples, before)
+        readings, logits = read_layers(pack, start, stop, samples, before)
         parts.append(_measured_layers(readings, statistics))
-        eigenvalues.append(sharpness(pack, start, stop, samples))
+        if with_sharpness:
+            eigenvalues.append(sharpness(pack, start, stop, samples, logits=logits))
     layers = [_joined(pieces) for pieces in zip(*parts, strict=True)]
-    return Probed(step, layers, torch.cat(eigenvalues))
+    return Probed(step, layers, torch.cat(eigenvalues) if with_sharpness else None)
 
 
 def _measured_layers(
@@ -86,8 +90,8 @@ def _joined(pieces: tuple[ProbedLayer, ...]) -> ProbedLayer:
 
 def read_layers(
     pack: Pack, start: int, stop: int, samples: Samples, before: Tensor | None
-) -> list[LayerReading]:
-    """Returns the readings of every activated layer of trials `start:stop`, in order.
+) -> tuple[list[LayerReading], Tensor]:
+    """Reads every activated layer of trials `start:stop`.
 
     The trials must share one activation. Gradients with respect to pre-activations are those of
     each sample's own loss; those with respect to weights are of the mean loss.
@@ -98,6 +102,9 @@ def read_layers(
         stop: the trial after the last.
         samples: the probe images.
         before: the parameters before the last update, or None at initialisation.
+
+    Returns:
+        The readings of the layers in order, and the logits (trials, samples, classes).
     """
     program, parameters, buffers = pack.part(start, stop)
     weights = {
@@ -125,7 +132,7 @@ def read_layers(
             weight_before = pack.parameter_in(before, tap.weight_name)[start:stop]
         mean_gradient = weight_gradient.flatten(2) / len(samples)
         readings.append(tap.reading(parameters, weight_before, mean_gradient, entry_gradient))
-    return readings
+    return readings, logits.detach()
 
 
 class _Tap:

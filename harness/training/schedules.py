@@ -13,6 +13,10 @@ from typing import Any
 
 from harness.registry import Registry
 
+# Trials are judged at initialisation, at the first probe after this share of the steps, and at the
+# end (`harness.verdicts.grading`). Sharpness, which is costly, is measured at these three.
+EARLY_SHARE = 0.1
+
 schedules: Registry = Registry("schedule")
 
 
@@ -99,6 +103,13 @@ class Plan:
     def stops(self) -> list[int]:
         """The steps after which something is read, ascending, the last step among them."""
         return sorted(self.evaluations | self.probes | {self.steps})
+
+    @property
+    def sharpness_probes(self) -> set[int]:
+        """The first probe, the last one, and the first after `EARLY_SHARE` of the steps."""
+        early = [step for step in self.probes if EARLY_SHARE * self.steps <= step < self.steps]
+        wanted = {0, self.steps, min(early, default=0)}
+        return wanted & self.probes
 
 
 def plan(spec: dict[str, Any], training_samples: int) -> Plan:

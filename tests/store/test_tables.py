@@ -2,16 +2,22 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import numpy
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from harness.errors import RequestError
+from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
+from harness.store.records import Record
 from harness.store.tables import collect
 from harness.store.trials import Store
 
@@ -114,6 +120,143 @@ def test_an_empty_store_has_empty_tables(tmp_path):
     tables = collect(Store(tmp_path))
     assert (len(tables.trials), len(tables.curves), len(tables.layers)) == (0, 0, 0)
     assert tables.layers.columns.tolist() == ["trial_id"]
+    assert tables.histograms.num_rows == 0
+    assert tables.histograms.column_names[4:] == list(COUNT_COLUMNS)
+
+
+# Layers of a trial that ended before its first probe: text columns without a text.
+NO_LAYERS = {"step": [], "phase": [], "layer": [], "name": [], "absent": [], "q": []}
+LAYERS = {
+    "step": [0],
+    "phase": ["init"],
+    "layer": [1],
+    "name": ["layer_01"],
+    "absent": ["no loss, so no gradient"],
+    "q": [1.0],
+}
+
+
+def test_columns_of_text_are_text_where_a_trial_has_no_rows(tmp_path):
+    store = Store(tmp_path)
+    finish(store, 0, layers=NO_LAYERS, diverged_step=0)
+    finish(store, 1, layers=LAYERS)
+    finish(store, 2, layers=LAYERS | {"absent": [None]})
+    schemas = [store.read(f"{number:016x}").table("layers").schema for number in range(3)]
+    assert schemas[0] == schemas[1] == schemas[2]
+    layers = collect(store).layers
+    assert layers["absent"].tolist()[:1] == LAYERS["absent"]
+    assert layers["absent"].isna().tolist() == [False, True]
+
+
+def test_trials_are_read_whose_empty_text_columns_were_stored_as_numbers(tmp_path):
+    store = Store(tmp_path)
+    finish(store, 0, layers=NO_LAYERS, diverged_step=0)
+    finish(store, 1, layers=LAYERS)
+    path = store.folder(f"{0:016x}") / "layers.parquet"
+    table = pyarrow.parquet.read_table(path)
+    numbers = pyarrow.array([], pyarrow.float64())
+    for name in ("absent", "name", "phase"):
+        table = table.set_column(table.column_names.index(name), name, numbers)
+    pyarrow.parquet.write_table(table, path)
+    layers = collect(store).layers
+    assert layers["absent"].tolist() == LAYERS["absent"]
+    assert layers["phase"].tolist() == ["init"]
+
+
+def test_histograms_become_a_table_of_their_own(tmp_path):
+    store = Store(tmp_path)
+    counts = numpy.arange(64)
+    rows = {"step": [0, 0], "phase": ["init", "init"], "layer": [1, 2]}
+    finish(store, 0, layers=rows | {"histogram": [counts, None]})
+    # Stored before there were histograms.
+    finish(store, 1, layers=rows)
+    finish(store, 2, layers=rows | {"histogram": [None, counts[::-1]]})
+    tables = collect(store)
+    assert "histogram" not in tables.layers
+    assert len(tables.layers) == 6
+    rows = tables.histograms.to_pylist()
+    assert [(row["trial_id"], row["layer"]) for row in rows] == [
+        (f"{number:016x}", layer) for number in (0, 2) for layer in (1, 2)
+    ]
+    numbers = [[row[name] for name in COUNT_COLUMNS] for row in rows]
+    nothing = [None] * 64
+    assert numbers == [counts.tolist(), nothing, nothing, counts[::-1].tolist()]
+    assert tables.histograms.schema.field("count_00").type == pyarrow.int32()
+    paths = tables.write(tmp_path / "tables")
+    assert pyarrow.parquet.read_table(paths[-1]).equals(tables.histograms)
+
+
+def same(tables, others):
+    """Whether two collections have the same contents, whatever the order of their columns."""
+    for name in ("trials", "curves", "layers"):
+        first, second = getattr(tables, name), getattr(others, name)
+        pandas.testing.assert_frame_equal(first, second, check_like=True)
+    return tables.histograms.equals(others.histograms)
+
+
+def layers_of(number, **columns):
+    rows = {"step": [0], "phase": ["init"], "layer": [1], "q": [float(number)]}
+    return rows | {"histogram": [numpy.full(64, number)]} | columns
+
+
+def reads(monkeypatch):
+    """The ids of the trials whose tables are read from now on."""
+    read = []
+    table = Record.table
+
+    def noted(record, name, wanted=None):
+        read.append(record.trial_id)
+        return table(record, name, wanted)
+
+    monkeypatch.setattr(Record, "table", noted)
+    return read
+
+
+def test_only_new_trials_are_read_again(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    finish(store, 1, layers=layers_of(1))
+    finish(store, 4, layers=layers_of(4, note=["text"]))
+    finish(store, 6, layers=NO_LAYERS, diverged_step=0)
+    store.begin(trial(5))
+    collect(store).write(tmp_path / "tables")
+    for number in (0, 2, 3, 5, 7):
+        finish(store, number, layers=layers_of(number, extra=[0.5]))
+    read = reads(monkeypatch)
+    tables = collect(store)
+    assert sorted(set(read)) == [f"{number:016x}" for number in (0, 2, 3, 5, 7)]
+    assert tables.layers["trial_id"].tolist() == [
+        f"{number:016x}" for number in (0, 1, 2, 3, 4, 5, 7)
+    ]
+    (tmp_path / "tables" / "trials.parquet").unlink()
+    assert same(tables, collect(store))
+    tables.write(tmp_path / "tables")
+    read.clear()
+    assert same(tables, collect(store))
+    assert read == []
+
+
+@pytest.mark.parametrize("change", ["trained again", "deleted", "torn table", "other collection"])
+def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkeypatch, change):
+    store = Store(tmp_path)
+    for number in (0, 1):
+        finish(store, number, layers=layers_of(number))
+    old = collect(store)
+    old.write(tmp_path / "tables")
+    finish(store, 2, layers=layers_of(2))
+    if change == "trained again":
+        finish(store, 0, layers=layers_of(7))
+    elif change == "deleted":
+        shutil.rmtree(store.folder(f"{0:016x}"))
+    elif change == "torn table":
+        (tmp_path / "tables" / "layers.parquet").write_bytes(b"PAR1")
+    else:
+        collect(store).write(tmp_path / "other")
+        shutil.copy(tmp_path / "other" / "layers.parquet", tmp_path / "tables")
+    read = reads(monkeypatch)
+    tables = collect(store)
+    assert sorted(set(read)) == store.trial_ids()
+    shutil.rmtree(tmp_path / "tables")
+    assert same(tables, collect(store))
 
 
 def test_a_damaged_trial_stops_collecting_and_not_the_survey(store):

@@ -11,6 +11,8 @@ from harness.configuration.composing import compose
 from harness.sweeps.cells import cell
 from harness.sweeps.inputs import pack_data
 from harness.sweeps.runner import view_of
+from harness.training import sharpness as measuring
+from harness.training.events import Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE
 from harness.training.sharpness import SAMPLES, STEPS, sharpness, stability_margin
@@ -18,14 +20,14 @@ from harness.training.sharpness import SAMPLES, STEPS, sharpness, stability_marg
 CPU = torch.device("cpu")
 
 
-def make(*overrides, program="auto"):
-    """A pack at initialisation and its probe set."""
+def make(*overrides, program="auto", samples=48):
+    """A pack at initialisation and its probe set, by default one that is read as a whole."""
     request = cell(compose([*overrides, "tracking=none"]))
     jobs = request.jobs
     shape, classes = request.info.shape, request.info.classes
     pack = Pack([job.trial for job in jobs], shape, classes, CPU, program)
     prepared = [view_of(job).prepared for job in jobs]
-    return pack, pack_data(prepared, 512, CPU, "auto").probe
+    return pack, pack_data(prepared, samples, CPU, "auto").probe
 
 
 def measured(pack, samples, steps=STEPS):
@@ -40,7 +42,7 @@ def dense_eigenvalue(pack, samples, trial):
         name: tensor.double() if tensor.is_floating_point() else tensor
         for name, tensor in buffers.items()
     }
-    images = samples.images_of(trial, trial + 1)[:, :SAMPLES].double()
+    images = samples.images_of(trial, trial + 1).double()
 
     def logits(*tensors):
         named = dict(zip(parameters, tensors, strict=True))
@@ -74,6 +76,32 @@ def test_sharpness_is_the_top_eigenvalue_of_the_dense_gauss_newton_matrix(overri
     wanted = [dense_eigenvalue(pack, samples, trial) for trial in range(2)]
     assert found.tolist() == pytest.approx(wanted, rel=0.02)
     assert (found <= torch.tensor(wanted) * (1 + 1e-5)).all()  # a Ritz value is never above
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_drawn_samples_stand_for_the_whole_probe_set(monkeypatch, scale):
+    # A large readout leaves few samples uncertain, as the end of a training does.
+    pack, samples = make("depth=4", "width=32", "seeds=6", samples=359)
+    pack.state["readout.weight"].detach().mul_(scale)
+    drawn = measured(pack, samples, 16)
+    first = Samples([samples.images[0][:SAMPLES]], samples.labels[:SAMPLES], [0] * 6)
+    of_the_first = measured(pack, first, 16)
+    monkeypatch.setattr(measuring, "SAMPLES", 359)
+    whole = measured(pack, samples, 16)
+    error = float((drawn / whole).log().abs().mean())
+    error_of_the_first = float((of_the_first / whole).log().abs().mean())
+    assert error < 0.1
+    assert (error_of_the_first > 0.5) == (scale > 1)
+
+
+def test_samples_of_a_batch_normalization_are_drawn_evenly(monkeypatch):
+    monkeypatch.setattr(measuring, "SAMPLES_OF_BATCH_STATISTICS", 24)
+    pack, samples = make("depth=2", "width=8", "normalization=batch", "seeds=1")
+    drawn = measured(pack, samples)
+    images = samples.images[0][torch.linspace(0, 47, 24).round().long()]
+    assert float(drawn) == pytest.approx(
+        float(measured(pack, Samples([images], samples.labels[:24], [0]))), rel=1e-5
+    )
 
 
 def test_more_lanczos_steps_leave_no_error():
