@@ -112,7 +112,7 @@ def test_measured_arrangement_is_kept_and_used_again(jobs, tmp_path, monkeypatch
     assert choices.choose(jobs(), tmp_path) == chosen
     # What only changes numbers needs no new measurement; what changes a step does.
     same_speed = jobs(initializer="orthogonal", activation="relu")
-    assert choices.choose(*same_speed, tmp_path) == chosen
+    assert choices.choose(same_speed, tmp_path) == chosen
     with pytest.raises(pytest.fail.Exception):
         choices.choose(jobs(depth=3), tmp_path)
 
@@ -145,7 +145,7 @@ def test_only_long_sweeps_are_measured(jobs, tmp_path):
     assert longer.workers == most_workers(torch.device("cpu"))
     longest = jobs(**{"budget.steps": 2_000_000, "width": 512})
     with pytest.raises(pytest.fail.Exception):
-        choices.choose(*longest, tmp_path)
+        choices.choose(longest, tmp_path)
 
 
 @pytest.mark.usefixtures("always_measured")
