@@ -186,6 +186,7 @@ def _check_numbers(config: Config) -> None:
         "optimizer.momentum": config.optimizer.momentum,
         "optimizer.beta1": config.optimizer.beta1,
         "optimizer.beta2": config.optimizer.beta2,
+        "optimizer.rho": config.optimizer.rho,
         "dropout.rate": config.dropout.rate,
         "schedule.warmup_share": config.schedule.warmup_share,
     }
@@ -193,6 +194,7 @@ def _check_numbers(config: Config) -> None:
         _require(value is None or 0 <= value < 1, f"{key}={value}: expected a number in [0, 1)")
     at_least_zero = {
         "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.momentum_decay": config.optimizer.momentum_decay,
         "initializer.sigma_w2": config.initializer.sigma_w2,
         "initializer.sigma_b2": config.initializer.sigma_b2,
         "schedule.final_share": config.schedule.final_share,

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import RequestError
 from harness.networks.architectures import architecture
-from harness.networks.hidden_layers import standardizes_weights
+from harness.networks.hidden_layers import normalizations, standardizes_weights
 from harness.networks.hidden_stack import LayerSize, Shape
 from harness.networks.initializers import initializer_of
 from harness.networks.readout import READOUT, readout_initializer
@@ -59,6 +59,7 @@ def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
     architecture(spec["architecture"]["name"]).check(spec)
     initializer_of(spec["initializer"]).check(spec["initializer"])
     sizes = layer_sizes(spec, shape, classes)
+    _check_normalization(spec, sizes)
     for size in sizes:
         is_readout = size.name == READOUT
         centring = next(_centring_settings(spec, is_readout), None)
@@ -66,6 +67,26 @@ def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
             raise RequestError(
                 f"{centring} with fan-in {size.fan_in} ({size.name}): a single weight cannot have "
                 "sum 0; use a width of at least 2 or another choice"
+            )
+
+
+def _check_normalization(spec: dict[str, Any], sizes: list[LayerSize]) -> None:
+    """Refuses groups that do not divide the units, and normalizations over a single position."""
+    options = spec["normalization"]
+    normalization = normalizations[options["name"]]
+    groups = options.get("groups", 1)
+    if groups < 1:
+        raise RequestError(f"normalization.groups={groups}: expected an integer of at least 1")
+    for size in sizes[:-1]:
+        if size.units % groups:
+            raise RequestError(
+                f"normalization.groups={groups} do not divide the {size.units} units of "
+                f"{size.name}; give a divisor"
+            )
+        if normalization.needs_maps and size.height * size.width == 1:
+            raise RequestError(
+                f"normalization={options['name']}: {size.name} has one position, over which "
+                "nothing varies; it is for convolutions on larger maps"
             )
 
 
