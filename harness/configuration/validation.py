@@ -170,7 +170,8 @@ def _check_choices(config: Config) -> None:
     _check_choice("normalization.position", config.normalization.position, ("before", "after"))
     _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
-    initializers = ("same", *known_names("initializer"))
+    # The edge of chaos belongs to an activation, which the readout has not.
+    initializers = ("same", *sorted({*known_names("initializer")} - {"edge_of_chaos"}))
     _check_choice("readout.initializer", config.readout.initializer, initializers)
     _check_choice("readout.bias", config.readout.bias, READOUT_BIASES)
 

@@ -332,13 +332,13 @@ def describe_weights(
     law = weights_law(spec["initializer"], fan_in, fan_out, units)
     repair = spec.get("repair")
     if repair == "center_rows":
-        law["centred"] = True
+        law |= {"centred": True, "omega": 0.0}
     if repair == "rescale_tau":
         law |= {"sigma_w2": 1.0, "exact": True}
     if repair == "zero_bias":
         law["sigma_b2"] = 0.0
     if standardizes_weights(spec):
-        law |= {"sigma_w2": 1.0, "exact": True, "centred": True}
+        law |= {"sigma_w2": 1.0, "exact": True, "centred": True, "omega": 0.0}
     return law
 
 
@@ -347,7 +347,7 @@ def weights_law(
 ) -> dict[str, Any]:
     """Returns the same of an initializer alone, such as `{"name": "lecun_normal"}`."""
     initializer = initializer_of(options)
-    distribution = initializer.distribution
+    distribution = initializer.family(options)
     return {
         "fan_in": fan_in,
         "fan_out": fan_out,
@@ -357,4 +357,5 @@ def weights_law(
         "sigma_b2": initializer.bias.variance(options, fan_in),
         "centred": distribution.centred,
         "exact": distribution.exact(units, fan_in),
+        "omega": distribution.omega,
     }

@@ -63,6 +63,13 @@ def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
     for size in sizes:
         is_readout = size.name == READOUT
         centring = next(_centring_settings(spec, is_readout), None)
+        own = readout_initializer(spec) if is_readout else spec["initializer"]
+        omega = initializer_of(own).family(own).omega
+        if omega**2 >= size.fan_in:
+            raise RequestError(
+                f"initializer.omega={omega:g} with fan-in {size.fan_in} ({size.name}): squares "
+                "that sum to 1 allow sums below the root of the fan-in alone"
+            )
         if centring is not None and size.fan_in < 2:
             raise RequestError(
                 f"{centring} with fan-in {size.fan_in} ({size.name}): a single weight cannot have "
@@ -93,7 +100,7 @@ def _check_normalization(spec: dict[str, Any], sizes: list[LayerSize]) -> None:
 def _centring_settings(spec: dict[str, Any], is_readout: bool) -> Iterator[str]:
     """Yields the settings of a specification that give each unit's weights the sum 0."""
     initializer = readout_initializer(spec) if is_readout else spec["initializer"]
-    if initializer_of(initializer).distribution.centred:
+    if initializer_of(initializer).family(initializer).centred:
         yield f"initializer={initializer['name']}"
     if standardizes_weights(spec):
         yield f"normalization={spec['normalization']['name']}"
