@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -152,6 +152,11 @@ class Evidence:
         """The usual number of seeds per cell (the mode)."""
         modes = self.results.groupby("cell_id").size().mode()
         return int(modes.max()) if len(modes) else 0
+
+    def restricted(self, trials: pandas.DataFrame) -> Evidence:
+        """Returns the evidence of some of the trials alone; layers and curves are shared."""
+        kept = self.trials[self.trials["trial_id"].isin(trials["trial_id"])]
+        return replace(self, trials=kept)
 
     def levels(self, axis: str) -> list[Any]:
         """Returns the values of an axis among finished trials, in order."""

@@ -21,7 +21,7 @@ from harness.reports.claims.deciding import (
     percent,
     shares_by,
 )
-from harness.reports.claims.selection import RECIPE, known, need, select
+from harness.reports.claims.selection import LIMIT_ARM, RECIPE, known, need, select
 from harness.reports.evidence import Evidence
 from harness.reports.prediction import LEARNS, tasks, trains
 from harness.reports.roc_areas import area, area_difference
@@ -126,8 +126,7 @@ def the_stability_limit_decides(evidence: Evidence) -> Decision:
     gets a tenth of the way from guessing to 1, because slow is not unstable; a diverged one does
     not.
     """
-    arm = {**RECIPE, "initializer": ("lecun_normal", "he_normal")}
-    trials = select(evidence, arm, tuning=True)
+    trials = select(evidence, LIMIT_ARM, tuning=True)
     trials = trials[trials["steps"].fillna(0) > 0]
     trials = known(trials, "stability_margin_init", "SELU networks", _LIMIT_TRIALS)
     outcome = trains(trials, LEARNS)

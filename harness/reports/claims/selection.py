@@ -27,6 +27,8 @@ RECIPE: Arm = {
     "preprocessing": "global",
     "architecture": "mlp",
 }
+# The networks that are asked whether the stability limit of gradient descent decides training.
+LIMIT_ARM: Arm = {**RECIPE, "initializer": ("lecun_normal", "he_normal")}
 # The plain network it is compared with.
 RECTIFIER: Arm = {**RECIPE, "activation": "relu", "initializer": "he_normal"}
 BATCH_NORM: Arm = {**RECTIFIER, "normalization": "batch"}
