@@ -75,9 +75,12 @@ def _when(decisions: Mapping[str, Decision]) -> str:
         return ""
     pooled = decisions[_POOLED]
     parts = [
-        f"with LeCun's weights and standardised inputs {_percent(pooled, 'share')} of the layers "
-        "keep their mean and variance in the domain of Theorem 1"
+        f"with LeCun's weights and inputs standardised as a whole {_percent(pooled, 'share')} of "
+        "the layers keep their mean and variance in the domain of Theorem 1"
     ]
+    if "pixels_standardised_alone_keep_the_promise" in decisions:
+        alone = decisions["pixels_standardised_alone_keep_the_promise"]
+        parts.append(f"with every pixel standardised {_percent(alone, 'share')}")
     if "lecun_weights_meet_the_premise" in decisions:
         weights = decisions["lecun_weights_meet_the_premise"]
         parts.append(f"{_percent(weights, 'share')} of the units meet its premise on weights")

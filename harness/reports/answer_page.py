@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ from harness.reports.claim_texts import as_table, counts
 from harness.reports.claims.claim import WORDS, DecidedClaim, decide_all
 from harness.reports.claims.selection import RECIPE, select
 from harness.reports.evidence import Evidence
-from harness.reports.markdown import chapters_text, escaped
+from harness.reports.markdown import Draw, chapters_text, escaped
 from harness.store import writes
 
 _DPI = 110
@@ -78,9 +79,8 @@ def write(evidence: Evidence, folder: Path, title: str, commands: Sequence[str])
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    decided = decide_all(evidence)
     store(answer_figure(evidence), folder / _FIGURE)
-    numbers = iter(range(1, 100))
+    numbers = itertools.count(1)
 
     def draw(picture: Picture) -> str | None:
         figure = picture.draw()
@@ -90,6 +90,16 @@ def write(evidence: Evidence, folder: Path, title: str, commands: Sequence[str])
         store(figure, folder / name)
         return name
 
+    path = folder / "README.md"
+    writes.write_text(path, page_text(evidence, title, commands, draw), sync=False)
+    return path
+
+
+def page_text(
+    evidence: Evidence, title: str, commands: Sequence[str], draw: Draw | None = None
+) -> str:
+    """Returns the page; see `write`. Without `draw` its chapters have no figures."""
+    decided = decide_all(evidence)
     parts = [
         f"# {title}",
         answer_text(answer(decided)),
@@ -97,9 +107,7 @@ def write(evidence: Evidence, folder: Path, title: str, commands: Sequence[str])
         f"*{escaped(_CAPTION)}*",
         chapters_text(_chapters(evidence, decided, commands), draw),
     ]
-    path = folder / "README.md"
-    writes.write_text(path, "\n\n".join(parts), sync=False)
-    return path
+    return "\n\n".join(parts)
 
 
 def answer_text(found: Answer) -> str:

@@ -10,6 +10,7 @@ import dataclasses
 
 import numpy
 import pandas
+import pyarrow
 
 from harness.store.searches import TUNING
 from harness.store.tables import Tables
@@ -49,17 +50,24 @@ def reduced(tables: Tables, histograms_of_seed: int = 0) -> Tables:
     if "search_role" in trials:
         results = trials[trials["search_role"].fillna("") != TUNING]
     one_seed = set(results["trial_id"][results["seed"] == histograms_of_seed])
-    counts = tables.histograms.to_pandas()
-    kept = counts["trial_id"].isin(one_seed) & counts["phase"].isin(("init", "end"))
-    rows = numpy.flatnonzero(kept.to_numpy())
     return dataclasses.replace(
         tables,
         layers=_reduced_layers(tables.layers, set(results["trial_id"])),
-        histograms=tables.histograms.take(rows),
+        histograms=_reduced_histograms(tables.histograms, one_seed),
     )
 
 
+def _reduced_histograms(histograms: pyarrow.Table, trial_ids: set[str]) -> pyarrow.Table:
+    if not len(histograms):
+        return histograms
+    keys = histograms.select(["trial_id", "phase"]).to_pandas()
+    kept = keys["trial_id"].isin(trial_ids) & keys["phase"].isin(("init", "end"))
+    return histograms.take(numpy.flatnonzero(kept.to_numpy()))
+
+
 def _reduced_layers(layers: pandas.DataFrame, trial_ids: set[str]) -> pandas.DataFrame:
+    if not len(layers):
+        return layers
     columns = (*_KEYS, *_AT_EVERY_PROBE, *_AT_INITIALISATION)
     wanted = [name for name in columns if name in layers]
     rows = layers.loc[layers["trial_id"].isin(trial_ids), wanted].reset_index(drop=True)

@@ -145,6 +145,19 @@ def pooled_moments_hold_at_initialisation(evidence: Evidence) -> Decision:
 
 
 @claim(
+    "With LeCun's weights and every pixel standardised by itself, pooled means and variances stay "
+    "in the domain of Theorem 1 at initialisation.",
+    source=f"{_KLAMBAUER}, whose theorem needs inputs of one mean and variance; per pixel they are",
+    matters="nine of ten layers of a network inside",
+    experiment="reference/preprocessing",
+)
+def pixels_standardised_alone_keep_the_promise(evidence: Evidence) -> Decision:
+    """Share of layers inside with per-pixel standardisation, by depth and width."""
+    what = "SELU with LeCun's weights on pixels standardised one by one"
+    return _promise(evidence, {"preprocessing": "per_pixel"}, what, ("depth", "width"))
+
+
+@claim(
     "Each unit by itself keeps its activations near mean 0 and variance 1.",
     source=f"the usual reading of {_KLAMBAUER}, Theorem 1, which is stated for a unit",
     matters="nine of ten units inside Theorem 1's domain of mean and variance",
