@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.reports.claim_texts import FORMATS
 from harness.reports.claims.claim import decide_all
@@ -24,7 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         conditions = dict(_condition(text) for text in options.where)
         if options.format == "text" and not options.claims:
             raise RequestError("--format text: only with --claims; the report has md and json")
-        evidence = gather(collect(Store.existing(options.runs)), conditions)
+        tables = collect(Store.existing(options.runs))
+        name_set_aside(tables.set_aside)
+        evidence = gather(tables, conditions)
         if options.claims:
             text = FORMATS[options.format or "text"](decide_all(evidence))
             print(text, end="")

@@ -14,7 +14,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.errors import RequestError
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
 from harness.store.records import Record
@@ -257,15 +256,6 @@ def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkey
     assert sorted(set(read)) == store.trial_ids()
     shutil.rmtree(tmp_path / "tables")
     assert same(tables, collect(store))
-
-
-def test_a_damaged_trial_stops_collecting_and_not_the_survey(store):
-    (store.folder(f"{0:016x}") / "summary.json").write_text("{")
-    with pytest.raises(RequestError, match="summary.json is damaged"):
-        collect(store)
-    state = progress.survey(store)
-    assert list(state.damaged) == [f"{0:016x}"]
-    assert state.counts["done"] == 1
 
 
 def test_progress_counts_and_names_the_failures(store):
