@@ -16,7 +16,7 @@ from harness.store import verification
 from harness.store.records import Record
 from harness.store.trials import Store
 from harness.sweeps.progress import answer
-from harness.tracking.verification import Runs, missing
+from harness.tracking.run_verification import Runs, missing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
