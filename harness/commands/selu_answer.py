@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.reports import reproduction
 from harness.reports.evidence import Evidence, gather
@@ -54,6 +55,7 @@ def _evidence(options: argparse.Namespace, folder: Path) -> Evidence:
     if options.tables:
         return gather(tables.read(options.tables))
     whole = tables.collect(Store.existing(options.runs))
+    name_set_aside(whole.set_aside)
     trials, layers = judge_tables(whole.trials, whole.layers)
     kept = reduced(dataclasses.replace(whole, trials=trials, layers=layers))
     gather(kept)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.reports.claim_texts import FORMATS
 from harness.reports.claims.claim import decide_all
@@ -25,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         conditions = dict(_condition(text) for text in options.where)
         if options.format == "text" and not options.claims:
             raise RequestError("--format text: only with --claims; the report has md and json")
-        evidence = gather(_tables(options), conditions)
+        source = _tables(options)
+        name_set_aside(source.set_aside)
+        evidence = gather(source, conditions)
         if options.claims:
             text = FORMATS[options.format or "text"](decide_all(evidence))
             print(text, end="")

@@ -96,10 +96,10 @@ def say(line: str, stream: TextIO) -> None:
     quiet.flush()
 
 
-def answer(text: str) -> None:
+def answer(text: str) -> bool:
     """Writes a command's answer to standard output.
 
-    It is no error that the reader of a pipe has seen enough (`| head`).
+    It is no error that the reader of a pipe has seen enough (`| head`); it returns False then.
     """
     try:
         sys.stdout.write(f"{text}\n")
@@ -107,6 +107,8 @@ def answer(text: str) -> None:
     except BrokenPipeError:
         # Python flushes standard output once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 class _Bar(tqdm):

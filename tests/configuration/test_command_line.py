@@ -296,7 +296,7 @@ def test_a_report_of_no_trial_is_refused(trained, arguments, message):
     assert message in answer.stderr
 
 
-@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow"])
+@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow", "verify"])
 def test_scripts_refuse_a_folder_without_results(tmp_path, name):
     answer = script(name, tmp_path / "nothing")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr

@@ -14,7 +14,6 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.errors import RequestError
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
 from harness.store.records import Record
@@ -268,15 +267,6 @@ def test_tables_that_were_written_are_read_as_they_were(store, tmp_path):
     assert found.histograms.equals(wanted.histograms)
     (tmp_path / "shared" / "histograms.parquet").unlink()
     assert read(tmp_path / "shared").histograms.equals(wanted.histograms.slice(0, 0))
-
-
-def test_a_damaged_trial_stops_collecting_and_not_the_survey(store):
-    (store.folder(f"{0:016x}") / "summary.json").write_text("{")
-    with pytest.raises(RequestError, match="summary.json is damaged"):
-        collect(store)
-    state = progress.survey(store)
-    assert list(state.damaged) == [f"{0:016x}"]
-    assert state.counts["done"] == 1
 
 
 def test_progress_counts_and_names_the_failures(store):
