@@ -50,7 +50,10 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
         blocks.append(Text(f"{question} {sentence}", lead=True))
     if not sentences:
         blocks.append(Text(_share_sentence(evidence, recipe), lead=True))
-    more = [_trained_sentence(evidence, recipe), _accuracy_sentence(evidence), counts(decided)]
+    more = [_trained_sentence(evidence, recipe)]
+    if "Does it matter?" not in sentences:
+        more.append(_accuracy_sentence(evidence))
+    more.append(counts(decided))
     blocks.append(Text(" ".join(sentence for sentence in more if sentence)))
     decisive = _decisive(decided)
     if decisive:

@@ -136,8 +136,9 @@ def map_levels(table: pandas.DataFrame, axis: str) -> list:
 
 
 def headline_accuracy(evidence: Evidence, arm: dict[str, str]) -> statistics.Interval:
-    """Returns the mean score of the trials with these values, averaged within each seed."""
+    """Returns the mean score of the trained trials with these values, averaged within seeds."""
     trials = evidence.finished
+    trials = trials[(trials["steps"] > 0) | (trials["status"] == "diverged")]
     for axis, level in arm.items():
         if axis in trials:
             trials = trials[trials[axis] == level]

@@ -178,7 +178,9 @@ class Evidence:
         """Returns a cell in words: the values of `axes`, or of all varied axes."""
         row = self.cells.loc[cell_id]
         shown = self.varied if axes is None else axes
-        words = [value_label(axis, row[axis]) for axis in shown]
+        # An option that the cell does not have tells it from others by its absence.
+        has = [axis for axis in shown if plain_value(row[axis]) != "default"]
+        words = [value_label(axis, row[axis]) for axis in has]
         if not words:
             return value_label("activation", row["activation"])
         return ", ".join(words)

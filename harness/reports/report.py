@@ -62,7 +62,7 @@ def write(evidence: Evidence, folder: Path, title: str, csv: bool = True) -> Pat
         for name, table in chapter.tables.items() if csv else ():
             table.to_csv(folder / f"{name}.csv", index=False)
     path = folder / "report.html"
-    shown = [_for_page(chapter) for chapter in report_chapters]
+    shown = [_for_page(chapter, csv) for chapter in report_chapters]
     page = render("report.html.j2", title=title, chapters=shown)
     path.write_text(page, encoding="utf-8")
     return path
@@ -117,14 +117,17 @@ def chapters(evidence: Evidence) -> list[Chapter]:
     ]
 
 
-def _for_page(chapter: Chapter) -> dict[str, Any]:
-    """Returns what the template shows of a chapter; its figures are drawn here."""
+def _for_page(chapter: Chapter, csv: bool) -> dict[str, Any]:
+    """Returns what the template shows of a chapter; its figures are drawn here.
+
+    Tables are linked where they are written beside the page.
+    """
     blocks = [shown for block in chapter.blocks if (shown := _page_block(block)) is not None]
     return {
         "name": chapter.name,
         "title": chapter.title,
         "blocks": blocks,
-        "tables": chapter.tables,
+        "tables": chapter.tables if csv else {},
     }
 
 
