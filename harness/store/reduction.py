@@ -16,9 +16,11 @@ from harness.store.searches import TUNING
 from harness.store.tables import Tables
 
 _KEYS = ("trial_id", "step", "epoch", "phase", "layer", "name", "kind", "units", "fan_in")
-# Kept at every probe: whether a layer is inside Theorem 1's domain.
-_AT_EVERY_PROBE = ("activation_mean", "activation_variance", "score_moments")
-# Kept at the first probe as well, where theory speaks.
+# Kept at every probe: how far a layer is inside Theorem 1's domain, or outside it.
+_AT_EVERY_PROBE = ("score_moments",)
+# Kept at the first and the last probe.
+_AT_BOTH_ENDS = ("activation_mean", "activation_variance")
+# Kept at the first probe alone, where theory speaks.
 _AT_INITIALISATION = (
     "pre_activation_mean",
     "pre_activation_variance",
@@ -68,16 +70,19 @@ def _reduced_histograms(histograms: pyarrow.Table, trial_ids: set[str]) -> pyarr
 def _reduced_layers(layers: pandas.DataFrame, trial_ids: set[str]) -> pandas.DataFrame:
     if not len(layers):
         return layers
-    columns = (*_KEYS, *_AT_EVERY_PROBE, *_AT_INITIALISATION)
+    columns = (*_KEYS, *_AT_EVERY_PROBE, *_AT_BOTH_ENDS, *_AT_INITIALISATION)
     wanted = [name for name in columns if name in layers]
     rows = layers.loc[layers["trial_id"].isin(trial_ids), wanted].reset_index(drop=True)
     later = rows["phase"] != "init"
+    between = later & (rows["phase"] != "end")
     for name in wanted:
         if name in _KEYS:
             continue
         numbers = rows[name].astype(float)
         if name in _AT_INITIALISATION:
             numbers = numbers.mask(later)
+        if name in _AT_BOTH_ENDS:
+            numbers = numbers.mask(between)
         rows[name] = _rounded(numbers.to_numpy())
     return rows
 

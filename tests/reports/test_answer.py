@@ -48,22 +48,24 @@ def test_the_first_sentence_begins_with_the_verdict(word, start):
 
 
 @pytest.mark.parametrize(
-    "costs, limit, start",
+    "costs, lasts, start",
     [
         (SUPPORTED, SUPPORTED, "Yes: "),
-        (REFUTED, SUPPORTED, "Little in itself, and the learning rate beside the curvature does: "),
-        (REFUTED, REFUTED, "Little in itself: "),
-        (UNDECIDED, SUPPORTED, "The learning rate beside the curvature does: "),
-        (UNDECIDED, REFUTED, "Undecided: "),
+        (SUPPORTED, REFUTED, "For accuracy it does: "),
+        (REFUTED, REFUTED, "Little, as networks learn without them and lose no accuracy by it: "),
+        (UNDECIDED, REFUTED, "Not for learning, and for accuracy it is undecided: "),
+        (REFUTED, CONDITIONAL, "Not for accuracy: "),
+        (UNDECIDED, SUPPORTED, "Undecided: "),
     ],
 )
-def test_what_matters_follows_from_two_claims(costs, limit, start):
+def test_what_matters_follows_from_two_claims(costs, lasts, start):
     effect = {"effect_of_all_layers": 0.002, "all_low": -0.001, "all_high": 0.005}
     area = {"margin_area": 0.95, "margin_area_low": 0.93, "margin_area_high": 0.97}
     found = answer(
         decided(
             losing_it_costs_accuracy=Decision(costs, "a sentence", effect),
-            the_stability_limit_decides=Decision(limit, "a sentence", area),
+            self_normalisation_lasts=share(lasts),
+            the_stability_limit_decides=Decision(SUPPORTED, "a sentence", area),
         )
     )
     assert found.matters.startswith(start)

@@ -39,3 +39,12 @@ def test_premises_over_all_initializers(sweep, decide, name, shares, word):
 def test_other_activations_say_nothing_about_selu(sweep, decide, name):
     sweep.add(activation="relu", **{CLAIMS[name]: 0.97})
     assert decide(name).word == NOT_ENOUGH_DATA
+
+
+@pytest.mark.parametrize("share, word", [(0.97, SUPPORTED), (0.5, REFUTED)])
+def test_gradients_at_the_end_of_training(sweep, decide, share, word):
+    sweep.add(depth=[4, 32], share_gradients_end=sweep.near(share, 0.005))
+    found = decide("gradients_stay_bounded")
+    assert found.word == word
+    assert [row["depth"] for row in found.rows] == [4, 32]
+    assert ("holds in 2" if word == SUPPORTED else "mixed in 2") in found.sentence

@@ -56,8 +56,8 @@ def test_layers_of_tuning_and_columns_without_use_are_left_out(tables):
         "step",
         "phase",
         "layer",
-        "activation_variance",
         "score_moments",
+        "activation_variance",
         "tau_mean",
     ]
     pandas.testing.assert_frame_equal(found.trials, tables.trials)

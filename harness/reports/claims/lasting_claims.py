@@ -21,7 +21,7 @@ from harness.reports.claims.deciding import (
     percent,
     shares_by,
 )
-from harness.reports.claims.selection import LIMIT_ARM, RECIPE, known, need, select
+from harness.reports.claims.selection import LIMIT_ARM, RECIPE, cells_in_words, known, need, select
 from harness.reports.evidence import Evidence
 from harness.reports.prediction import LEARNS, tasks, trains
 from harness.reports.roc_areas import area, area_difference
@@ -84,6 +84,27 @@ def _leaving(trials: pandas.DataFrame) -> tuple[str, dict[str, float]]:
         told += f", half of the others were outside by step {step:.0f}, {100 * share:.1f} % of all"
         numbers |= {"median_left_step": step, "median_left_share_of_steps": share}
     return told, numbers
+
+
+@claim(
+    "Gradients of SELU networks neither vanish nor explode after training, in all of their layers.",
+    source=f"{_KLAMBAUER}, abstract, read as a statement about trained networks",
+    matters="nine of ten layers inside the range of the criteria",
+    experiment="reference/training",
+)
+def gradients_stay_bounded(evidence: Evidence) -> Decision:
+    """Share of layers that keep the promise on gradients at the end of training, by depth."""
+    what = "trained SELU networks"
+    trials = select(evidence, {"activation": "selu", "repair": "none"})
+    trials = known(trials, "share_gradients_end", what)
+    overall, rows = shares_by(trials, "share_gradients_end", ("dataset", "depth"), what)
+    word, condition = judge_rows(overall, rows, MOST)
+    sentence = f"{percent(overall)} of the layers of {what} keep it"
+    sentence += cells_in_words(evidence, "gradients")
+    if condition:
+        sentence += f"; {condition}"
+    records = tuple(row.record("share") for row in rows)
+    return Decision(word, sentence, numbers_of(overall, "share"), records)
 
 
 @claim(

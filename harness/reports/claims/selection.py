@@ -84,7 +84,7 @@ def known(
 
 
 def cells_in_words(evidence: Evidence, name: str) -> str:
-    """Returns in how many SELU cells a premise or promise has each word, at first and at the end.
+    """Returns in how many SELU cells a premise or promise has each word, in each phase.
 
     No text where no cell is graded.
     """
@@ -92,7 +92,8 @@ def cells_in_words(evidence: Evidence, name: str) -> str:
     cells = select(evidence, {"activation": "selu"})["cell_id"]
     shares = shares[shares["cell_id"].isin(set(cells)) & (shares["name"] == name)]
     told = ""
-    for phase, place in (("init", "at initialisation"), ("end", "at the end")):
+    places = {"init": "at initialisation", "early": "early in training", "end": "at the end"}
+    for phase, place in places.items():
         words = shares["word"][shares["phase"] == phase]
         if len(words):
             counts = [f"{word} in {(words == word).sum()}" for word in ("holds", "mixed", "fails")]
