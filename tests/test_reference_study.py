@@ -12,7 +12,7 @@ from harness.reports.answer_page import page_text, with_answer
 from harness.reports.claims.claim import NOT_ENOUGH_DATA, DecidedClaim, decide_all
 from harness.reports.claims.selection import select
 from harness.reports.evidence import Evidence, gather
-from harness.reports.published import PUBLISHED, comparison
+from harness.reports.publications import PUBLISHED, comparison
 from harness.reports.share_tables import cell_shares
 from harness.store import tables
 

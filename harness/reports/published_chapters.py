@@ -6,7 +6,7 @@ import pandas
 
 from harness.reports.chapter import Block, Chapter, Heading, Table, Text, number_text
 from harness.reports.evidence import Evidence
-from harness.reports.published import PUBLISHED, comparison
+from harness.reports.publications import PUBLISHED, comparison
 
 
 def published(evidence: Evidence) -> Chapter:

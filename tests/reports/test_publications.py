@@ -8,7 +8,7 @@ import pandas
 import pytest
 
 from harness.configuration.schema import CONF_DIR
-from harness.reports.published import PUBLISHED, comparison
+from harness.reports.publications import PUBLISHED, comparison
 from harness.reports.published_chapters import published
 
 TUTORIAL = next(entry for entry in PUBLISHED if entry.position == "epoch")
