@@ -91,10 +91,9 @@ repairs.register("per_sample")(Repair(transform=_preprocess_per_sample))
 
 def _drop_neutrally(spec: Spec) -> Spec:
     """Uses alpha dropout at the rate at which gradients neither grow nor vanish."""
-    without_rates = [
-        {name: value for name, value in layer.items() if name != "dropout"}
-        for layer in spec["architecture"].get("layers", [])
-    ]
+    without_rates = []
+    for layer in spec["architecture"].get("layers", []):
+        without_rates.append({name: value for name, value in layer.items() if name != "dropout"})
     architecture = spec["architecture"] | ({"layers": without_rates} if without_rates else {})
     dropout = {"name": "alpha", "rate": NEUTRAL_RATE}
     return spec | {"dropout": dropout, "architecture": architecture}
