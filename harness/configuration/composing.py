@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from harness.configuration.hydra_version import VERSION_OPTIONS
+from harness.configuration.layer_lists import register_resolvers
 from harness.configuration.messages import explain, first_line, unknown_option
 from harness.configuration.schema import CONF_DIR, Config
 from harness.errors import RequestError
@@ -26,6 +27,7 @@ _ACTIVATION_OVERRIDE = re.compile(r"^activation=(.+)$")
 @functools.cache  # Hydra 1.4 warns about a second registration
 def register_schema() -> None:
     """Tells Hydra what a request may contain, so that a misspelled option fails at once."""
+    register_resolvers()
     ConfigStore.instance().store(name="schema", node=Config)
 
 

@@ -13,8 +13,14 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.configuration.layer_lists import (
+    canonical_layers,
+    canonical_width,
+    layers_text,
+    width_text,
+)
 from harness.configuration.options import defaults, options
-from harness.configuration.schema import Config, shared_defaults
+from harness.configuration.schema import Config, ReadoutConfig, shared_defaults
 from harness.configuration.validation import seed_list
 from harness.registry import load_callable
 
@@ -116,15 +122,36 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         spec[group] = {"name": section.name}
         for option in options(group, section.name):
             spec[group][option] = getattr(section, option)
+    if config.architecture.layers is not None:
+        spec["architecture"] = {
+            "name": config.architecture.name,
+            "head": config.architecture.head,
+            "layers": canonical_layers(config.architecture),
+        }
+    readout = _readout(config.readout)
+    if readout:
+        spec["readout"] = readout
     if ":" in config.activation.name:
         spec["activation"]["source"] = source_digest(config.activation.name)
     spec["budget"] = {
         key: value for key, value in asdict(config.budget).items() if value is not None
     }
     spec["probe"] = {"samples": config.probe.samples, "statistics": config.probe.statistics}
-    spec |= {"depth": config.depth, "width": config.width, "precision": config.precision}
+    width = canonical_width(config.width)
+    spec |= {"depth": config.depth, "width": width, "precision": config.precision}
     if config.repair != "none":
         spec["repair"] = config.repair
+    return spec
+
+
+def _readout(readout: ReadoutConfig) -> dict[str, Any]:
+    """Returns what the readout has of its own: an initializer, and the law of its biases."""
+    spec: dict[str, Any] = {}
+    if readout.initializer != "same":
+        name = readout.initializer
+        spec["initializer"] = {"name": name, **defaults("initializer", name)}
+    if readout.bias != "same":
+        spec["bias"] = readout.bias
     return spec
 
 
@@ -151,7 +178,7 @@ def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:
         "preprocessing": spec["preprocessing"]["name"],
         "architecture": spec["architecture"]["name"],
         "depth": spec["depth"],
-        "width": spec["width"],
+        "width": width_text(spec["width"]),
         "activation": spec["activation"]["name"],
         "initializer": spec["initializer"]["name"],
         "normalization": normalization,
@@ -172,7 +199,9 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
             if option in _NO_AXES:
                 continue
             if (group, option) in _ALWAYS_AXES or value != usual.get(option):
-                axes[f"{group}.{option}"] = value
+                axes[f"{group}.{option}"] = layers_text(value) if option == "layers" else value
+    for option, value in spec.get("readout", {}).items():
+        axes[f"readout.{option}"] = value["name"] if option == "initializer" else value
     return axes
 
 

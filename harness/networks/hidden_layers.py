@@ -52,6 +52,38 @@ class Dropout:
     described: Callable[[float], theory.Dropout] | None = None
 
 
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling over square windows of a hidden layer's map.
+
+    Attributes:
+        kind: "max" or "average".
+        size: side of a window.
+        stride: step from one window to the next; below the size windows overlap.
+        before_activation: it stands directly in front of the activation, not at the layer's end.
+    """
+
+    kind: str
+    size: int = 2
+    stride: int = 2
+    before_activation: bool = False
+
+    def pooled(self, side: int) -> int:
+        """Returns the side of a map after the pooling."""
+        return (side - self.size) // self.stride + 1
+
+    def module(self) -> nn.Module:
+        """Returns the pooling as a module."""
+        from torch import nn
+
+        pool = nn.MaxPool2d if self.kind == "max" else nn.AvgPool2d
+        return pool(self.size, self.stride)
+
+    def described(self) -> theory.Pool:
+        """Returns the pooling as theory sees it."""
+        return theory.Pool(self.kind, self.size, 0 if self.stride == self.size else self.stride)
+
+
 # Normalizations
 
 
@@ -126,7 +158,12 @@ def standardizes_weights(spec: Mapping[str, Any]) -> bool:
 
 
 def build_hidden(
-    weights: nn.Module, units: int, spec: Mapping[str, Any], spatial: bool
+    weights: nn.Module,
+    units: int,
+    spec: Mapping[str, Any],
+    spatial: bool,
+    pooling: Pooling | None = None,
+    dropout_rate: float | None = None,
 ) -> nn.Sequential:
     """Returns a hidden layer: its weights, and what follows them, as named children.
 
@@ -135,6 +172,8 @@ def build_hidden(
         units: its outputs.
         spec: `Trial.spec`.
         spatial: the outputs are maps (units, height, width), not vectors.
+        pooling: the layer's pooling.
+        dropout_rate: the layer's own rate of dropout; None for that of the specification.
     """
     from torch import nn
 
@@ -144,18 +183,26 @@ def build_hidden(
     dropout = dropouts[spec["dropout"]["name"]].module
     layer = nn.Sequential()
     layer.add_module("weights", weights)
-    for part in _order(spec):
+    for part in _order(spec, pooling):
         if part == "activation":
             layer.add_module(part, build_activation(spec["activation"]))
         elif part == "normalization" and normalization is not None:
             layer.add_module(part, normalization(units, spatial))
         elif part == "dropout" and dropout is not None:
-            layer.add_module(part, dropout(spec["dropout"]["rate"]))
+            layer.add_module(part, dropout(_rate(spec, dropout_rate)))
+        elif part == "pool" and pooling is not None:
+            layer.add_module(part, pooling.module())
     return layer
 
 
-def describe_after_weights(spec: Mapping[str, Any]) -> list[theory.Layer]:
-    """Returns for theory what follows the weights of every hidden layer.
+def describe_after_weights(
+    spec: Mapping[str, Any],
+    pooling: Pooling | None = None,
+    dropout_rate: float | None = None,
+) -> list[theory.Layer]:
+    """Returns for theory what follows the weights of a hidden layer.
+
+    Arguments are those of `build_hidden`.
 
     The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
     described as that. Weight standardization would undo it.
@@ -165,21 +212,32 @@ def describe_after_weights(spec: Mapping[str, Any]) -> list[theory.Layer]:
     layers: list[theory.Layer] = []
     if spec.get("repair") == "lsuv" and not normalization.standardizes_weights:
         layers.append(theory.Normalization("pooled", 0.0))
-    for part in _order(spec):
+    for part in _order(spec, pooling):
         if part == "activation":
             layers.append(_describe_activation(spec["activation"]))
         elif part == "normalization" and normalization.described is not None:
             layers.append(normalization.described)
         elif part == "dropout" and dropout.described is not None:
-            layers.append(dropout.described(float(spec["dropout"]["rate"])))
+            layers.append(dropout.described(float(_rate(spec, dropout_rate))))
+        elif part == "pool" and pooling is not None:
+            layers.append(pooling.described())
     return layers
 
 
-def _order(spec: Mapping[str, Any]) -> tuple[str, ...]:
+def _order(spec: Mapping[str, Any], pooling: Pooling | None) -> tuple[str, ...]:
     """Returns the parts after the weights in the order in which they act."""
+    activation = ("activation",)
+    at_end: tuple[str, ...] = ("pool",)
+    if pooling is not None and pooling.before_activation:
+        activation = ("pool", "activation")
+        at_end = ()
     if spec["normalization"].get("position") == "after":
-        return ("activation", "normalization", "dropout")
-    return ("normalization", "activation", "dropout")
+        return (*activation, "normalization", "dropout", *at_end)
+    return ("normalization", *activation, "dropout", *at_end)
+
+
+def _rate(spec: Mapping[str, Any], own: float | None) -> float:
+    return spec["dropout"]["rate"] if own is None else own
 
 
 def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
@@ -195,34 +253,20 @@ def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
 
 
 def describe_weights(
-    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int, hidden: bool
+    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int
 ) -> dict[str, Any]:
-    """Returns what a `Dense` or `Convolution` of theory says of a layer's weights and biases.
+    """Returns what theory's `Dense` or `Convolution` says of a hidden layer's weights and biases.
 
     The initializer gives the law. Weight standardization and the repairs `center_rows`,
-    `rescale_tau` and `zero_bias` then change that of hidden layers; the readout keeps its own.
+    `rescale_tau` and `zero_bias` then change it.
 
     Args:
         spec: `Trial.spec`.
         fan_in: inputs of a unit.
         fan_out: units that an input feeds.
         units: units of the layer.
-        hidden: False for the readout.
     """
-    initializer = initializer_of(spec["initializer"])
-    distribution = initializer.distribution
-    law = {
-        "fan_in": fan_in,
-        "fan_out": fan_out,
-        "units": units,
-        "kurtosis": distribution.kurtosis,
-        "sigma_w2": initializer.sigma_w2(Fans(fan_in, fan_out), spec["initializer"]),
-        "sigma_b2": initializer.bias.variance(spec["initializer"], fan_in),
-        "centred": distribution.centred,
-        "exact": distribution.exact(units, fan_in),
-    }
-    if not hidden:
-        return law
+    law = weights_law(spec["initializer"], fan_in, fan_out, units)
     repair = spec.get("repair")
     if repair == "center_rows":
         law["centred"] = True
@@ -233,3 +277,21 @@ def describe_weights(
     if standardizes_weights(spec):
         law |= {"sigma_w2": 1.0, "exact": True, "centred": True}
     return law
+
+
+def weights_law(
+    options: Mapping[str, Any], fan_in: int, fan_out: int, units: int
+) -> dict[str, Any]:
+    """Returns the same of an initializer alone, such as `{"name": "lecun_normal"}`."""
+    initializer = initializer_of(options)
+    distribution = initializer.distribution
+    return {
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "units": units,
+        "kurtosis": distribution.kurtosis,
+        "sigma_w2": initializer.sigma_w2(Fans(fan_in, fan_out), options),
+        "sigma_b2": initializer.bias.variance(options, fan_in),
+        "centred": distribution.centred,
+        "exact": distribution.exact(units, fan_in),
+    }

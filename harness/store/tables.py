@@ -16,6 +16,7 @@ from typing import Any
 import numpy
 import pandas
 import pyarrow
+import pyarrow.parquet
 
 from harness.errors import RequestError
 from harness.probes.histogram_bins import BINS, COUNT_COLUMNS
@@ -118,6 +119,31 @@ def collect(store: Store) -> Tables:
         histograms=pyarrow.concat_tables([_EMPTY_HISTOGRAMS, *all_histograms]),
         set_aside=set_aside,
     )
+
+
+def read(folder: Path) -> Tables:
+    """Reads tables that were written to a folder; see `Tables.write`.
+
+    The folder may come from another machine, and needs no trials beside it. Only the table of
+    trials must be there: the others are empty where their file is missing.
+
+    Raises:
+        RequestError: there is no table of trials, or a file is damaged.
+    """
+    if not (folder / "trials.parquet").is_file():
+        raise RequestError(f"no table of trials: {folder / 'trials.parquet'} is missing")
+    found = {}
+    for name in _TABLES:
+        path = folder / f"{name}.parquet"
+        try:
+            found[name] = pyarrow.parquet.read_table(path) if path.is_file() else None
+        except (OSError, pyarrow.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise RequestError(f"{path} cannot be read: {reason}") from None
+    histograms = found.pop("histograms") or _EMPTY_HISTOGRAMS
+    empty = pyarrow.table({"trial_id": pyarrow.array([], pyarrow.string())})
+    frames = {name: (table or empty).to_pandas() for name, table in found.items()}
+    return Tables(**frames, histograms=histograms)
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:

@@ -57,7 +57,8 @@ def layer_rule(module: nn.Module) -> Rule | None:
 
 
 def _linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
-    return _products(x, state.parameter("weight"), state.parameter("bias"))
+    bias = None if module.bias is None else state.parameter("bias")
+    return _products(x, state.parameter("weight"), bias)
 
 
 def _standardized_linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
@@ -65,8 +66,10 @@ def _standardized_linear(module: nn.Module, state: LayerState, x: Tensor, mode: 
     return _products(x, weight, state.parameter("bias"))
 
 
-def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Returns x W^T + b of every trial; weight (trials, units, fan_in), bias (trials, units)."""
+    if bias is None:
+        return torch.bmm(x, weight.transpose(1, 2))
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 

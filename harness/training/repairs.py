@@ -91,7 +91,12 @@ repairs.register("per_sample")(Repair(transform=_preprocess_per_sample))
 
 def _drop_neutrally(spec: Spec) -> Spec:
     """Uses alpha dropout at the rate at which gradients neither grow nor vanish."""
-    return spec | {"dropout": {"name": "alpha", "rate": NEUTRAL_RATE}}
+    without_rates = []
+    for layer in spec["architecture"].get("layers", []):
+        without_rates.append({name: value for name, value in layer.items() if name != "dropout"})
+    architecture = spec["architecture"] | ({"layers": without_rates} if without_rates else {})
+    dropout = {"name": "alpha", "rate": NEUTRAL_RATE}
+    return spec | {"dropout": dropout, "architecture": architecture}
 
 
 repairs.register("neutral_dropout")(Repair(transform=_drop_neutrally))

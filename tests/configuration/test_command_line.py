@@ -52,6 +52,7 @@ MISTAKES = {
     "depth=0": "depth=0: expected an integer of at least 1",
     "normalization=batch budget.batch_size=1": "a batch of one has no variance",
     "initializer=lecun_exact width=1": "fan-in 1",
+    "architecture=stack architecture.layers=[{conv:4,groups:3}]": "groups=3 do not divide",
     "optimizer.learning_rate=inf": "optimizer.learning_rate=inf: expected a number above 0",
     "optimizer.learning_rate=nan": "optimizer.learning_rate=nan: expected a number above 0",
     "budget.epochs=inf": "budget.epochs=inf: expected a number above 0",

@@ -131,7 +131,9 @@ def test_impossible_convolutional_networks_are_refused(make_trial, changes, mess
 @pytest.mark.parametrize("function", [build_network, check_layout, layer_sizes])
 def test_an_unknown_architecture_is_refused(make_trial, function):
     spec = make_trial().spec | {"architecture": {"name": "transformer"}}
-    with pytest.raises(RequestError, match="unknown architecture 'transformer'; known: cnn, mlp"):
+    with pytest.raises(
+        RequestError, match="unknown architecture 'transformer'; known: cnn, mlp, stack"
+    ):
         function(spec, SHAPE, CLASSES)
 
 

@@ -17,7 +17,7 @@ import pytest
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
 from harness.store.records import Record
-from harness.store.tables import collect
+from harness.store.tables import collect, read
 from harness.store.trials import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -256,6 +256,17 @@ def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkey
     assert sorted(set(read)) == store.trial_ids()
     shutil.rmtree(tmp_path / "tables")
     assert same(tables, collect(store))
+
+
+def test_tables_that_were_written_are_read_as_they_were(store, tmp_path):
+    wanted = collect(store)
+    wanted.write(tmp_path / "shared")
+    found = read(tmp_path / "shared")
+    for name in ("trials", "curves", "layers"):
+        pandas.testing.assert_frame_equal(getattr(found, name), getattr(wanted, name))
+    assert found.histograms.equals(wanted.histograms)
+    (tmp_path / "shared" / "histograms.parquet").unlink()
+    assert read(tmp_path / "shared").histograms.equals(wanted.histograms.slice(0, 0))
 
 
 def test_progress_counts_and_names_the_failures(store):

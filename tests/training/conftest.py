@@ -89,6 +89,17 @@ BUDGET = {
     "depth": 3,
     "width": 12,
 }
+_LISTED = {
+    "architecture": "stack",
+    "architecture.layers": [
+        {"conv": 4, "padding": "valid", "pool": "max", "pool_size": 3, "pool_stride": 1},
+        {"conv": 6, "padding": "reflect", "pool": "average", "pool_position": "before"},
+        {"conv": 4, "groups": 2, "stride": 2},
+        {"dense": 9, "dropout": 0.4},
+    ],
+    "depth": "${listed_depth:8}",
+    "width": "${listed_width:64}",
+}
 _SMALL_CNN = {"architecture": "cnn", "width": 6, "architecture.pool": "max"}
 
 
@@ -115,6 +126,9 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases["pooled"] = _SMALL_CNN
     cases["average head"] = _SMALL_CNN | average_head
     cases["circular"] = _SMALL_CNN | {"architecture.padding": "circular"}
+    cases["listed layers"] = _LISTED | {"dropout": "alpha"}
+    cases["listed layers batch"] = _LISTED | {"normalization": "batch", "dropout": "standard"}
+    cases["widths"] = {"width": [12, 5, 8], "readout.bias": "none"}
     return cases
 
 

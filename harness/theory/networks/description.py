@@ -46,7 +46,9 @@ class Convolution:
         units: output channels.
         height: height of the input map.
         width: width of the input map.
-        padding: "zeros" or "circular" keep the size of the map at stride 1; "none" does not.
+        padding: "zeros", "circular" or "reflect" keep the size of the map at stride 1; "none" does
+            not.
+        groups: groups of channels that are kept apart.
     """
 
     fan_in: int
@@ -63,6 +65,7 @@ class Convolution:
     width: int = 1
     padding: str = "zeros"
     kurtosis: float = 3.0
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -114,10 +117,12 @@ class Pool:
     Attributes:
         kind: "max" or "average".
         size: side of a block; 0 stands for the whole map.
+        stride: step from one block to the next; 0 stands for the size.
     """
 
     kind: str
     size: int = 2
+    stride: int = 0
 
 
 @dataclass(frozen=True)
