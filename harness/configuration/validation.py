@@ -67,6 +67,11 @@ def validate(config: Config) -> None:
     _check_numbers(config)
     _check_budget(config.budget)
     _check_device(config.device)
+    _require(
+        0 <= config.checkpoint_minutes < math.inf,
+        f"checkpoint_minutes={config.checkpoint_minutes}: expected a number of at least 0 "
+        "(0: only when a signal asks for one)",
+    )
     _check_combinations(config)
     if config.search.name != "none":
         _check_search(config)

@@ -14,9 +14,11 @@ import torch
 from harness.configuration.messages import first_line
 from harness.store.trials import Store
 from harness.sweeps.cells import Job
+from harness.sweeps.pack_checkpoints import Keeper, PackCheckpoints
 from harness.sweeps.packing import PlannedPack
 from harness.sweeps.progress import say
 from harness.sweeps.runner import run_pack
+from harness.sweeps.signals import requests
 from harness.training import devices
 
 
@@ -30,6 +32,7 @@ class Attempts:
             sweep, is the trial's outcome.
         progressed: is called with the number of trial-steps done since its last call; a negative
             number takes back steps that were lost.
+        skipped: is called with the number of trial-steps that a checkpoint has already.
         check: is called now and then; raises where the sweep is being interrupted.
         too_large: the smallest size for which memory did not suffice, by the key of a pack.
     """
@@ -37,6 +40,7 @@ class Attempts:
     store: Store
     failed: dict[str, str]
     progressed: Callable[[int], None]
+    skipped: Callable[[int], None]
     check: Callable[[], None]
     too_large: dict[str, int] = field(default_factory=dict)
 
@@ -45,6 +49,7 @@ class Attempts:
 
         Returns the jobs that have an outcome now, and those that another process is training.
         """
+        requests.check()
         claimed: list[Job] = []
         held_by_others: list[Job] = []
         with contextlib.ExitStack() as held:
@@ -56,9 +61,10 @@ class Attempts:
                         claimed.append(job)
                 elif not self.store.is_done(job.trial_id):
                     held_by_others.append(job)
-            for job in claimed:
-                self._begin(job)
-            self._attempt(pack.with_jobs(claimed))
+            with requests.training():
+                for job in claimed:
+                    self._begin(job)
+                self._attempt(pack.with_jobs(claimed))
         held_ids = {job.trial_id for job in held_by_others}
         with_outcome = [job for job in pack.jobs if job.trial_id not in held_ids]
         return with_outcome, held_by_others
@@ -97,24 +103,37 @@ class Attempts:
         if len(jobs) > 1 and known_too_large:
             self._attempt_halves(pack)
             return
-        steps = _StepCounter(self)
+        keeper = self._keeper(pack)
+        steps = _StepCounter(self, keeper, len(jobs))
         try:
-            results = run_pack(jobs, pack.program, steps.count)
+            results = run_pack(jobs, pack.program, steps.count, keeper)
         except Exception as error:
             # Kept with its traceback in the store, whatever it was: the rest of the sweep goes on.
             if len(jobs) == 1:
                 text = f"{type(error).__name__}: {error}"
                 self.store.fail(jobs[0].trial_id, text, traceback.format_exc())
+                keeper.remove()
                 return
-            self.progressed(-steps.counted)
+            steps.take_back()
             self._note_failed_pack(pack, error)
         else:
             for job, result in zip(jobs, results, strict=True):
                 self.store.finish(job.trial_id, **vars(result))
+            keeper.remove()
+            self._checkpoints.clean(self.store.is_done)
             return
         # Outside the handler, whose traceback holds the tensors of the failed pack.
         _free_memory()
         self._attempt_halves(pack)
+
+    @property
+    def _checkpoints(self) -> PackCheckpoints:
+        return PackCheckpoints(self.store.runs)
+
+    def _keeper(self, pack: PlannedPack) -> Keeper:
+        trial_ids = [job.trial_id for job in pack.jobs]
+        minutes = pack.jobs[0].config.checkpoint_minutes
+        return Keeper(self._checkpoints, trial_ids, pack.program, minutes)
 
     def _note_failed_pack(self, pack: PlannedPack, error: Exception) -> None:
         size = len(pack.jobs)
@@ -132,15 +151,27 @@ class Attempts:
 class _StepCounter:
     """Reports the steps of one attempt to the sweep, and keeps their number."""
 
-    def __init__(self, attempts: Attempts) -> None:
-        self.counted = 0
+    def __init__(self, attempts: Attempts, keeper: Keeper, trials: int) -> None:
         self._attempts = attempts
+        self._keeper = keeper
+        self._trials = trials
+        self._counted = 0
+        self._skipped = 0
 
     def count(self, trial_steps: int) -> None:
         """Counts steps; stops the attempt where the sweep is being interrupted."""
+        requests.check()
         self._attempts.check()
-        self.counted += trial_steps
+        if self._keeper.resumed_steps and not self._skipped:
+            self._skipped = self._keeper.resumed_steps * self._trials
+            self._attempts.skipped(self._skipped)
+        self._counted += trial_steps
         self._attempts.progressed(trial_steps)
+
+    def take_back(self) -> None:
+        """Takes back what was reported, as the attempt failed."""
+        self._attempts.skipped(-self._skipped)
+        self._attempts.progressed(-self._counted)
 
 
 def _free_memory() -> None:

@@ -16,6 +16,7 @@ from harness.configuration.composing import compose, register_callables, to_conf
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options
 from harness.sweeps.leftovers import Leftovers
+from harness.sweeps.signals import Terminated, requests
 
 _GOES_ON = "finished trials are kept, and the same command goes on from here"
 
@@ -55,11 +56,16 @@ def run(main: Callable[[], object]) -> int:
     register_callables(arguments)
     leftovers = Leftovers(arguments)
     try:
-        _check_single_run(arguments)
-        main()
+        with requests.handled():
+            _check_single_run(arguments)
+            main()
     except KeyboardInterrupt:
         return _interrupted()
+    except Terminated:
+        return _ended_by_signal()
     except Exception as error:
+        if requests.ending is not None:
+            return _ended_by_signal()
         if isinstance(error, RequestError):
             could_not_write = isinstance(error.__cause__, OSError)
             leftovers.remove(torn=could_not_write)
@@ -105,6 +111,12 @@ def _explained(error: Exception) -> int | None:
 def _interrupted() -> int:
     _complain(f"interrupted: {_GOES_ON}")
     return 130
+
+
+def _ended_by_signal() -> int:
+    name = requests.ending.name if requests.ending is not None else "a signal"
+    _complain(f"ended by {name}: {_GOES_ON}")
+    return requests.exit_code
 
 
 def _hides_interrupt(error: BaseException) -> bool:

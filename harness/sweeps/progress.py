@@ -61,6 +61,13 @@ class Progress:
             self._shown = now
             say(self.line(now), self.stream)
 
+    def skipped(self, trial_steps: int) -> None:
+        """Leaves out trial-steps that were done earlier; a negative number adds them again."""
+        self.trial_steps -= trial_steps
+        if self._bar is not None:
+            self._bar.total = self.trial_steps
+            self._bar.refresh()
+
     def trials_finished(self, count: int) -> None:
         """Counts trials that have an outcome."""
         self.trials_done += count

@@ -156,7 +156,7 @@ class _Sweep:
 
     def __post_init__(self) -> None:
         self._attempts = Attempts(
-            self.store, self.failed, self.progressed, lambda: self.workers.check()
+            self.store, self.failed, self.progressed, self.skipped, lambda: self.workers.check()
         )
 
     def run(self) -> None:
@@ -252,6 +252,11 @@ class _Sweep:
         """Counts trial-steps of any pack."""
         with self.lock:  # several workers report
             self.progress.stepped(trial_steps)
+
+    def skipped(self, trial_steps: int) -> None:
+        """Leaves out trial-steps of any pack that a checkpoint has already."""
+        with self.lock:
+            self.progress.skipped(trial_steps)
 
     def _finish_held_by_others(self, jobs: list[Job]) -> None:
         """Waits for trials that another process holds; trains those that it leaves behind."""

@@ -39,12 +39,12 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
     config = make_config(**TINY | {"seeds": 10})
     tried, trained = [], []
 
-    def scarce(jobs, program, on_steps):
+    def scarce(jobs, *rest):
         tried.append(len(jobs))
         if len(jobs) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         trained.extend(job.trial_id for job in jobs)
-        return runner.run_pack(jobs, program, on_steps)
+        return runner.run_pack(jobs, *rest)
 
     monkeypatch.setattr(attempts, "run_pack", scarce)
     sweep.prefetch([config], workers=workers)
@@ -61,7 +61,7 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
 def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypatch):
     config = make_config(**TINY | {"seeds": 3})
 
-    def never(jobs, program, on_steps):
+    def never(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr(attempts, "run_pack", never)
@@ -89,10 +89,10 @@ def test_one_bad_trial_fails_alone_and_is_retried_only_when_asked(make_config, m
     config = make_config(**TINY | {"seeds": 4})
     real = runner.run_pack
 
-    def picky(jobs, program, on_steps):
+    def picky(jobs, *rest):
         if any(job.trial.seed == 2 for job in jobs):
             raise ValueError("seed 2 is not for me")
-        return real(jobs, program, on_steps)
+        return real(jobs, *rest)
 
     monkeypatch.setattr(attempts, "run_pack", picky)
     sweep.prefetch([config])
