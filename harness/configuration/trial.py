@@ -58,6 +58,7 @@ _ALWAYS_AXES = {
     ("dataset", "samples"),
     ("dataset", "shape"),
     ("dataset", "classes"),
+    ("architecture", "residual"),
     ("initializer", "sigma_w2"),
     ("initializer", "sigma_b2"),
     ("budget", "batch_size"),

@@ -177,12 +177,25 @@ def build_hidden(
     """
     from torch import nn
 
+    layer = nn.Sequential()
+    layer.add_module("weights", weights)
+    build_after_weights(layer, units, spec, spatial, pooling, dropout_rate)
+    return layer
+
+
+def build_after_weights(
+    layer: nn.Sequential,
+    units: int,
+    spec: Mapping[str, Any],
+    spatial: bool,
+    pooling: Pooling | None = None,
+    dropout_rate: float | None = None,
+) -> None:
+    """Adds to a layer what follows its weights; the other arguments are those of `build_hidden`."""
     from harness.networks.activations import build_activation
 
     normalization = normalizations[spec["normalization"]["name"]].module
     dropout = dropouts[spec["dropout"]["name"]].module
-    layer = nn.Sequential()
-    layer.add_module("weights", weights)
     for part in _order(spec, pooling):
         if part == "activation":
             layer.add_module(part, build_activation(spec["activation"]))
@@ -192,7 +205,6 @@ def build_hidden(
             layer.add_module(part, dropout(_rate(spec, dropout_rate)))
         elif part == "pool" and pooling is not None:
             layer.add_module(part, pooling.module())
-    return layer
 
 
 def describe_after_weights(
@@ -203,15 +215,10 @@ def describe_after_weights(
     """Returns for theory what follows the weights of a hidden layer.
 
     Arguments are those of `build_hidden`.
-
-    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
-    described as that. Weight standardization would undo it.
     """
     normalization = normalizations[spec["normalization"]["name"]]
     dropout = dropouts[spec["dropout"]["name"]]
     layers: list[theory.Layer] = []
-    if spec.get("repair") == "lsuv" and not normalization.standardizes_weights:
-        layers.append(theory.Normalization("pooled", 0.0))
     for part in _order(spec, pooling):
         if part == "activation":
             layers.append(_describe_activation(spec["activation"]))
@@ -222,6 +229,17 @@ def describe_after_weights(
         elif part == "pool" and pooling is not None:
             layers.append(pooling.described())
     return layers
+
+
+def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
+    """Returns for theory what a repair does to the output of a hidden layer's weights.
+
+    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
+    described as that. Weight standardization would undo it.
+    """
+    if spec.get("repair") == "lsuv" and not standardizes_weights(spec):
+        return [theory.Normalization("pooled", 0.0)]
+    return []
 
 
 def _order(spec: Mapping[str, Any], pooling: Pooling | None) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from harness.networks.hidden_layers import (
     Pooling,
     build_hidden,
     describe_after_weights,
+    describe_weight_repair,
     describe_weights,
     layer_name,
     standardizes_weights,
@@ -120,7 +121,7 @@ def add_hidden(
     is_map = True
     for item in placed:
         if is_map and item.layer.kind == "linear":
-            _add_head(network, head)
+            add_head(network, head)
             is_map = False
         spatial = item.layer.kind == "conv2d"
         layer = build_hidden(
@@ -133,7 +134,7 @@ def add_hidden(
         )
         network.add_module(item.size.name, layer)
     if is_map:
-        _add_head(network, head)
+        add_head(network, head)
 
 
 def weights_module(item: PlacedLayer, spec: dict[str, Any]) -> nn.Module:
@@ -165,14 +166,14 @@ def describe_hidden(placed: Sequence[PlacedLayer], spec: dict[str, Any], head: s
     is_map = True
     for item in placed:
         if is_map and item.layer.kind == "linear":
-            layers += _described_head(head)
+            layers += described_head(head)
             is_map = False
-        layers.append(described_weights(item, spec))
+        layers += [described_weights(item, spec), *describe_weight_repair(spec)]
         layers += describe_after_weights(
             spec, pooling=item.layer.pooling, dropout_rate=item.layer.dropout
         )
     if is_map:
-        layers += _described_head(head)
+        layers += described_head(head)
     return layers
 
 
@@ -240,7 +241,8 @@ def _map_after_pooling(layer: HiddenLayer, height: int, width: int, name: str) -
     return pooling.pooled(height), pooling.pooled(width)
 
 
-def _add_head(network: nn.Sequential, head: str) -> None:
+def add_head(network: nn.Sequential, head: str) -> None:
+    """Adds the step from maps to vectors to a network."""
     from torch import nn
 
     if head == "average":
@@ -248,5 +250,6 @@ def _add_head(network: nn.Sequential, head: str) -> None:
     network.add_module("flatten", nn.Flatten())
 
 
-def _described_head(head: str) -> list[Layer]:
+def described_head(head: str) -> list[Layer]:
+    """Returns the step from maps to vectors for theory."""
     return [Pool("average", 0), Flatten()] if head == "average" else [Flatten()]

@@ -22,6 +22,7 @@ from harness.networks.normalizations import (
     StandardizedLinear,
     standardize,
 )
+from harness.networks.residual import Residual
 from harness.training.programs import Mode, State
 
 
@@ -54,6 +55,14 @@ Rule = Callable[[nn.Module, LayerState, Tensor, Mode], Tensor]
 def layer_rule(module: nn.Module) -> Rule | None:
     """Returns the rule for a module's exact type, or None where there is none."""
     return _RULES.get(type(module))
+
+
+def residual_sum(module: Residual, state: LayerState, x: Tensor, branch: Tensor) -> Tensor:
+    """Returns the sum of a residual block, from what enters it and from its branch."""
+    multiplier = None
+    if module.form.multiplier is not None:
+        multiplier = state.parameter("multiplier").view((-1,) + (1,) * (x.dim() - 1))
+    return module.combine(x, branch, multiplier)
 
 
 def _linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:

@@ -177,7 +177,7 @@ class _Tap:
         update = None if weight_before is None else weight - self._effective(weight_before)
         bias = parameters.get(f"{self.weights_name}.bias")
         return LayerReading(
-            name=self.weights_name.rpartition(".")[0],
+            name=self.weights_name.split(".")[-2],
             kind="linear" if isinstance(self.weights, nn.Linear) else "conv2d",
             activation_module=self.activation,
             inputs=self.inputs.detach(),

@@ -70,6 +70,7 @@ def test_the_ids_of_options_are_frozen(overrides, trial_id):
     "overrides, trial_id",
     [
         ("width=[512,256]", "1867bdc945959165"),
+        ("architecture=resnet", "332c088f61100f28"),
         ("architecture=stack", "d4a0577f2536e29b"),
         ("architecture=stack architecture.layers=[{conv:8,kernel:5}]", "1c20e2c4353f8a38"),
     ],
@@ -109,6 +110,8 @@ CHANGES = [
     "width=65",
     "width=[65,64]",
     "architecture=stack",
+    "architecture=resnet",
+    "architecture=resnet architecture.residual=scaled",
     "architecture=stack architecture.layers=[{dense:64}]",
     "readout.initializer=he_normal",
     "readout.bias=none",

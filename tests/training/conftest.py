@@ -128,6 +128,11 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases["circular"] = _SMALL_CNN | {"architecture.padding": "circular"}
     cases["listed layers"] = _LISTED | {"dropout": "alpha"}
     cases["listed layers batch"] = _LISTED | {"normalization": "batch", "dropout": "standard"}
+    residual = {"architecture": "resnet", "depth": 4}
+    cases["residual batch"] = residual | {"normalization": "batch", "dropout": "alpha"}
+    cases["residual skip_init"] = residual | {"architecture.residual": "skip_init"}
+    cases["residual fixup"] = residual | {"architecture.residual": "fixup"}
+    cases["residual maps"] = residual | {"architecture.layer": "conv", "width": 6}
     cases["widths"] = {"width": [12, 5, 8], "readout.bias": "none"}
     return cases
 

@@ -7,6 +7,7 @@ which takes squared gradients the other way. Forward and backward pass are treat
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -148,7 +149,9 @@ def residual(
     weight = skip2 * signal.level / max(float(length.mean()), _TINY)
 
     def mix(of_skip: float, of_branch: float) -> float:
-        return weight**2 * of_skip + (1 - weight) ** 2 * of_branch
+        # The branch inherits fluctuations of what enters it, so that deviations add, not variances.
+        deviation = weight * math.sqrt(of_skip) + (1 - weight) * math.sqrt(of_branch)
+        return deviation**2
 
     return Signal(
         pairs=pairs,
