@@ -11,6 +11,7 @@ from harness.commands.runs_option import add_runs_option
 from harness.errors import RequestError
 from harness.store.tables import collect
 from harness.store.trials import Store
+from harness.sweeps.progress import answer
 from harness.verdicts.judging import judge_tables
 
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     for path in paths:
         table = getattr(tables, path.stem)
-        print(f"{path}: {len(table)} rows, {len(table.columns)} columns")
+        answer(f"{path}: {len(table)} rows, {len(table.columns)} columns")
     return 0
 
 
