@@ -12,6 +12,7 @@ from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.store.tables import collect
 from harness.store.trials import Store
+from harness.sweeps.progress import answer
 from harness.verdicts.judging import judge_tables
 
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     name_set_aside(tables.set_aside)
     for path in paths:
         table = getattr(tables, path.stem)
-        print(f"{path}: {len(table)} rows, {len(table.columns)} columns")
+        answer(f"{path}: {len(table)} rows, {len(table.columns)} columns")
     return 0
 
 

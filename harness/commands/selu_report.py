@@ -16,6 +16,7 @@ from harness.reports.evidence import gather
 from harness.store import tables
 from harness.store.tables import Tables
 from harness.store.trials import Store
+from harness.sweeps.progress import answer
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,14 +32,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         evidence = gather(source, conditions)
         if options.claims:
             text = FORMATS[options.format or "text"](decide_all(evidence))
-            print(text, end="")
+            answer(text.removesuffix("\n"))
             return 0
         # matplotlib takes a second, which a wrong request need not wait for.
         from harness.reports import report
 
         if options.format:
             write = report.markdown if options.format == "md" else report.as_json
-            print(write(evidence), end="")
+            answer(write(evidence).removesuffix("\n"))
             return 0
         path = report.write(evidence, folder, options.title)
     except RequestError as error:
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    print(path.resolve() if options.quiet else f"Report: {path.resolve()}")
+    answer(str(path.resolve()) if options.quiet else f"Report: {path.resolve()}")
     return 0
 
 

@@ -16,6 +16,7 @@ from harness.commands.tracking_options import add_tracking_options
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store.trials import Store
+from harness.sweeps.progress import answer
 
 # Seconds between two lines of progress where there is no terminal.
 _PLAIN_SECONDS = 10
@@ -45,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if not tracker.connected:
         return 1
-    print(_summary(sent, len(finished), len(tracker.faults)))
+    answer(_summary(sent, len(finished), len(tracker.faults)))
     for line in tracker.links():
-        print(line)
+        answer(line)
     return 1 if tracker.faults or set_aside else 0
 
 

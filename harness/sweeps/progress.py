@@ -112,10 +112,17 @@ def answer(text: str) -> bool:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes standard output once more when it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_reader()
         return False
     return True
+
+
+def forget_reader() -> None:
+    """Lets standard output lead nowhere, once the reader of a pipe has gone.
+
+    Python flushes standard output once more when it ends, and would complain.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Bar(tqdm):
