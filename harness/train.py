@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from harness.configuration.composing import register_schema, to_config
 from harness.configuration.hydra_version import VERSION_OPTIONS
+from harness.configuration.overrides import is_multirun
 from harness.configuration.schema import CONF_DIR
 from harness.configuration.validation import validate
 from harness.errors import NotStored, RequestError
@@ -25,23 +26,34 @@ from harness.sweeps.cells import with_paths_from
 from harness.sweeps.hydra_boundary import HydraBoundary
 from harness.sweeps.leftovers import sweeps_folder
 
+# What Hydra's command line knows to answer without running anything.
+_QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+
 register_schema()
 _boundary = HydraBoundary()
+# Whether the packed launcher has trained all cells before they run one by one.
+_prefetched = False
 
 
 def train_cell(composed: DictConfig) -> float:
     """Trains one cell and returns its mean validation accuracy, which any sweeper can optimise."""
     with _boundary.own_code():
         # Hydra may have changed the working directory for this job.
-        config = with_paths_from(to_config(composed), HydraConfig.get().runtime.cwd)
-        validate(config)
-        # Loads torch, once the request is known to be right.
-        from harness.sweeps.sweep import run_cell
-
+        settings = HydraConfig.get()
         try:
-            return run_cell(config)
+            if settings.mode == RunMode.RUN:
+                _require_one_cell(settings)
+            config = with_paths_from(to_config(composed), settings.runtime.cwd)
+            validate(config)
+            # Loads torch, once the request is known to be right.
+            from harness.sweeps import sweep
+
+            if not _prefetched:
+                # Also a cell that is done is checked and sent, and says so.
+                sweep.prefetch([config])
+            return sweep.run_cell(config)
         except (RequestError, NotStored) as error:
-            if HydraConfig.get().mode != RunMode.RUN:
+            if settings.mode != RunMode.RUN:
                 raise
             _boundary.refuse(error)
             return math.nan
@@ -49,8 +61,19 @@ def train_cell(composed: DictConfig) -> float:
 
 def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
     """Trains all jobs of a sweep; see `harness.sweeps.command_line.prefetch`."""
+    global _prefetched
     with _boundary.own_code():
         command_line.prefetch(jobs, **options)
+        _prefetched = True
+
+
+def _require_one_cell(settings: DictConfig) -> None:
+    """Refuses a whole sweep, such as that of an experiment's file, where one cell is trained."""
+    values = settings.sweeper.get("params")
+    if values:
+        raise RequestError(
+            f"this is a sweep over {', '.join(map(str, values))}; add --multirun to train it"
+        )
 
 
 # The packed launcher calls it with all jobs of a sweep; other launchers train job by job.
@@ -68,7 +91,13 @@ def main() -> None:
         NotStored: a result could not be written.
         TrialsFailed: some trials failed.
     """
-    _boundary.run(_application, sweeps_folder(sys.argv[1:]))
+    global _prefetched
+    _prefetched = False
+    arguments = sys.argv[1:]
+    _boundary.run(_application, sweeps_folder(arguments))
+    asked = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)
+    if is_multirun(arguments) and not asked and not _boundary.entered:
+        raise command_line.no_cells()
 
 
 if __name__ == "__main__":

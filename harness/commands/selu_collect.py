@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.store.tables import collect
 from harness.store.trials import Store
+from harness.sweeps.progress import answer
 from harness.verdicts.judging import judge_tables
 
 
@@ -32,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    name_set_aside(tables.set_aside)
     for path in paths:
         table = getattr(tables, path.stem)
-        print(f"{path}: {len(table)} rows, {len(table.columns)} columns")
+        answer(f"{path}: {len(table)} rows, {len(table.columns)} columns")
     return 0
 
 

@@ -3,47 +3,74 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any, cast
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.layer_lists import register_resolvers
 from harness.configuration.messages import explain, first_line, unknown_option
+from harness.configuration.overrides import check_cells, ready
 from harness.configuration.schema import CONF_DIR, Config
 from harness.errors import RequestError
 
 # A composed configuration is a request with Hydra's own part beside it.
 _ALLOWED_KEYS = {"hydra", *(entry.name for entry in fields(Config))}
 
-_ACTIVATION_OVERRIDE = re.compile(r"^activation=(.+)$")
+_ACTIVATION = re.compile(r"\+{0,2}activation=")
+_CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
 @functools.cache  # Hydra 1.4 warns about a second registration
 def register_schema() -> None:
-    """Tells Hydra what a request may contain, so that a misspelled option fails at once."""
+    """Tells Hydra what a request may contain, so that a misspelled option fails at once.
+
+    `conf/config.yaml` names the folders of sweeps by `process_id`, so that no two share one.
+    """
     register_resolvers()
+    OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
 
 
 def register_callables(arguments: list[str]) -> None:
     """Makes every `activation=module:function` among the arguments a choice like any other.
 
-    It may stand among several: `activation=selu,module:function`.
+    It may stand among several, as in `activation=selu,module:function` or `choice(...)`, and in the
+    file of an experiment that the arguments name.
     """
-    for argument in arguments:
-        override = _ACTIVATION_OVERRIDE.match(argument)
-        if override is None:
-            continue
-        for choice in override.group(1).split(","):
-            if ":" in choice:
-                name = choice.strip("'\"")
-                ConfigStore.instance().store(group="activation", name=name, node={"name": name})
+    texts = [text for text in arguments if _ACTIVATION.match(text)]
+    for file in _experiment_files(arguments):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        texts += [line for line in lines if "activation" in line]
+    for text in texts:
+        for name in _CALLABLE.findall(text):
+            ConfigStore.instance().store(group="activation", name=name, node={"name": name})
+
+
+def _experiment_files(arguments: list[str]) -> Iterator[Path]:
+    """Yields the files of the experiments that arguments name, also of those beside the harness."""
+    folders = [CONF_DIR]
+    names: list[str] = []
+    for index, argument in enumerate(arguments):
+        option, _, value = argument.partition("=")
+        if argument in ("--config-dir", "-cd"):
+            folders += [Path(folder) for folder in arguments[index + 1 : index + 2]]
+        elif option == "--config-dir":
+            folders.append(Path(value))
+        elif option.lstrip("+") == "experiment":
+            names += re.findall(r"[\w./-]+", value)
+    for folder in folders:
+        files = [folder / "experiment" / f"{name}.yaml" for name in names]
+        yield from (file for file in files if file.is_file())
 
 
 def compose(overrides: list[str]) -> Config:
@@ -56,11 +83,13 @@ def compose(overrides: list[str]) -> Config:
     from hydra import initialize_config_dir
 
     register_schema()
+    overrides = ready(overrides)
+    check_cells(overrides)
     register_callables(overrides)
     try:
         with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
             return to_config(hydra_compose("config", overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise RequestError(explain(error)) from None
 
 

@@ -6,7 +6,11 @@ import difflib
 import re
 from dataclasses import fields, is_dataclass
 
+from hydra.errors import OverrideParseException
+from yaml import YAMLError
+
 from harness.configuration.options import known_names
+from harness.configuration.overrides import unreadable
 from harness.configuration.schema import Config
 
 _MERGING = "Error merging override"
@@ -15,6 +19,14 @@ _MERGING = "Error merging override"
 def explain(error: Exception) -> str:
     """Returns one line for an error of Hydra or OmegaConf, with the choices for an unknown name."""
     text = str(error)
+    if isinstance(error, YAMLError):
+        return _broken_file(error)
+    if isinstance(error, OverrideParseException):
+        return str(unreadable(error.override, text))
+    in_file = re.match(r"In '([^']+)': \w+ raised while composing config:\n(.+)", text)
+    if in_file:
+        key = re.search(r"full_key: (\S+)", text)
+        return _wrong_file(in_file.group(1), in_file.group(2), key)
     unknown_key = re.search(r"Could not override '([^']+)'", text)
     if unknown_key:
         return unknown_option(unknown_key.group(1))
@@ -28,6 +40,25 @@ def explain(error: Exception) -> str:
     if missing_file:
         return _unknown_name(*missing_file.groups()) or first_line(error)
     return first_line(error)
+
+
+def _broken_file(error: YAMLError) -> str:
+    """Returns the message for a file that is no YAML, with its place."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return f"a configuration file is no YAML: {first_line(error)}"
+    problem = getattr(error, "problem", None) or first_line(error)
+    return f"{mark.name}, line {mark.line + 1}: {problem}"
+
+
+def _wrong_file(file: str, reason: str, key: re.Match[str] | None) -> str:
+    """Returns the message for a file that sets an unknown option or an impossible value."""
+    name = f"{file.replace('/', '=', 1)}"
+    if key is None:
+        return f"{name}: {reason}"
+    if reason.startswith("Key "):
+        return f"{name}: {unknown_option(key.group(1))}"
+    return f"{name}: {key.group(1)}: {reason}"
 
 
 def unknown_option(key: str) -> str:

@@ -266,6 +266,7 @@ class Config:
     precision: str = "float32"
     repair: str = "none"
     device: str = "auto"
+    checkpoint_minutes: float = 5.0
     runs: str = "runs"
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.configuration.callable_identity import callable_digest
 from harness.configuration.layer_lists import (
     canonical_layers,
     canonical_width,
@@ -193,14 +193,12 @@ def _readout(readout: ReadoutConfig) -> dict[str, Any]:
 
 
 def source_digest(path: str) -> str | None:
-    """Returns a digest of the source of a user's callable, so that an edit makes a new trial.
+    """Returns a digest of a user's callable and of what it reads, so that an edit is a new trial.
 
     None where Python has no source, as for a built-in function.
     """
-    try:
-        return _hash(inspect.getsource(load_callable(path, "activation")))
-    except (OSError, TypeError):
-        return None
+    digest = callable_digest(load_callable(path, "activation"), path)
+    return None if digest is None else digest[:_ID_LENGTH]
 
 
 def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,12 @@ _NAMED_GROUPS = (
 # Repairs of weights that weight standardization would undo at once.
 _REPAIRS_OF_ROWS = ("center_rows", "rescale_tau", "lsuv")
 _LARGEST_SEED = 2**31
+# Bounds that no study meets, so that a slip of the pen is told before it fills the memory.
+_MOST_SEEDS = 100_000
+_MOST_LAYERS = 10_000
+_MOST_STOPS = 100_000
+_MOST_STEPS = 10**12
+_MOST_TUNING = 1_000
 # Tuning seeds are counted from here, far from the seeds that people write.
 FIRST_TUNING_SEED = 1_000_000
 
@@ -67,6 +73,11 @@ def validate(config: Config) -> None:
     _check_numbers(config)
     _check_budget(config.budget)
     _check_device(config.device)
+    _require(
+        0 <= config.checkpoint_minutes < math.inf,
+        f"checkpoint_minutes={config.checkpoint_minutes}: expected a number of at least 0 "
+        "(0: only when a signal asks for one)",
+    )
     _check_combinations(config)
     if config.search.name != "none":
         _check_search(config)
@@ -83,6 +94,7 @@ def seed_list(seeds: Any) -> list[int]:
             seeds >= 1,
             f"seeds={seeds}: at least one seed is needed, or a list such as seeds=[3,7]",
         )
+        _require(seeds <= _MOST_SEEDS, f"seeds={seeds}: expected at most {_MOST_SEEDS:,} seeds")
         return list(range(seeds))
     try:
         values = [] if isinstance(seeds, str) else list(seeds)
@@ -130,6 +142,10 @@ def _check_size(config: Config) -> None:
     _require(
         _is_integer(config.depth) and config.depth >= 1,
         f"depth={config.depth}: expected an integer of at least 1 (hidden layers)",
+    )
+    _require(
+        config.depth <= _MOST_LAYERS,
+        f"depth={config.depth}: expected at most {_MOST_LAYERS:,} hidden layers",
     )
     if config.architecture.layers is not None:
         _check_listed_size(config)
@@ -229,6 +245,10 @@ def _check_budget(budget: BudgetConfig) -> None:
         "(0 probes at initialisation only)",
     )
     _require(
+        budget.steps is None or budget.steps <= _MOST_STEPS,
+        f"budget.steps={budget.steps}: expected at most {_MOST_STEPS:,} steps",
+    )
+    _require(
         budget.epochs is None or 0 < budget.epochs < math.inf,
         f"budget.epochs={budget.epochs}: expected a number above 0",
     )
@@ -246,6 +266,8 @@ def _check_budget(budget: BudgetConfig) -> None:
         f"budget.probes={budget.probes}: expected an integer of at least 0 "
         "(1: initialisation; 2: and the end; more: log-spaced between)",
     )
+    for option, count in (("evaluations", budget.evaluations), ("probes", budget.probes)):
+        _require(count <= _MOST_STOPS, f"budget.{option}={count}: expected at most {_MOST_STOPS:,}")
 
 
 def _check_device(device: str) -> None:
@@ -292,6 +314,10 @@ def _check_search(config: Config) -> None:
         _is_integer(search.seeds) and search.seeds >= 1,
         f"search.seeds={search.seeds}: expected an integer of at least 1 (tuning seeds)",
     )
+    for option, count in (("draws", search.draws), ("seeds", search.seeds)):
+        _require(
+            count <= _MOST_TUNING, f"search.{option}={count}: expected at most {_MOST_TUNING:,}"
+        )
     _require(
         search.name in options("optimizer", optimizer),
         f"search={search.name}: optimizer={optimizer} has no {search.name} to search",

@@ -100,6 +100,8 @@ _DECLARED = (
     ),
 )
 
+_LARGEST_SEED = 2**31
+
 datasets: Registry = Registry("dataset")
 for _spec in _DECLARED:
     datasets.register(_spec.name)(_spec)
@@ -170,9 +172,9 @@ def check(config: DatasetConfig) -> None:
                 f"dataset.{option}={value}: dataset={config.name} takes no such option; "
                 f"it belongs to {', '.join(takers)}"
             )
-    if config.split_seed < 0:
+    if not 0 <= config.split_seed < _LARGEST_SEED:
         raise RequestError(
-            f"dataset.split_seed={config.split_seed}: expected an integer of at least 0"
+            f"dataset.split_seed={config.split_seed}: expected an integer in [0, 2^31)"
         )
     if spec.check is not None:
         spec.check(config)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
+from harness.configuration.result_folder import absolute
 from harness.configuration.schema import DatasetConfig
 from harness.data import folders
 from harness.data.dataset_spec import (
@@ -94,7 +93,7 @@ def _listing(config: DatasetConfig) -> Listing:
             "dataset.root is missing: dataset=image_folder needs the folder that holds one "
             "sub-folder per class"
         )
-    return folders.listing(Path(config.root).expanduser().resolve())
+    return folders.listing(absolute(config.root, "dataset.root"))
 
 
 def _check_classes(config: DatasetConfig, listing: Listing) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.configuration.result_folder import absolute
 from harness.configuration.schema import INSTALLED, PROJECT_ROOT, DatasetConfig
 from harness.data import idx
 from harness.data.dataset_spec import Content, DatasetSpec, LabelledImages
@@ -106,7 +107,7 @@ def data_root(config: DatasetConfig) -> Path:
     """
     if config.root is None:
         return (Path.cwd() if INSTALLED else PROJECT_ROOT) / "data"
-    return Path(config.root).expanduser().resolve()
+    return absolute(config.root, "dataset.root")
 
 
 def _existing_root(config: DatasetConfig) -> Path:

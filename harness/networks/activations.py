@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from harness.configuration.callable_identity import callable_digest
 from harness.errors import RequestError
 from harness.registry import Registry, load_callable
 from harness.theory.activations.functions import NAMES, ActivationSpec, specification
@@ -62,12 +63,19 @@ def build_activation(spec: dict) -> nn.Module:
             the function's source, is ignored.
 
     Raises:
-        RequestError: the name is unknown, or a user's callable is no elementwise map of tensors.
+        RequestError: the name is unknown, or a user's callable is no elementwise map of tensors, or
+            it keeps something from one call to the next.
     """
     name = spec["name"]
     if ":" in name:
         function = load_callable(name, "activation")
+        before = callable_digest(function, name)
         _require_elementwise(function, name)
+        if callable_digest(function, name) != before:
+            raise RequestError(
+                f"activation {name!r} changes a value that it reads itself, so that its results "
+                "could not be told from those of another value; expected a function without memory"
+            )
         return Elementwise(function, name)
     options = {key: value for key, value in spec.items() if key not in ("name", "source")}
     return activations[name](**options)

@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -153,6 +153,11 @@ class Evidence:
         modes = self.results.groupby("cell_id").size().mode()
         return int(modes.max()) if len(modes) else 0
 
+    def restricted(self, trials: pandas.DataFrame) -> Evidence:
+        """Returns the evidence of some of the trials alone; layers and curves are shared."""
+        kept = self.trials[self.trials["trial_id"].isin(trials["trial_id"])]
+        return replace(self, trials=kept)
+
     def levels(self, axis: str) -> list[Any]:
         """Returns the values of an axis among finished trials, in order."""
         return ordered([plain_value(level) for level in self._levels(axis).unique()])
@@ -173,7 +178,9 @@ class Evidence:
         """Returns a cell in words: the values of `axes`, or of all varied axes."""
         row = self.cells.loc[cell_id]
         shown = self.varied if axes is None else axes
-        words = [value_label(axis, row[axis]) for axis in shown]
+        # An option that the cell does not have tells it from others by its absence.
+        has = [axis for axis in shown if plain_value(row[axis]) != "default"]
+        words = [value_label(axis, row[axis]) for axis in has]
         if not words:
             return value_label("activation", row["activation"])
         return ", ".join(words)

@@ -7,22 +7,27 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from harness.configuration.result_folder import writable_folder
+from harness.configuration.result_folder import expanded, writable_folder
 from harness.configuration.schema import Config
 from harness.configuration.trial import Trial, canonical, trials
 from harness.configuration.validation import validate
 from harness.data import catalog
 from harness.errors import RequestError
-from harness.networks.layout import check_layout
+from harness.networks.layout import check_layout, layer_sizes
 from harness.training import schedules
 from harness.training.schedules import Plan
 
 # Kinds of program that a pack may be trained as; see `harness.training.programs`.
 PROGRAMS = ("auto", "batched", "stacked")
+
+_FLOAT_BYTES = 4
 
 # Parts of a specification that may differ between the trials of one pack.
 _FREE_WITHIN_PACK = ("activation", "initializer", "preprocessing", "schedule", "repair")
@@ -79,8 +84,38 @@ def check(config: Config) -> catalog.DatasetInfo:
     validate(config)
     writable_folder(config.runs)
     info = catalog.dataset_info(config.dataset)
-    check_layout(canonical(config), info.shape, info.classes)
+    spec = canonical(config)
+    check_layout(spec, info.shape, info.classes)
+    _check_memory(spec, info)
     return info
+
+
+def _check_memory(spec: dict[str, Any], info: catalog.DatasetInfo) -> None:
+    """Refuses what cannot be held by this machine, whatever is done.
+
+    Images are held as float32, as they are and preprocessed; weights have gradients beside them.
+
+    Raises:
+        RequestError: the images or the weights alone take more than the whole memory.
+    """
+    pixels = math.prod(info.shape)
+    images = 2 * _FLOAT_BYTES * (info.training_samples + info.classes) * pixels
+    _require_memory(
+        images, f"dataset={info.name}: {info.training_samples:,} samples of {pixels:.3g} numbers"
+    )
+    sizes = layer_sizes(spec, info.shape, info.classes)
+    weights = sum(size.fan_in * size.units for size in sizes)
+    size = f"depth={spec['depth']} width={spec['width']}: a network of {weights:.3g} weights"
+    _require_memory(2 * _FLOAT_BYTES * weights, size)
+
+
+def _require_memory(needed: int, what: str) -> None:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise RequestError(
+            f"{what} needs {needed / 2**30:.3g} GiB and this machine has {memory / 2**30:.3g}; "
+            "choose a smaller size"
+        )
 
 
 def cell(config: Config) -> Cell:
@@ -97,12 +132,12 @@ def cell(config: Config) -> Cell:
 
 def with_paths_from(config: Config, folder: str | Path) -> Config:
     """Returns the request with its relative paths taken from `folder`."""
-    runs = (
-        str(Path(folder) / Path(config.runs).expanduser()) if config.runs.strip() else config.runs
-    )
+    runs = config.runs
+    if runs.strip():
+        runs = str(Path(folder) / expanded(runs, "runs"))
     dataset = config.dataset
     if dataset.root is not None:
-        root = str(Path(folder) / Path(dataset.root).expanduser())
+        root = str(Path(folder) / expanded(dataset.root, "dataset.root"))
         dataset = replace(dataset, root=root)
     return replace(config, runs=runs, dataset=dataset)
 

@@ -13,9 +13,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from harness.configuration.composing import compose, register_callables, to_config
+from harness.configuration.overrides import check_cells, ready
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options
 from harness.sweeps.leftovers import Leftovers
+from harness.sweeps.progress import forget_reader
+from harness.sweeps.signal_requests import Terminated, requests
 
 _GOES_ON = "finished trials are kept, and the same command goes on from here"
 
@@ -35,11 +38,18 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
     """
     check_options(options["pack"], options["program"], options["workers"])
     configs = [to_config(job) for job in jobs]
+    if not configs:
+        raise no_cells()
     for config in configs:
         check(config)
     from harness.sweeps.sweep import prefetch as train
 
     train(configs, **options)
+
+
+def no_cells() -> RequestError:
+    """Returns the error for a sweep of no cells."""
+    return RequestError("the sweep has no cells: one of its ranges holds no value")
 
 
 def run(main: Callable[[], object]) -> int:
@@ -48,21 +58,30 @@ def run(main: Callable[[], object]) -> int:
     An unexpected error keeps its traceback. So does every error where the user asked for
     tracebacks with HYDRA_FULL_ERROR.
     """
-    arguments = sys.argv[1:]
     tracebacks_wanted = "HYDRA_FULL_ERROR" in os.environ
     # Hydra then raises its errors instead of printing them.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    register_callables(arguments)
-    leftovers = Leftovers(arguments)
+    leftovers = None
     try:
-        _check_single_run(arguments)
-        main()
+        sys.argv[1:] = ready(sys.argv[1:])
+        leftovers = Leftovers(sys.argv[1:])
+        check_cells(sys.argv[1:])
+        register_callables(sys.argv[1:])
+        _check_single_run(sys.argv[1:])
+        with requests.handled():
+            main()
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
+    except Terminated:
+        return _ended_by_signal()
+    except BrokenPipeError:
+        forget_reader()
     except Exception as error:
-        if isinstance(error, RequestError):
-            could_not_write = isinstance(error.__cause__, OSError)
-            leftovers.remove(torn=could_not_write)
+        if requests.ending is not None:
+            return _ended_by_signal()
+        if isinstance(error, RequestError) and leftovers is not None:
+            leftovers.remove()
         if tracebacks_wanted and not isinstance(error, TrialsFailed):
             raise
         if _hides_interrupt(error):
@@ -105,6 +124,12 @@ def _explained(error: Exception) -> int | None:
 def _interrupted() -> int:
     _complain(f"interrupted: {_GOES_ON}")
     return 130
+
+
+def _ended_by_signal() -> int:
+    name = requests.ending.name if requests.ending is not None else "a signal"
+    _complain(f"ended by {name}: {_GOES_ON}")
+    return requests.exit_code
 
 
 def _hides_interrupt(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from harness.configuration.composing import explain, first_line
 from harness.errors import NotStored, RequestError
@@ -36,6 +37,11 @@ class HydraBoundary:
             self._own_errors.append(error)
             raise
 
+    @property
+    def entered(self) -> bool:
+        """True once the harness's code ran within Hydra."""
+        return self._entered
+
     def refuse(self, error: RequestError | NotStored) -> None:
         """Keeps an error for the end of `run`; Hydra would add a line of its own to it."""
         self._refused = error
@@ -50,14 +56,17 @@ class HydraBoundary:
         Raises:
             RequestError: the request was wrong, or Hydra could not write before the first job.
             NotStored: a file could not be written after that.
+            BrokenPipeError: nobody reads what Hydra prints, such as its help.
         """
         self._entered = False
         self._own_errors.clear()
         self._refused = None
         try:
             application()
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, YAMLError) as error:
             raise RequestError(_request_message(error)) from error
+        except BrokenPipeError:
+            raise
         except (ValueError, OSError) as error:
             if self._is_own(error):
                 raise

@@ -7,7 +7,7 @@ with equal settings is one tensor to them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -154,6 +154,64 @@ class PackOptimizer:
         # Otherwise the next step would hold two sets of gradients.
         self.optimizer.zero_grad(set_to_none=True)
 
+    def state(self) -> dict[str, Tensor]:
+        """Returns what the optimizer keeps besides the parameters, (trials, ...) by name.
+
+        A name is that of torch's entry, a slash, and the name of the parameter. Torch counts steps
+        in a tensor without dimensions, which stands here for each of its trials.
+        """
+        names = dict.fromkeys(
+            name for _, _, kept in self._kept() for name, value in kept.items() if _is_kept(value)
+        )
+        parts: dict[str, list[Tensor]] = {}
+        for run, (parameter_name, parameter), kept in self._kept():
+            for name in names:
+                value = kept.get(name)
+                if not _is_kept(value):
+                    # A run without momentum keeps nothing and never looks at it.
+                    value = torch.zeros_like(parameter)
+                own = value if value.dim() else value.expand(run.stop - run.start)
+                parts.setdefault(f"{name}/{parameter_name}", []).append(own)
+        return {name: torch.cat(tensors) for name, tensors in parts.items()}
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Refuses a state that is not one of this pack.
+
+        Raises:
+            ValueError: a tensor is missing, unknown or of another shape.
+        """
+        names = dict.fromkeys(name.partition("/")[0] for name in state)
+        expected = {f"{name}/{parameter}" for name in names for parameter in self.pack.spans}
+        if set(state) != expected:
+            raise ValueError(f"optimizer state of {len(state)} tensors, not of {len(expected)}")
+        trials = len(self.pack.trials)
+        for _, (parameter_name, parameter), _ in self._kept():
+            for name in names:
+                shape = state[f"{name}/{parameter_name}"].shape
+                if shape not in ((trials, *parameter.shape[1:]), (trials,)):
+                    raise ValueError(f"optimizer state {name} of {parameter_name} is no such one")
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Sets what the optimizer keeps to what `state` returned."""
+        names = dict.fromkeys(name.partition("/")[0] for name in state)
+        for run, (parameter_name, parameter), _ in self._kept():
+            own = {}
+            for name in names:
+                value = state[f"{name}/{parameter_name}"][run.start : run.stop]
+                if value.dim() < parameter.dim():
+                    value = value[0]
+                own[name] = value.to(parameter.device).clone()
+            self.optimizer.state[parameter] = own
+
+    def _kept(self) -> Iterator[tuple[UpdatedRun, tuple[str, Tensor], Mapping[str, Any]]]:
+        """Gives every parameter of every run with its name and what torch keeps for it.
+
+        The dimensions of the parameter are in the order of memory.
+        """
+        for run, group in zip(self.runs, self.optimizer.param_groups, strict=True):
+            for named in zip(self.pack.spans, group["params"], strict=True):
+                yield run, named, self.optimizer.state.get(named[1], {})
+
     def _parameter_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
         tensors = [
             span.in_memory_order(tensor.detach())
@@ -169,6 +227,10 @@ class PackOptimizer:
             }
             groups.append(group | spec.options(options))
         return groups
+
+
+def _is_kept(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _updated_runs(pack: Pack) -> list[UpdatedRun]:

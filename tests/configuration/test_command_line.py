@@ -206,6 +206,12 @@ def test_a_sweep_trains_what_no_earlier_command_has_trained(tmp_path):
     assert "8 trials: 8 done, 0 failed, 0 to run, in 0 packs" in repeated.stderr
 
 
+def test_a_finished_cell_is_checked_again_and_says_that_it_is_done(tmp_path):
+    assert train(tmp_path, *TINY).returncode == 0
+    assert "2 trials: 2 done, 0 failed, 0 to run" in train(tmp_path, *TINY).stderr
+    assert_refused(train(tmp_path, *TINY, "device=cuda:77"), "device=cuda:77 is not there")
+
+
 def test_every_job_of_a_sweep_has_its_folder(tmp_path):
     train(tmp_path, "--multirun", *TINY, "activation=selu,relu", "depth=2,3")
     (sweep,) = (tmp_path / "sweeps").iterdir()
@@ -255,9 +261,14 @@ def test_status_counts_the_trials(trained):
     assert json.loads(script("status", trained, "--json").stdout)["done"] == 8
 
 
-def test_status_ends_quietly_when_nobody_reads_it(trained):
+@pytest.mark.parametrize(
+    "command",
+    ["scripts/status.py", "scripts/collect.py", "scripts/report.py", "-m harness.train --help"],
+)
+def test_a_command_ends_quietly_when_nobody_reads_it(trained, command):
+    option = f"--runs {trained}" if command.startswith("scripts") else ""
     answer = subprocess.run(
-        f"{sys.executable} scripts/status.py --runs {trained} | true",
+        f"{sys.executable} {command} {option} | true",
         shell=True,
         capture_output=True,
         text=True,
@@ -297,7 +308,7 @@ def test_a_report_of_no_trial_is_refused(trained, arguments, message):
     assert message in answer.stderr
 
 
-@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow"])
+@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow", "verify"])
 def test_scripts_refuse_a_folder_without_results(tmp_path, name):
     answer = script(name, tmp_path / "nothing")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr

@@ -28,6 +28,7 @@ MOST_PLACES = {
     "An architecture": 2,
     "A data set": 3,  # one of them a reader, which is needed only where none fits
     "A statistic": 1,
+    "A claim": 1,
 }
 REQUEST = {
     "activation": "softshrink",
@@ -169,6 +170,13 @@ def test_a_sweep_trains_the_new_things_and_fills_the_new_columns(sweep):
 def test_the_report_shows_the_new_things(report):
     for name in ("softshrink", "he_fan_out", "conic", "breast_cancer"):
         assert name in report
+
+
+def test_the_new_claim_is_decided_with_the_others(project, sweep):
+    text = run(project, "scripts/report.py", "--runs", sweep, "--claims", "--format", "json")
+    (claim,) = [entry for entry in json.loads(text) if entry["name"] == "depth_costs_accuracy"]
+    assert claim["verdict"] == "not enough data"
+    assert claim["command"].endswith("experiment=reference/training")
 
 
 def test_the_layers_of_the_guide_are_those_that_are_checked():

@@ -14,11 +14,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.errors import RequestError
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
 from harness.store.records import Record
-from harness.store.tables import collect
+from harness.store.tables import collect, read
 from harness.store.trials import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -259,13 +258,15 @@ def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkey
     assert same(tables, collect(store))
 
 
-def test_a_damaged_trial_stops_collecting_and_not_the_survey(store):
-    (store.folder(f"{0:016x}") / "summary.json").write_text("{")
-    with pytest.raises(RequestError, match="summary.json is damaged"):
-        collect(store)
-    state = progress.survey(store)
-    assert list(state.damaged) == [f"{0:016x}"]
-    assert state.counts["done"] == 1
+def test_tables_that_were_written_are_read_as_they_were(store, tmp_path):
+    wanted = collect(store)
+    wanted.write(tmp_path / "shared")
+    found = read(tmp_path / "shared")
+    for name in ("trials", "curves", "layers"):
+        pandas.testing.assert_frame_equal(getattr(found, name), getattr(wanted, name))
+    assert found.histograms.equals(wanted.histograms)
+    (tmp_path / "shared" / "histograms.parquet").unlink()
+    assert read(tmp_path / "shared").histograms.equals(wanted.histograms.slice(0, 0))
 
 
 def test_progress_counts_and_names_the_failures(store):
