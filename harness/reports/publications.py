@@ -51,6 +51,15 @@ def _training_losses(evidence: Evidence) -> pandas.DataFrame:
     return rows.assign(position=position, value=rows["train_loss"])
 
 
+def _validation_accuracies(evidence: Evidence) -> pandas.DataFrame:
+    curves = evidence.curves
+    if not {"epoch", "validation_accuracy"} <= set(curves):
+        return pandas.DataFrame(columns=["trial_id", "position", "value"])
+    rows = curves[curves["epoch"] > 0]
+    position = rows["epoch"].round().astype(int)
+    return rows.assign(position=position, value=100 * rows["validation_accuracy"])
+
+
 def _deviations(evidence: Evidence) -> pandas.DataFrame:
     layers = evidence.layers
     if not {"layer", "phase", "activation_variance"} <= set(layers):
@@ -63,6 +72,24 @@ _TUTORIAL_LOSSES = (
     (0.378, 0.261, 0.210, 0.173, 0.143, 0.121, 0.109, 0.0956)
     + (0.0863, 0.0761, 0.0698, 0.0636, 0.0583, 0.0535, 0.0481)
 )  # fmt: skip
+_SELU_ACCURACIES = (
+    (80.90, 85.03, 86.72, 87.70, 88.40, 88.74, 89.11, 89.34, 89.52, 89.89)
+    + (90.16, 90.22, 90.33, 90.56, 90.66, 90.85, 90.95, 91.06, 91.14, 91.24)
+)  # fmt: skip
+_RELU_ACCURACIES = (
+    (54.21, 67.01, 71.63, 75.86, 79.36, 82.39, 84.16, 85.42, 86.22, 87.00)
+    + (87.64, 88.20, 88.41, 88.78, 88.98, 89.13, 89.35, 89.57, 89.84, 89.98)
+)  # fmt: skip
+# The authors' PyTorch network, whose two arms differ in activation, weights and dropout.
+_PYTORCH_MLP: Arm = {
+    **RECIPE,
+    "dataset": "mnist",
+    "depth": 2,
+    "width": "512-256",
+    "optimizer": "sgd",
+    "learning_rate": 0.001,
+}
+_PYTORCH_SOURCE = "bioinf-jku/SNNs, Pytorch/SelfNormalizingNetworks_MLP_MNIST"
 _GAIN_DEVIATIONS = (
     (0.7968, 0.3127, 0.2404, 0.2062, 0.2056, 0.2044, 0.2005, 0.2042, 0.1944, 0.2085)
 )  # fmt: skip
@@ -86,6 +113,32 @@ PUBLISHED = (
         position="epoch",
         values=dict(enumerate(_TUTORIAL_LOSSES, start=1)),
         measure=_training_losses,
+    ),
+    Publication(
+        name="SELU in the authors' PyTorch network on MNIST",
+        text="validation accuracy after an epoch, in percent",
+        source=_PYTORCH_SOURCE,
+        experiment="published/snn_mnist_pytorch_selu",
+        arm={**_PYTORCH_MLP, "dropout": "alpha_0.05"},
+        position="epoch",
+        values=dict(enumerate(_SELU_ACCURACIES, start=1)),
+        measure=_validation_accuracies,
+    ),
+    Publication(
+        name="ReLU in the authors' PyTorch network on MNIST",
+        text="validation accuracy after an epoch, in percent",
+        source=_PYTORCH_SOURCE,
+        experiment="published/snn_mnist_pytorch_relu",
+        arm={
+            **_PYTORCH_MLP,
+            "activation": "relu",
+            "initializer": "pytorch_default",
+            "initializer.bias": "uniform",
+            "dropout": "standard_0.05",
+        },
+        position="epoch",
+        values=dict(enumerate(_RELU_ACCURACIES, start=1)),
+        measure=_validation_accuracies,
     ),
     Publication(
         name="a hundred layers with torch's gain 3/4",
