@@ -27,6 +27,7 @@ _AXES = (
     "dropout",
     "repair",
 )
+_OPTIONS_OF = ("architecture", "readout")
 _TABLE_COLUMNS = ("q", "mean", "variance", "c", "gradient_product")
 
 
@@ -62,7 +63,7 @@ def _predict(options: Options) -> Answer:
     axes = job.trial.axes
     low, high = THEOREM_1_BOX.nu
     lines = [
-        " ".join(f"{name}={value}" for name, value in axes.items() if name in _AXES),
+        " ".join(f"{name}={value}" for name, value in axes.items() if _bears_on_prediction(name)),
         f"inputs: q {inputs.q:.4g}, CV of q over samples {inputs.cv_q:.3g}, "
         f"mean cosine {inputs.c:.3g}, participation ratio {inputs.participation_ratio:.3g}",
         "",
@@ -73,6 +74,11 @@ def _predict(options: Options) -> Answer:
         f"Cosine at half the inputs': {_first_layer(cosine_depth)}",
     ]
     return Answer(data, lines)
+
+
+def _bears_on_prediction(axis: str) -> bool:
+    """Returns True for the axes of a network and its inputs, and for options of a network."""
+    return axis in _AXES or axis.partition(".")[0] in _OPTIONS_OF
 
 
 def _requested_cell(overrides: list[str]) -> Cell:
