@@ -18,7 +18,7 @@ from harness.sweeps.pack_checkpoints import Keeper, PackCheckpoints
 from harness.sweeps.packing import PlannedPack
 from harness.sweeps.progress import say
 from harness.sweeps.runner import run_pack
-from harness.sweeps.signals import requests
+from harness.sweeps.signal_requests import requests
 from harness.training import devices
 
 

@@ -16,7 +16,7 @@ from harness.configuration.composing import compose, register_callables, to_conf
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options
 from harness.sweeps.leftovers import Leftovers
-from harness.sweeps.signals import Terminated, requests
+from harness.sweeps.signal_requests import Terminated, requests
 
 _GOES_ON = "finished trials are kept, and the same command goes on from here"
 

@@ -25,7 +25,7 @@ from harness.configuration.messages import first_line
 from harness.store import writes
 from harness.sweeps.cells import PROGRAMS
 from harness.sweeps.progress import say
-from harness.sweeps.signals import requests
+from harness.sweeps.signal_requests import requests
 from harness.training import checkpoints, devices
 from harness.training.checkpoints import PackState, Unfit
 from harness.training.events import Event

@@ -10,7 +10,7 @@ import pytest
 from harness.store.trials import Store
 from harness.sweeps import command_line, sweep
 from harness.sweeps.pack_checkpoints import Keeper, PackCheckpoints
-from harness.sweeps.signals import Terminated, requests
+from harness.sweeps.signal_requests import Terminated, requests
 from tests.sweeps.test_processes import ended, start, wait_until
 
 TINY = {
