@@ -23,6 +23,8 @@ from harness.training.schedules import Plan
 
 # Kinds of program that a pack may be trained as; see `harness.training.programs`.
 PROGRAMS = ("auto", "batched", "stacked")
+# Where packs are trained: in this process, or as jobs; see `harness.sweeps.cluster`.
+EXECUTORS = ("none", "slurm", "local", "debug")
 
 # Parts of a specification that may differ between the trials of one pack.
 _FREE_WITHIN_PACK = ("activation", "initializer", "preprocessing", "schedule", "repair")

@@ -38,9 +38,11 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
     configs = [to_config(job) for job in jobs]
     for config in configs:
         check(config)
+    from harness.sweeps.cluster import Cluster
     from harness.sweeps.sweep import prefetch as train
 
-    train(configs, **options)
+    where = Cluster.of(options.pop("executor", "none"), options.pop("cluster", {}))
+    train(configs, cluster=where, **options)
 
 
 def run(main: Callable[[], object]) -> int:
