@@ -42,9 +42,11 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
         raise no_cells()
     for config in configs:
         check(config)
+    from harness.sweeps.cluster import Cluster
     from harness.sweeps.sweep import prefetch as train
 
-    train(configs, **options)
+    where = Cluster.of(options.pop("executor", "none"), options.pop("cluster", {}))
+    train(configs, cluster=where, **options)
 
 
 def no_cells() -> RequestError:
