@@ -22,6 +22,7 @@ from harness.configuration.layer_lists import (
 from harness.configuration.options import defaults, options
 from harness.configuration.schema import Config, ReadoutConfig, shared_defaults
 from harness.configuration.validation import seed_list
+from harness.errors import RequestError
 from harness.registry import load_callable
 
 RULES_VERSION = 1
@@ -123,6 +124,8 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         spec[group] = {"name": section.name}
         for option in options(group, section.name):
             spec[group][option] = getattr(section, option)
+    if config.initializer.name == "edge_of_chaos":
+        spec["initializer"] |= critical_variances(config)
     if config.architecture.layers is not None:
         spec["architecture"] = {
             "name": config.architecture.name,
@@ -143,6 +146,39 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
     if config.repair != "none":
         spec["repair"] = config.repair
     return spec
+
+
+def critical_variances(config: Config) -> dict[str, float]:
+    """Returns sigma_w2 and sigma_b2 of the edge of chaos of a request's activation at its q*.
+
+    They are rounded to six digits, so that a trial has one id on all machines.
+
+    Raises:
+        RequestError: no such point, or an activation that is not built in.
+    """
+    # Only this initializer needs theory here.
+    from harness.theory.activations.functions import activation
+    from harness.theory.mean_field.phases import edge_of_chaos
+
+    name = config.activation.name
+    if ":" in name:
+        raise RequestError(
+            f"initializer=edge_of_chaos with activation={name}: only for built-in activations; "
+            "give initializer=gaussian with variances of your own"
+        )
+    settings = {
+        option: getattr(config.activation, option) for option in options("activation", name)
+    }
+    points = edge_of_chaos(activation(name, **settings), q_star=config.initializer.q)
+    if not points:
+        raise RequestError(
+            f"initializer.q={config.initializer.q:g}: activation={name} has no edge of chaos "
+            "there, because its biases would need a negative variance; choose another q"
+        )
+    return {
+        "sigma_w2": float(f"{points[0].sigma_w2:.6g}"),
+        "sigma_b2": float(f"{points[0].sigma_b2:.6g}"),
+    }
 
 
 def _readout(readout: ReadoutConfig) -> dict[str, Any]:

@@ -186,7 +186,8 @@ def _check_choices(config: Config) -> None:
     _check_choice("normalization.position", config.normalization.position, ("before", "after"))
     _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
-    initializers = ("same", *known_names("initializer"))
+    # The edge of chaos belongs to an activation, which the readout has not.
+    initializers = ("same", *sorted({*known_names("initializer")} - {"edge_of_chaos"}))
     _check_choice("readout.initializer", config.readout.initializer, initializers)
     _check_choice("readout.bias", config.readout.bias, READOUT_BIASES)
 
@@ -202,6 +203,7 @@ def _check_numbers(config: Config) -> None:
         "optimizer.momentum": config.optimizer.momentum,
         "optimizer.beta1": config.optimizer.beta1,
         "optimizer.beta2": config.optimizer.beta2,
+        "optimizer.rho": config.optimizer.rho,
         "dropout.rate": config.dropout.rate,
         "schedule.warmup_share": config.schedule.warmup_share,
     }
@@ -209,6 +211,7 @@ def _check_numbers(config: Config) -> None:
         _require(value is None or 0 <= value < 1, f"{key}={value}: expected a number in [0, 1)")
     at_least_zero = {
         "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.momentum_decay": config.optimizer.momentum_decay,
         "initializer.sigma_w2": config.initializer.sigma_w2,
         "initializer.sigma_b2": config.initializer.sigma_b2,
         "schedule.final_share": config.schedule.final_share,

@@ -30,12 +30,15 @@ class Normalization:
     Attributes:
         module: `module(units, spatial)` makes the module for activations (samples, units), or
             (samples, units, height, width) where `spatial`; None where nothing acts on activations.
+            It takes the normalization's own options by keyword.
         described: the same for theory.
+        needs_maps: it acts on the positions of a map, of which a dense layer has one.
         standardizes_weights: each unit's weights keep sum 0 and sum of squares 1 in training.
     """
 
-    module: Callable[[int, bool], nn.Module] | None = None
-    described: theory.Normalization | None = None
+    module: Callable[..., nn.Module] | None = None
+    described: theory.Normalization | theory.Opaque | None = None
+    needs_maps: bool = False
     standardizes_weights: bool = False
 
 
@@ -103,6 +106,18 @@ def _layer_norm(units: int, spatial: bool) -> nn.Module:
     return nn.GroupNorm(1, units, eps=EPSILON) if spatial else nn.LayerNorm(units, eps=EPSILON)
 
 
+def _group_norm(units: int, spatial: bool, groups: int) -> nn.Module:
+    from torch import nn
+
+    from harness.networks.normalizations import EPSILON
+
+    return nn.GroupNorm(groups, units, eps=EPSILON)
+
+
+def _instance_norm(units: int, spatial: bool) -> nn.Module:
+    return _group_norm(units, spatial, units)
+
+
 def _rms_norm(units: int, spatial: bool) -> nn.Module:
     from harness.networks.normalizations import RMSNorm
 
@@ -116,6 +131,18 @@ normalizations.register("batch")(Normalization(_batch_norm, theory.Normalization
 normalizations.register("layer")(Normalization(_layer_norm, theory.Normalization("layer")))
 # Zhang and Sennrich 2019.
 normalizations.register("rms")(Normalization(_rms_norm, theory.Normalization("rms")))
+# Wu and He 2018.
+_FEW_UNITS = "it divides by the deviation of few units, whose scatter theory does not follow"
+normalizations.register("group")(
+    Normalization(_group_norm, theory.Opaque("group normalization", _FEW_UNITS))
+)
+# Ulyanov et al. 2016.
+_ONE_UNIT = "it divides each map by its own deviation, whose scatter theory does not follow"
+normalizations.register("instance")(
+    Normalization(
+        _instance_norm, theory.Opaque("instance normalization", _ONE_UNIT), needs_maps=True
+    )
+)
 # Qiao et al. 2019, scaled as by Brock et al. 2021.
 normalizations.register("weight_standardization")(Normalization(standardizes_weights=True))
 
@@ -135,10 +162,20 @@ def _alpha_dropout(rate: float) -> nn.Module:
     return AlphaDropout(rate)
 
 
+def _feature_alpha_dropout(rate: float) -> nn.Module:
+    from harness.networks.dropouts import FeatureAlphaDropout
+
+    return FeatureAlphaDropout(rate)
+
+
 dropouts.register("none")(Dropout())
 # Srivastava et al. 2014.
 dropouts.register("standard")(
     Dropout(_standard_dropout, lambda rate: theory.Dropout("standard", rate))
+)
+# torch's nn.FeatureAlphaDropout: alpha dropout of whole maps, after Tompson et al. 2015.
+dropouts.register("feature_alpha")(
+    Dropout(_feature_alpha_dropout, lambda rate: theory.Dropout("alpha", rate))
 )
 # Klambauer et al. 2017.
 dropouts.register("alpha")(Dropout(_alpha_dropout, lambda rate: theory.Dropout("alpha", rate)))
@@ -200,7 +237,7 @@ def build_after_weights(
         if part == "activation":
             layer.add_module(part, build_activation(spec["activation"]))
         elif part == "normalization" and normalization is not None:
-            layer.add_module(part, normalization(units, spatial))
+            layer.add_module(part, normalization(units, spatial, **_own_options(spec)))
         elif part == "dropout" and dropout is not None:
             layer.add_module(part, dropout(_rate(spec, dropout_rate)))
         elif part == "pool" and pooling is not None:
@@ -240,6 +277,14 @@ def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
     if spec.get("repair") == "lsuv" and not standardizes_weights(spec):
         return [theory.Normalization("pooled", 0.0)]
     return []
+
+
+def _own_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that only this normalization has."""
+    shared = ("name", "position")
+    return {
+        option: value for option, value in spec["normalization"].items() if option not in shared
+    }
 
 
 def _order(spec: Mapping[str, Any], pooling: Pooling | None) -> tuple[str, ...]:
@@ -287,13 +332,13 @@ def describe_weights(
     law = weights_law(spec["initializer"], fan_in, fan_out, units)
     repair = spec.get("repair")
     if repair == "center_rows":
-        law["centred"] = True
+        law |= {"centred": True, "omega": 0.0}
     if repair == "rescale_tau":
         law |= {"sigma_w2": 1.0, "exact": True}
     if repair == "zero_bias":
         law["sigma_b2"] = 0.0
     if standardizes_weights(spec):
-        law |= {"sigma_w2": 1.0, "exact": True, "centred": True}
+        law |= {"sigma_w2": 1.0, "exact": True, "centred": True, "omega": 0.0}
     return law
 
 
@@ -302,7 +347,7 @@ def weights_law(
 ) -> dict[str, Any]:
     """Returns the same of an initializer alone, such as `{"name": "lecun_normal"}`."""
     initializer = initializer_of(options)
-    distribution = initializer.distribution
+    distribution = initializer.family(options)
     return {
         "fan_in": fan_in,
         "fan_out": fan_out,
@@ -312,4 +357,5 @@ def weights_law(
         "sigma_b2": initializer.bias.variance(options, fan_in),
         "centred": distribution.centred,
         "exact": distribution.exact(units, fan_in),
+        "omega": distribution.omega,
     }

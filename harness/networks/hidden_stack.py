@@ -56,6 +56,7 @@ class LayerSize:
 
     `kind` is "linear" or "conv2d". `height` and `width` are those of the map that the weights put
     out, before any pooling; 1 for a linear layer. `dropout` is the layer's own rate, or None.
+    `overlapping` counts the positions after a pooling whose windows overlap, which add memory.
     """
 
     name: str
@@ -66,6 +67,7 @@ class LayerSize:
     width: int = 1
     kernel_size: int = 1
     dropout: float | None = None
+    overlapping: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def place(layers: Sequence[HiddenLayer], shape: Shape, head: str) -> tuple[list[
             width=width,
             kernel_size=layer.kernel_size,
             dropout=layer.dropout,
+            overlapping=_overlapping(layer.pooling, height, width),
         )
         placed.append(PlacedLayer(layer, size, current))
         current = (layer.units, *_map_after_pooling(layer, height, width, name))
@@ -239,6 +242,12 @@ def _map_after_pooling(layer: HiddenLayer, height: int, width: int, name: str) -
             f"{height}x{width}; use a smaller window, or fewer poolings"
         )
     return pooling.pooled(height), pooling.pooled(width)
+
+
+def _overlapping(pooling: Pooling | None, height: int, width: int) -> int:
+    if pooling is None or pooling.stride >= pooling.size:
+        return 0
+    return pooling.pooled(height) * pooling.pooled(width)
 
 
 def add_head(network: nn.Sequential, head: str) -> None:

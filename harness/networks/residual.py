@@ -19,7 +19,8 @@ class Residual(nn.Module):
         self.branch = branch
         self.form = form
         if form.multiplier is not None:
-            self.multiplier = nn.Parameter(torch.tensor(form.multiplier))
+            # Of one dimension, so that in a pack it has more than a count of steps.
+            self.multiplier = nn.Parameter(torch.tensor([form.multiplier]))
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the sum, in the shape of `x`."""

@@ -75,7 +75,9 @@ def _settings(row: Any) -> Settings:
         name = column.removeprefix("spec.").removesuffix(".name")
         if name not in _DERIVED and not _is_absent(value):
             settings[name] = plain_value(value)
-    for name in _sizes_of_lists(settings):
+    derived = ("initializer.sigma_w2", "initializer.sigma_b2")
+    is_critical = settings.get("initializer") == "edge_of_chaos"
+    for name in (*_sizes_of_lists(settings), *(derived if is_critical else ())):
         settings.pop(name, None)
     return settings
 

@@ -1,7 +1,8 @@
-"""Optimizers: torch's own fused ones, with options and a schedule for every trial of a pack.
+"""Optimizers: torch's own, with options and a schedule for every trial of a pack.
 
-An optimizer is one registered `OptimizerSpec`; its options are those of `conf/optimizer`. All are
-elementwise, so that one parameter of a run of trials with equal settings is one tensor to them.
+They are fused where torch has such a form. An optimizer is one registered `OptimizerSpec`; its
+options are those of `conf/optimizer`. All are elementwise, so that one parameter of a run of trials
+with equal settings is one tensor to them.
 """
 
 from __future__ import annotations
@@ -34,12 +35,15 @@ class OptimizerSpec:
             among them: `harness.training.memory` counts with them.
         counts_steps: whether the optimizer counts its steps. The count must be a tensor on a GPU,
             where the whole step is replayed (`capturable`).
+        fused: whether torch has a fused form; without it the rate is a tensor for the form that
+            takes all parameters at once (`foreach`) on a GPU.
     """
 
     build: Callable[..., torch.optim.Optimizer]
     options: Callable[[dict[str, Any]], dict[str, Any]]
     copies: int
     counts_steps: bool = False
+    fused: bool = True
 
 
 def _no_options(spec: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +58,14 @@ def _adam_options(spec: dict[str, Any]) -> dict[str, Any]:
     return {"betas": (spec["beta1"], spec["beta2"]), "eps": spec["epsilon"]}
 
 
+def _nadam_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return _adam_options(spec) | {"momentum_decay": spec["momentum_decay"]}
+
+
+def _adadelta_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"rho": spec["rho"], "eps": spec["epsilon"]}
+
+
 # Copies: the parameter, its gradient, the parameter before an update that is probed, and what the
 # optimizer keeps and passes through.
 optimizers.register("sgd")(OptimizerSpec(torch.optim.SGD, _no_options, copies=3))
@@ -63,6 +75,12 @@ optimizers.register("adam")(
 )
 optimizers.register("adamw")(
     OptimizerSpec(torch.optim.AdamW, _adam_options, copies=6, counts_steps=True)
+)
+optimizers.register("nadam")(
+    OptimizerSpec(torch.optim.NAdam, _nadam_options, copies=7, counts_steps=True, fused=False)
+)
+optimizers.register("adadelta")(
+    OptimizerSpec(torch.optim.Adadelta, _adadelta_options, copies=7, counts_steps=True, fused=False)
 )
 
 
@@ -102,7 +120,8 @@ class PackOptimizer:
         self.rates = self.base_rates.clone()
         spec: OptimizerSpec = optimizers[pack.trials[0].spec["optimizer"]["name"]]
         counter = {"capturable": on_gpu} if spec.counts_steps else {}
-        self.optimizer = spec.build(self._parameter_groups(spec), fused=True, **counter)
+        form = {"fused": True} if spec.fused else {"foreach": on_gpu}
+        self.optimizer = spec.build(self._parameter_groups(spec), **form, **counter)
 
     def multipliers(self, steps: int) -> Tensor:
         """Returns the factors on the learning rates in each of `steps` updates, (steps, runs)."""

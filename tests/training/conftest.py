@@ -107,11 +107,14 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases = {}
     for architecture in ("mlp", "cnn"):
         for normalization in normalizations.names():
-            cases[f"{architecture} {normalization}"] = {
-                "architecture": architecture,
-                "normalization": normalization,
-            }
-        for dropout in ("alpha", "standard"):
+            if architecture == "mlp" and normalizations[normalization].needs_maps:
+                continue
+            case = {"architecture": architecture, "normalization": normalization}
+            if normalization == "group":
+                # Deviations of very few units would magnify rounding.
+                case["normalization.groups"] = 2
+            cases[f"{architecture} {normalization}"] = case
+        for dropout in ("alpha", "standard", "feature_alpha"):
             cases[f"{architecture} {dropout}"] = {
                 "architecture": architecture,
                 "dropout": dropout,

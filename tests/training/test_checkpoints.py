@@ -32,6 +32,12 @@ CASES = {
     "momentum": {},
     "sgd": {"optimizer": "sgd"},
     "adam": {"optimizer": "adam", "schedule": "cosine"},
+    "nadam residual": {
+        "optimizer": "nadam",
+        "architecture": "resnet",
+        "architecture.residual": "skip_init",
+    },
+    "adadelta": {"optimizer": "adadelta"},
     "adamw batch": {"optimizer": "adamw", "normalization": "batch"},
     "alpha dropout": {"dropout": "alpha", "dropout.rate": 0.2},
     "cnn": {"architecture": "cnn", "width": 4, "normalization": "batch"},

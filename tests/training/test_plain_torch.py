@@ -53,7 +53,7 @@ class PlainResidual(nn.Module):
         self.multipliers = nn.ParameterList()
         for _ in range(2):
             if multiplied:
-                self.multipliers.append(nn.Parameter(torch.ones(())))
+                self.multipliers.append(nn.Parameter(torch.ones(1)))
             self.blocks.append(nn.ModuleList([nn.Linear(12, 12), nn.Linear(12, 12)]))
         self.readout = nn.Linear(12, CLASSES)
 

@@ -24,6 +24,7 @@ class Dense:
         centred: the weights of each unit sum to 0.
         exact: the squared weights of each unit sum to `sigma_w2` exactly, not only on average.
         kurtosis: E w^4 / (E w^2)^2, 3 for normal weights.
+        omega: mean sum of each unit's weights.
     """
 
     fan_in: int
@@ -35,6 +36,7 @@ class Dense:
     centred: bool = False
     exact: bool = False
     kurtosis: float = 3.0
+    omega: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Convolution:
     padding: str = "zeros"
     kurtosis: float = 3.0
     groups: int = 1
+    omega: float = 0.0
 
 
 @dataclass(frozen=True)
