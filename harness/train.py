@@ -20,6 +20,7 @@ from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.overrides import is_multirun
 from harness.configuration.schema import CONF_DIR
 from harness.configuration.validation import validate
+from harness.data.folder_listing import listed_once
 from harness.errors import NotStored, RequestError
 from harness.sweeps import command_line
 from harness.sweeps.cells import with_paths_from
@@ -94,7 +95,8 @@ def main() -> None:
     global _prefetched
     _prefetched = False
     arguments = sys.argv[1:]
-    _boundary.run(_application, sweeps_folder(arguments))
+    with listed_once():
+        _boundary.run(_application, sweeps_folder(arguments))
     asked = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)
     if is_multirun(arguments) and not asked and not _boundary.entered:
         raise command_line.no_cells()

@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store.existing(options.runs.resolve())
         finished = [trial_id for trial_id in store.trial_ids() if store.is_done(trial_id)]
+        if not finished:
+            answer(f"no finished trial in {store.runs}; nothing to send")
+            return 0
         cells = list(_axes(store, finished))
         tracker = tracking.open(settings, store.runs, cells=cells, at_once=False)
         with _bar(len(finished)) as bar:

@@ -98,6 +98,8 @@ class Progress:
 def survey(store: Store) -> Progress:
     """Reads every trial of the store; a damaged one is reported and does not stop the survey."""
     progress = Progress()
+    for trial_id in store.unidentified():
+        progress.damaged[trial_id] = "trial.json is gone; the next sweep trains it anew"
     for trial_id in store.trial_ids():
         try:
             record = store.read(trial_id)

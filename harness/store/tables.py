@@ -6,6 +6,7 @@ The others join with the first on `trial_id`.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,9 @@ _HISTOGRAM_SCHEMA = pyarrow.schema(
     ]
 )
 _EMPTY_HISTOGRAMS = _HISTOGRAM_SCHEMA.empty_table()
+# Folders that a message lists.
+_MOST_NAMES = 5
+_LOGGER = logging.getLogger(__name__)
 _READERS = min(4, os.cpu_count() or 1)
 
 
@@ -97,9 +101,18 @@ def collect(store: Store) -> Tables:
     Curves, layers and histograms of trials that the tables in the store's folder `tables` hold
     already are taken from there.
 
+    A result whose `trial.json` is gone is left out, which is logged.
+
     Raises:
         RequestError: a trial is damaged.
     """
+    lost = store.unidentified()
+    if lost:
+        _LOGGER.warning(
+            "left out: %d result(s) whose trial.json is gone, which the next sweep trains anew: %s",
+            len(lost),
+            ", ".join(lost[:_MOST_NAMES]) + (", ..." if len(lost) > _MOST_NAMES else ""),
+        )
     records = list(store.records())
     earlier = collected.read(store.runs / "tables", collected.ended(records))
     new = [record for record in records if record.finished and record.trial_id not in earlier.ended]
@@ -116,6 +129,8 @@ def collect(store: Store) -> Tables:
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
     """Returns one row per trial; see `collect`."""
     rows = list(records)
+    if not rows:
+        return pandas.DataFrame(columns=list(_IDENTITY))
     identity = _frame([_identity(record) for record in rows], integers=("seed",))
     axes = _frame([dict(flat(record.axes)) for record in rows], integers=None)
     spec = _frame([dict(flat(record.spec, "spec.")) for record in rows], integers=None)

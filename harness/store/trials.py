@@ -84,8 +84,12 @@ class Store:
             ) from None
 
     def is_done(self, trial_id: str) -> bool:
-        """Returns whether the trial has its result (done or diverged); one look at the disk."""
-        return os.path.exists(f"{self.trials}/{trial_id}/done")
+        """Returns whether the trial has its result (done or diverged); two looks at the disk.
+
+        A result whose `trial.json` is gone counts for nothing, as no command can say what it is.
+        """
+        folder = f"{self.trials}/{trial_id}"
+        return os.path.exists(f"{folder}/done") and os.path.exists(f"{folder}/trial.json")
 
     def has_failed(self, trial_id: str) -> bool:
         """Returns whether the trial was tried and could not be trained; see `failed_at`."""
@@ -201,6 +205,18 @@ class Store:
 
     def trial_ids(self) -> list[str]:
         """Returns the ids of all trials that were ever begun, sorted."""
+        return [name for name in self._names() if (self.trials / name / "trial.json").exists()]
+
+    def unidentified(self) -> list[str]:
+        """Returns the sorted names of folders with a result whose `trial.json` is gone."""
+        return [
+            name
+            for name in self._names()
+            if (self.trials / name / "done").exists()
+            and not (self.trials / name / "trial.json").exists()
+        ]
+
+    def _names(self) -> list[str]:
         try:
             with os.scandir(self.trials) as entries:
                 names = [
@@ -210,7 +226,7 @@ class Store:
                 ]
         except FileNotFoundError:
             return []
-        return sorted(name for name in names if os.path.exists(f"{self.trials}/{name}/trial.json"))
+        return sorted(names)
 
     def read(self, trial_id: str) -> Record:
         """Reads everything about one trial but its tables; see `read_record`."""

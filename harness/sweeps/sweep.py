@@ -25,6 +25,7 @@ from harness import tracking
 from harness.configuration.composing import to_config
 from harness.configuration.messages import first_line
 from harness.configuration.schema import Config
+from harness.data.folder_listing import listed_once
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
@@ -39,6 +40,7 @@ from harness.training.workers import Workers
 _WAIT_SECONDS = 0.5
 
 
+@listed_once()
 def prefetch(
     configs: Iterable[Config | DictConfig],
     *,
@@ -63,9 +65,7 @@ def prefetch(
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
         NotStored: a result could not be written, as on a full disk.
     """
-    cells = _checked(
-        [request if isinstance(request, Config) else to_config(request) for request in configs]
-    )
+    cells = _checked([to_config(request) for request in configs])
     check_options(pack, program, workers)
     options = PackOptions(program, pack=_fixed(pack), workers=_fixed(workers))
     cells_by_folder: dict[Path, list[Cell]] = {}
@@ -75,6 +75,7 @@ def prefetch(
         _Sweep(Store(runs), requests, options, retry).run()
 
 
+@listed_once()
 def run_cell(config: Config) -> float:
     """Returns a cell's mean validation accuracy, and trains the cell if that was not tried.
 
@@ -342,6 +343,7 @@ class _Sweep:
     def _finish_held_by_others(self, jobs: list[Job]) -> None:
         """Waits for trials that another process holds; trains those that it leaves behind."""
         unfinished = [job for job in jobs if not self.store.is_done(job.trial_id)]
+        self._note([job for job in jobs if job not in unfinished])
         if not unfinished:
             return
         self.workers = Workers(1, 1)
