@@ -60,12 +60,13 @@ def train_cell(composed: DictConfig) -> float:
             return math.nan
 
 
-def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
+def prefetch(jobs: Iterable[DictConfig], **options: Any) -> list[float | None]:
     """Trains all jobs of a sweep; see `harness.sweeps.command_line.prefetch`."""
     global _prefetched
     with _boundary.own_code():
-        command_line.prefetch(jobs, **options)
+        scores = command_line.prefetch(jobs, **options)
         _prefetched = True
+        return scores
 
 
 def _require_one_cell(settings: DictConfig) -> None:

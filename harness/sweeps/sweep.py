@@ -30,6 +30,7 @@ from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
 from harness.sweeps import search
+from harness.sweeps.cell_results import jobs_of_result, mean_score, was_tried
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
 from harness.sweeps.packing import PackOptions, PlannedPack, plan_packs
 from harness.sweeps.progress import Progress, say
@@ -89,33 +90,18 @@ def run_cell(config: Config) -> float:
     """
     request = cell(config)
     store = Store(request.runs)
-    jobs = _jobs_of_result(store, request)
-    if not jobs or not all(_was_tried(store, job) for job in jobs):
+    jobs = jobs_of_result(store, request)
+    if not jobs or not all(was_tried(store, job) for job in jobs):
         prefetch([config])
         # A search that still has chosen nothing has tuning trials that failed.
-        jobs = _jobs_of_result(store, request) or search.search_of(request).jobs
+        jobs = jobs_of_result(store, request) or search.search_of(request).jobs
     records = [store.read(job.trial_id) for job in jobs]
     failures = {
         record.trial_id: record.error or "no result" for record in records if not record.finished
     }
     if failures:
         raise TrialsFailed(failures)
-    scores = [search.validation_score(record, request.info.classes) for record in records]
-    return sum(scores) / len(scores)
-
-
-def _jobs_of_result(store: Store, request: Cell) -> list[Job]:
-    """Returns the jobs that make a cell's result: its own, or those that confirm its search.
-
-    Empty while the search has chosen nothing.
-    """
-    if not search.is_searched(request):
-        return request.jobs
-    return search.chosen_jobs(store, search.search_of(request))
-
-
-def _was_tried(store: Store, job: Job) -> bool:
-    return store.is_done(job.trial_id) or store.has_failed(job.trial_id)
+    return mean_score(request, records)
 
 
 def _fixed(count: int | str) -> int | None:
