@@ -72,9 +72,8 @@ class Requests:
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self.ending = None
         for number in SIGNALS:
-            handler = self._end if number in ending else self._checkpoint
             if number != signal.SIGHUP or before[number] is not signal.SIG_IGN:
-                signal.signal(number, handler)
+                signal.signal(number, self._end if number in ending else self._checkpoint)
         try:
             yield
         finally:

@@ -20,11 +20,13 @@ from omegaconf import DictConfig
 from harness import tracking
 from harness.configuration.composing import to_config
 from harness.configuration.schema import Config
+from harness.data.folder_listing import listed_once
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
 from harness.sweeps import search
 from harness.sweeps.attempts import Attempts
+from harness.sweeps.cell_results import jobs_of_result, mean_score, was_tried
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
 from harness.sweeps.cluster import Cluster
 from harness.sweeps.cluster_jobs import ClusterJobs
@@ -37,6 +39,7 @@ from harness.training.workers import Workers
 _WAIT_SECONDS = 0.5
 
 
+@listed_once()
 def prefetch(
     configs: Iterable[Config | DictConfig],
     *,
@@ -77,6 +80,7 @@ def prefetch(
         _Sweep(Store(runs), requests, options, retry, cluster).run()
 
 
+@listed_once()
 def run_cell(config: Config) -> float:
     """Returns a cell's mean validation accuracy, and trains the cell if that was not tried.
 
@@ -90,33 +94,18 @@ def run_cell(config: Config) -> float:
     """
     request = cell(config)
     store = Store(request.runs)
-    jobs = _jobs_of_result(store, request)
-    if not jobs or not all(_was_tried(store, job) for job in jobs):
+    jobs = jobs_of_result(store, request)
+    if not jobs or not all(was_tried(store, job) for job in jobs):
         prefetch([config])
         # A search that still has chosen nothing has tuning trials that failed.
-        jobs = _jobs_of_result(store, request) or search.search_of(request).jobs
+        jobs = jobs_of_result(store, request) or search.search_of(request).jobs
     records = [store.read(job.trial_id) for job in jobs]
     failures = {
         record.trial_id: record.error or "no result" for record in records if not record.finished
     }
     if failures:
         raise TrialsFailed(failures)
-    scores = [search.validation_score(record, request.info.classes) for record in records]
-    return sum(scores) / len(scores)
-
-
-def _jobs_of_result(store: Store, request: Cell) -> list[Job]:
-    """Returns the jobs that make a cell's result: its own, or those that confirm its search.
-
-    Empty while the search has chosen nothing.
-    """
-    if not search.is_searched(request):
-        return request.jobs
-    return search.chosen_jobs(store, search.search_of(request))
-
-
-def _was_tried(store: Store, job: Job) -> bool:
-    return store.is_done(job.trial_id) or store.has_failed(job.trial_id)
+    return mean_score(request, records)
 
 
 def _fixed(count: int | str) -> int | None:
@@ -294,6 +283,7 @@ class _Sweep:
     def _finish_held_by_others(self, jobs: list[Job]) -> None:
         """Waits for trials that another process holds; trains those that it leaves behind."""
         unfinished = [job for job in jobs if not self.store.is_done(job.trial_id)]
+        self._note([job for job in jobs if job not in unfinished])
         if not unfinished:
             return
         self.workers = Workers(1, 1)

@@ -59,7 +59,11 @@ ConfigStore.instance().store(
 
 
 class PackedLauncher(Launcher):
-    """Calls the task function's `prefetch`, if it has one, before the jobs run one by one."""
+    """Calls the task function's `prefetch`, if it has one, before the jobs run one by one.
+
+    A job whose result `prefetch` returns was done before; it is not run again, so that it gets no
+    folder and callbacks do not hear of it.
+    """
 
     def __init__(self, executor: str = "none", **options: Any) -> None:
         self.options = {name: options.pop(name) for name in _OF_PACKS}
@@ -83,11 +87,14 @@ class PackedLauncher(Launcher):
         setup_globals()
         self._configure_log()
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        self._prefetch(job_overrides, sweep_dir)
+        results = self._prefetch(job_overrides, sweep_dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         state = Singleton.get_state()
         returns = []
         for index, overrides in enumerate(job_overrides):
+            if results[index] is not None:
+                returns.append(_finished_before(overrides, results[index]))
+                continue
             # Composed again and not kept: thousands of configurations would fill the memory.
             job = self._compose(overrides, initial_job_idx + index)
             Singleton.set_state(state)
@@ -103,13 +110,15 @@ class PackedLauncher(Launcher):
         _join_failures(returns)
         return returns
 
-    def _prefetch(self, job_overrides: Sequence[Sequence[str]], sweep_dir: Path) -> None:
+    def _prefetch(self, job_overrides: Sequence[Sequence[str]], sweep_dir: Path) -> list[Any]:
+        """Returns the results of the jobs that were done before, None for the others."""
         prefetch = getattr(self.task_function, "prefetch", None)
+        nothing = [None for _ in job_overrides]
         if prefetch is None:
-            return
+            return nothing
         jobs = (self._compose(overrides, 0) for overrides in job_overrides)
         try:
-            prefetch(jobs, **self.options)
+            return prefetch(jobs, **self.options) or nothing
         except Exception:
             _remove_if_unused(sweep_dir)
             raise
@@ -129,6 +138,12 @@ class PackedLauncher(Launcher):
 def _plain(value: Any) -> Any:
     """Returns a list or a dict of the configuration as Python's own."""
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _finished_before(overrides: Sequence[str], result: Any) -> JobReturn:
+    done = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+    done.return_value = result
+    return done
 
 
 def _remove_if_unused(sweep_dir: Path) -> None:
