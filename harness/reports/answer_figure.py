@@ -56,8 +56,8 @@ def start_shares(evidence: Evidence) -> pandas.DataFrame:
     """
     rows = []
     trials = select(evidence, {**RECIPE, "initializer": tuple(evidence.levels("initializer"))})
-    names = [name for name in trials["initializer"].unique() if name not in WITHOUT_ONE_VARIANCE]
-    for initializer in ordered(names):
+    run = [name for name in trials["initializer"].unique() if name not in WITHOUT_ONE_VARIANCE]
+    for initializer in ordered(run):
         for preprocessing in _INPUTS:
             arm: Arm = {**RECIPE, "initializer": initializer, "preprocessing": preprocessing}
             cells = select(evidence, arm)
