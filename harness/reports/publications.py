@@ -51,6 +51,15 @@ def _training_losses(evidence: Evidence) -> pandas.DataFrame:
     return rows.assign(position=position, value=rows["train_loss"])
 
 
+def _validation_accuracies(evidence: Evidence) -> pandas.DataFrame:
+    curves = evidence.curves
+    if not {"epoch", "validation_accuracy"} <= set(curves):
+        return pandas.DataFrame(columns=["trial_id", "position", "value"])
+    rows = curves[curves["epoch"] > 0]
+    position = rows["epoch"].round().astype(int)
+    return rows.assign(position=position, value=100 * rows["validation_accuracy"])
+
+
 def _deviations(evidence: Evidence) -> pandas.DataFrame:
     layers = evidence.layers
     if not {"layer", "phase", "activation_variance"} <= set(layers):
@@ -66,6 +75,17 @@ _TUTORIAL_LOSSES = (
 _GAIN_DEVIATIONS = (
     (0.7968, 0.3127, 0.2404, 0.2062, 0.2056, 0.2044, 0.2005, 0.2042, 0.1944, 0.2085)
 )  # fmt: skip
+
+_SELU_ACCURACIES = (
+    (80.90, 85.03, 86.72, 87.70, 88.40, 88.74, 89.11, 89.34, 89.52, 89.89)
+    + (90.16, 90.22, 90.33, 90.56, 90.66, 90.85, 90.95, 91.06, 91.14, 91.24)
+)  # fmt: skip
+_RELU_ACCURACIES = (
+    (54.21, 67.01, 71.63, 75.86, 79.36, 82.39, 84.16, 85.42, 86.22, 87.00)
+    + (87.64, 88.20, 88.41, 88.78, 88.98, 89.13, 89.35, 89.57, 89.84, 89.98)
+)  # fmt: skip
+_PYTORCH = "bioinf-jku/SNNs, Pytorch/SelfNormalizingNetworks_MLP_MNIST"
+_PYTORCH_ARM: Arm = {**RECIPE, "dataset": "mnist", "width": "512-256", "optimizer": "sgd"}
 
 PUBLISHED = (
     Publication(
@@ -86,6 +106,32 @@ PUBLISHED = (
         position="epoch",
         values=dict(enumerate(_TUTORIAL_LOSSES, start=1)),
         measure=_training_losses,
+    ),
+    Publication(
+        name="the authors' PyTorch network of SELU on MNIST",
+        text="validation accuracy by epoch, in percent",
+        source=_PYTORCH,
+        experiment="published/snn_mnist_pytorch_selu",
+        arm={**_PYTORCH_ARM, "dropout": "alpha_0.05", "learning_rate": 0.001},
+        position="epoch",
+        values=dict(enumerate(_SELU_ACCURACIES, start=1)),
+        measure=_validation_accuracies,
+    ),
+    Publication(
+        name="the authors' PyTorch network of ReLU on MNIST",
+        text="validation accuracy by epoch, in percent",
+        source=_PYTORCH,
+        experiment="published/snn_mnist_pytorch_relu",
+        arm={
+            **_PYTORCH_ARM,
+            "activation": "relu",
+            "initializer": "pytorch_default",
+            "dropout": "standard_0.05",
+            "learning_rate": 0.001,
+        },
+        position="epoch",
+        values=dict(enumerate(_RELU_ACCURACIES, start=1)),
+        measure=_validation_accuracies,
     ),
     Publication(
         name="a hundred layers with torch's gain 3/4",
