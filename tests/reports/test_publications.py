@@ -42,6 +42,21 @@ def test_training_losses_stand_beside_those_of_the_tutorial(sweep):
     assert "differs by at most 0.0 % over 15 numbers, mean of 3 seeds" in chapter.blocks[1].text
 
 
+@pytest.mark.parametrize("name", ["SELU", "RELU"])
+def test_accuracies_stand_beside_those_of_the_authors_in_percent(sweep, name):
+    entry = next(entry for entry in PUBLISHED if entry.name.upper().startswith(f"{name} IN"))
+    sweep.add(range(3), **axes_of(entry))
+    rows = [
+        {"trial_id": trial["trial_id"], "epoch": float(epoch), "validation_accuracy": 0.9}
+        for trial in sweep.trials
+        for epoch in entry.values
+    ]
+    evidence = dataclasses.replace(sweep.evidence(), curves=pandas.DataFrame(rows))
+    table = comparison(evidence, entry).set_index("epoch")
+    assert len(table) == 20
+    assert table.loc[20, "ratio"] == pytest.approx(90 / entry.values[20])
+
+
 def test_deviations_stand_beside_those_of_a_hundred_layers(sweep):
     deviation = GAIN.values[91]
     sweep.add(

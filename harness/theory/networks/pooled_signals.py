@@ -37,16 +37,14 @@ class _Blocks:
         columns: blocks beside each other.
         size_y: rows of a block.
         size_x: columns of a block.
-        step_y: rows from one block to the next.
-        step_x: columns from one block to the next.
+        stride: rows and columns from one block to the next; 0 stands for the size.
     """
 
     rows: int
     columns: int
     size_y: int
     size_x: int
-    step_y: int
-    step_x: int
+    stride: int = 0
 
     @classmethod
     def cut(cls, shape: tuple[int, int], size: int, stride: int = 0) -> _Blocks:
@@ -57,10 +55,19 @@ class _Blocks:
         height, width = shape
         size = size or max(height, width)
         size_y, size_x = min(size, height), min(size, width)
-        step_y, step_x = stride or size_y, stride or size_x
-        rows = (height - size_y) // step_y + 1
-        columns = (width - size_x) // step_x + 1
-        return cls(rows, columns, size_y, size_x, step_y, step_x)
+        rows = (height - size_y) // (stride or size_y) + 1
+        columns = (width - size_x) // (stride or size_x) + 1
+        return cls(rows, columns, size_y, size_x, stride)
+
+    @property
+    def step_y(self) -> int:
+        """Rows from one block to the next."""
+        return self.stride or self.size_y
+
+    @property
+    def step_x(self) -> int:
+        """Columns from one block to the next."""
+        return self.stride or self.size_x
 
     @property
     def count(self) -> int:
