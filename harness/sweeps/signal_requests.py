@@ -77,8 +77,8 @@ class Requests:
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            for number, earlier in before.items():
+                signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
     def _checkpoint(self, number: int, _: object) -> None:
         self.checkpoints += 1

@@ -30,6 +30,7 @@ from harness.sweeps.cell_results import jobs_of_result, mean_score, was_tried
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
 from harness.sweeps.cluster import Cluster
 from harness.sweeps.cluster_jobs import ClusterJobs
+from harness.sweeps.pack_checkpoints import PackCheckpoints
 from harness.sweeps.packing import PackOptions, PlannedPack, plan_packs
 from harness.sweeps.progress import Progress, say
 from harness.sweeps.runner import view_of
@@ -199,6 +200,8 @@ class _Sweep:
         waiting = self._jobs_to_run(jobs)
         for view in dict.fromkeys(view_of(job) for job in waiting):
             view.check()
+        # One may have been left where a sweep was killed behind its last result.
+        PackCheckpoints(self.store.runs).clean(self.store.is_done)
         if self.cluster is not None:
             self._run_on_cluster(jobs, waiting, begin)
             return

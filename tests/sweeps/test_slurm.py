@@ -68,7 +68,7 @@ def test_an_array_of_packs_is_trained(make_config, cluster, tmp_path):
 
 
 def test_a_pre_empted_job_is_queued_again_and_goes_on(make_config, cluster, tmp_path):
-    settings = TINY | {"seeds": 2, "budget.steps": 20000}
+    settings = TINY | {"seeds": 2, "budget.steps": 40000}
     alone = make_config(**settings, runs=str(tmp_path / "alone"))
     sweep.prefetch([alone], pack=2)
     config = make_config(**settings)

@@ -66,6 +66,11 @@ class PackedLauncher(Launcher):
     """
 
     def __init__(self, executor: str = "none", **options: Any) -> None:
+        for name in options:
+            if name not in PackedLauncherConf.__dataclass_fields__:
+                raise TypeError(
+                    f"PackedLauncher.__init__() got an unexpected keyword argument '{name}'"
+                )
         self.options = {name: options.pop(name) for name in _OF_PACKS}
         if executor != "none":
             plain = {name: _plain(value) for name, value in options.items()}
