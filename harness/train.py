@@ -20,6 +20,7 @@ from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.overrides import is_multirun
 from harness.configuration.schema import CONF_DIR
 from harness.configuration.validation import validate
+from harness.data.folder_listing import listed_once
 from harness.errors import NotStored, RequestError
 from harness.sweeps import command_line
 from harness.sweeps.cells import with_paths_from
@@ -59,12 +60,13 @@ def train_cell(composed: DictConfig) -> float:
             return math.nan
 
 
-def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
+def prefetch(jobs: Iterable[DictConfig], **options: Any) -> list[float | None]:
     """Trains all jobs of a sweep; see `harness.sweeps.command_line.prefetch`."""
     global _prefetched
     with _boundary.own_code():
-        command_line.prefetch(jobs, **options)
+        scores = command_line.prefetch(jobs, **options)
         _prefetched = True
+        return scores
 
 
 def _require_one_cell(settings: DictConfig) -> None:
@@ -94,7 +96,8 @@ def main() -> None:
     global _prefetched
     _prefetched = False
     arguments = sys.argv[1:]
-    _boundary.run(_application, sweeps_folder(arguments))
+    with listed_once():
+        _boundary.run(_application, sweeps_folder(arguments))
     asked = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)
     if is_multirun(arguments) and not asked and not _boundary.entered:
         raise command_line.no_cells()

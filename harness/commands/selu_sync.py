@@ -36,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         name_set_aside(set_aside)
         finished = [record.trial_id for record in records if record.finished]
         cells = [record.axes for record in records if record.finished]
+        if not finished:
+            answer(f"no finished trial in {store.runs}; nothing to send")
+            return 1 if set_aside else 0
         tracker = tracking.open(settings, store.runs, cells=cells, at_once=False)
         with _bar(len(finished)) as bar:
             sent = tracker.log(store, finished, last=True, progress=bar.update)

@@ -93,12 +93,16 @@ def compose(overrides: list[str]) -> Config:
         raise RequestError(explain(error)) from None
 
 
-def to_config(composed: DictConfig) -> Config:
+def to_config(composed: DictConfig | Config) -> Config:
     """Returns a composed configuration, without Hydra's own part, as a `Config`.
+
+    A `Config` is returned as it is.
 
     Raises:
         RequestError: a key that no request has, or a value of the wrong type.
     """
+    if isinstance(composed, Config):
+        return composed
     for key in composed:
         if key not in _ALLOWED_KEYS:  # `+name=value` makes an entry of any name
             raise RequestError(unknown_option(str(key)))

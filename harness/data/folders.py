@@ -1,4 +1,4 @@
-"""Folders of a user's own images: files, classes, sizes, pixels and content digest. No torch."""
+"""A user's own images: their sizes, pixels and the digest of their content. No torch."""
 
 from __future__ import annotations
 
@@ -6,95 +6,24 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.folder_listing import ImageFile, Listing, composed, tell_once
 from harness.errors import RequestError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-EXTENSIONS = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-SPLIT_FOLDERS = {
-    "training": ("train", "training"),
-    "validation": ("validation", "val", "valid"),
-    "test": ("test",),
-}
-
 # Modes in which a pixel is one brightness; all others are read as red, green and blue.
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L", "F")
 # Modes with more than 8 bits a pixel.
 _DEEP_MODES = ("F", "I", "I;16", "I;16B", "I;16L")
+# The tag of EXIF that says how a camera was held.
+_ORIENTATION = 0x0112
 _FULL_BRIGHTNESS = np.float32(255)
-# Class names that an error lists.
-_MOST_NAMES = 10
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """An image file.
-
-    Attributes:
-        path: where it is.
-        label: index of its class.
-        size: in bytes.
-        changed: time of its last change, in nanoseconds.
-    """
-
-    path: Path
-    label: int
-    size: int
-    changed: int
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The image files of a folder, by split.
-
-    Without split folders there is `training` alone, which holds every image.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    splits: dict[str, tuple[ImageFile, ...]]
-
-    @property
-    def files(self) -> list[ImageFile]:
-        """All files, split after split."""
-        return [file for files in self.splits.values() for file in files]
-
-
-def listing(root: Path) -> Listing:
-    """Lists the images under `root`.
-
-    The folder holds class folders, or split folders (`train`, `validation`, `test`) of class
-    folders. Files that are not images by their extension, and hidden ones, are left out.
-
-    Raises:
-        RequestError: no folder, no images, one class only, or a split folder with a class that
-            `train` lacks.
-    """
-    if not root.is_dir():
-        raise RequestError(
-            f"dataset.root={root}: no such folder; expected a folder that holds one sub-folder of "
-            "images per class"
-        )
-    split_folders = _split_folders(root)
-    training = split_folders["training"]
-    classes = tuple(path.name for path in _subfolders(training))
-    if not classes:
-        raise RequestError(
-            f"dataset.root={training}: empty, no class folders in it; expected one sub-folder of "
-            "images per class"
-        )
-    if len(classes) == 1:
-        raise RequestError(
-            f"dataset.root={training}: one class folder only ({classes[0]}); expected at least two"
-        )
-    splits = {name: _image_files(folder, classes) for name, folder in split_folders.items()}
-    return Listing(root, classes, splits)
 
 
 def image_shape(listing: Listing, image_size: int | None) -> tuple[int, int, int]:
@@ -106,7 +35,8 @@ def image_shape(listing: Listing, image_size: int | None) -> tuple[int, int, int
         RequestError: an unreadable image, or unequal sizes and no `image_size`.
     """
     files = listing.files
-    headers = _headers(tuple(files))
+    headers = _headers(listing)
+    _tell_changes(listing.root, headers, image_size)
     channels = 1 if all(header.mode in _GREY_MODES for header in headers) else 3
     if image_size is not None:
         return channels, image_size, image_size
@@ -127,12 +57,14 @@ def digest(listing: Listing) -> str:
 
     The same wherever the folder lies.
     """
-    return _digest(listing.root, tuple(listing.files))
+    if "digest" not in listing.read:
+        listing.read["digest"] = _digest(listing.root, listing.files, listing.renamed)
+    return listing.read["digest"]
 
 
 def is_deep(listing: Listing) -> bool:
     """Returns whether any image has more than 8 bits a pixel."""
-    return any(header.mode in _DEEP_MODES for header in _headers(tuple(listing.files)))
+    return any(header.mode in _DEEP_MODES for header in _headers(listing))
 
 
 def read_images(
@@ -156,81 +88,40 @@ def read_images(
     return pixels
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folder of each split; `root` itself is `training` where there are no split folders.
-
-    A folder `train` without folders in it is a class of its own: pictures of trains.
-    """
-    folders = {}
-    for name, aliases in SPLIT_FOLDERS.items():
-        for alias in aliases:
-            if (root / alias).is_dir() and _subfolders(root / alias):
-                folders[name] = root / alias
-    return folders if "training" in folders else {"training": root}
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    """Folders that are not hidden, sorted."""
-    try:
-        return sorted(
-            path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-        )
-    except OSError as error:
-        raise RequestError(f"dataset.root: {folder} cannot be read: {error.strerror}") from error
-
-
-def _image_files(folder: Path, classes: tuple[str, ...]) -> tuple[ImageFile, ...]:
-    """The images of one split folder, class after class."""
-    names = [path.name for path in _subfolders(folder)]
-    for name in names:
-        if name not in classes:
-            raise RequestError(
-                f"dataset.root: {folder} has a class folder {name!r} that the training folder "
-                f"lacks; its classes: {', '.join(classes[:_MOST_NAMES])}"
-            )
-    files: list[ImageFile] = []
-    for name in names:
-        paths = _image_paths(folder / name, folder)
-        if not paths:
-            raise RequestError(
-                f"dataset.root: {folder / name} holds no images; expected files that end in "
-                f"{', '.join(EXTENSIONS)}"
-            )
-        for path in paths:
-            state = path.stat()
-            files.append(ImageFile(path, classes.index(name), state.st_size, state.st_mtime_ns))
-    if not files:
-        raise RequestError(
-            f"dataset.root: {folder} is empty; expected one sub-folder of images per class"
-        )
-    return tuple(files)
-
-
-def _image_paths(class_folder: Path, folder: Path) -> list[Path]:
-    """Images of a class folder at any depth, sorted."""
-    return sorted(
-        path
-        for path in class_folder.rglob("*")
-        if _is_image(path.relative_to(folder)) and path.is_file()
-    )
-
-
-def _is_image(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return path.suffix.lower() in EXTENSIONS and not hidden
+def _tell_changes(root: Path, headers: list[_Header], image_size: int | None) -> None:
+    """Tells once how many images are read other than a viewer shows them."""
+    counts = {
+        "have an orientation that is not applied": sum(header.rotated for header in headers),
+        "lose their transparency": sum(header.transparent for header in headers),
+        "hold several frames, of which the first is read": sum(header.moving for header in headers),
+    }
+    if image_size is not None:
+        counts["are cropped to a square"] = sum(header.height != header.width for header in headers)
+    for change, count in counts.items():
+        if count:
+            tell_once(f"dataset.root={root}: {count:,} of {len(headers):,} images {change}")
 
 
 @dataclass(frozen=True)
 class _Header:
-    """Mode and size of an image, without its pixels."""
+    """Mode and size of an image without its pixels, and what reading the pixels will change."""
 
     mode: str
     height: int
     width: int
+    rotated: bool
+    transparent: bool
+    moving: bool
+
+
+def _headers(listing: Listing) -> list[_Header]:
+    if "headers" not in listing.read:
+        listing.read["headers"] = _read_headers(listing.files)
+    return listing.read["headers"]
 
 
 @functools.cache
-def _headers(files: tuple[ImageFile, ...]) -> list[_Header]:
+def _read_headers(files: tuple[ImageFile, ...]) -> list[_Header]:
     return [_header(file.path) for file in files]
 
 
@@ -239,9 +130,24 @@ def _header(path: Path) -> _Header:
 
     try:
         with Image.open(path) as image:
-            return _Header(image.mode, image.height, image.width)
+            return _Header(
+                image.mode,
+                image.height,
+                image.width,
+                rotated=_orientation(image) != 1,
+                transparent=image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info,
+                moving=bool(getattr(image, "is_animated", False)),
+            )
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
+
+
+def _orientation(image: Image.Image) -> Any:
+    """Returns the tag of an image's orientation; 1, upright, where it has none."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Damaged tags raise errors of many kinds, and say nothing about pixels.
+        return 1
 
 
 def _pixels(
@@ -286,14 +192,19 @@ def _unit_floats(path: Path, image: Image.Image) -> NDArray[np.float32]:
 
 
 @functools.cache
-def _digest(root: Path, files: tuple[ImageFile, ...]) -> str:
+def _digest(root: Path, files: tuple[ImageFile, ...], renamed: bool) -> str:
     total = hashlib.sha256()
-    for file in sorted(files, key=lambda file: file.path.relative_to(root).as_posix()):
+    if renamed:
+        # The same files were classes and not splits in earlier releases.
+        total.update(b"splits\n")
+    names = {file: composed(file.path.relative_to(root).as_posix()) for file in files}
+    for file in sorted(files, key=names.__getitem__):
         try:
             content = hashlib.sha256(file.path.read_bytes()).hexdigest()
         except OSError as error:
             raise _unreadable(file.path, error) from error
-        total.update(f"{file.path.relative_to(root).as_posix()}\0{content}\n".encode())
+        # A name of bytes that are no UTF-8 is told apart by these bytes.
+        total.update(f"{names[file]}\0{content}\n".encode("utf-8", "surrogateescape"))
     return total.hexdigest()[:16]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.configuration.result_folder import absolute
 from harness.configuration.schema import DatasetConfig
-from harness.data import folders
+from harness.data import folder_listing, folders
 from harness.data.dataset_spec import (
     Composition,
     Content,
@@ -14,7 +14,7 @@ from harness.data.dataset_spec import (
     LabelledImages,
     UserFiles,
 )
-from harness.data.folders import Listing
+from harness.data.folder_listing import ImageFile, Listing
 from harness.data.splits import OfficialSplits
 from harness.errors import RequestError
 
@@ -65,9 +65,9 @@ def read(spec: DatasetSpec, config: DatasetConfig) -> Content:
     return Content(**splits)
 
 
-def _state(config: DatasetConfig) -> tuple[folders.ImageFile, ...]:
+def _state(config: DatasetConfig) -> tuple[ImageFile, ...]:
     """Files with sizes and times of change; a user may add an image between two loads."""
-    return tuple(_listing(config).files)
+    return _listing(config).files
 
 
 def _fingerprint(config: DatasetConfig) -> str:
@@ -93,7 +93,7 @@ def _listing(config: DatasetConfig) -> Listing:
             "dataset.root is missing: dataset=image_folder needs the folder that holds one "
             "sub-folder per class"
         )
-    return folders.listing(absolute(config.root, "dataset.root"))
+    return folder_listing.listing(absolute(config.root, "dataset.root"))
 
 
 def _check_classes(config: DatasetConfig, listing: Listing) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import filelock
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,18 +59,23 @@ def read_cifar(spec: DatasetSpec, config: DatasetConfig) -> Content:
     from torchvision import datasets
     from torchvision.datasets.utils import check_integrity
 
-    dataset = getattr(datasets, spec.family)
-    folder = root / dataset.base_folder
-    meta = (dataset.meta["filename"], dataset.meta["md5"])
+    published = getattr(datasets, spec.family)
+    # The files may also lie in `root` itself, whatever its name is.
+    inside = (root / published.meta["filename"]).is_file()
+    folder = root if inside else root / published.base_folder
+    meta = (published.meta["filename"], published.meta["md5"])
     # Unpickling runs the code that a file contains, so nothing is read whose checksum is not the
     # published one.
     damaged = [
         name
-        for name, md5 in [*dataset.train_list, *dataset.test_list, meta]
+        for name, md5 in [*published.train_list, *published.test_list, meta]
         if not check_integrity(str(folder / name), md5)
     ]
     if damaged:
         _download(spec, config, folder, damaged)
+        inside = False
+    members = {"base_folder": "" if inside else published.base_folder}
+    dataset = type(spec.family, (published,), members)
 
     def read_split(train: bool) -> tuple[NDArray[Any], NDArray[Any]]:
         split = dataset(str(root), train=train, download=False)
@@ -163,12 +169,16 @@ def _download(spec: DatasetSpec, config: DatasetConfig, folder: Path, lacking: l
     mend = "put the files there, or name the folder that has them with dataset.root"
     if not config.download:
         raise RequestError(f"{problem}; {mend}, or allow the download with dataset.download=true")
+    root = data_root(config)
     try:
-        if spec.family == "SVHN":
-            for split in ("train", "test"):
-                datasets.SVHN(str(folder), split=split, download=True)
-        else:
-            getattr(datasets, spec.family)(str(data_root(config)), download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        # Another sweep that downloads the same is waited for; what it brought is not loaded again.
+        with filelock.FileLock(root / f".{spec.name}.lock"):
+            if spec.family == "SVHN":
+                for split in ("train", "test"):
+                    datasets.SVHN(str(folder), split=split, download=True)
+            else:
+                getattr(datasets, spec.family)(str(root), download=True)
     except _DOWNLOAD_ERRORS as error:
         raise RequestError(
             f"{problem}; the download failed ({_first_line(error)}); {mend}"

@@ -32,6 +32,16 @@ def quantiles(
     }
 
 
+def unit_variance(values: Tensor) -> Tensor:
+    """Returns the population variance over units, (trials, units) to (trials,).
+
+    NaN for a single unit, which has no spread that could be measured.
+    """
+    if values.shape[1] < 2:
+        return torch.full_like(values[:, 0], torch.nan)
+    return values.var(1, correction=0)
+
+
 def absent(like: Tensor, *names: str) -> Columns:
     """Returns columns of NaN; `like` is any tensor with a leading trial dimension."""
     return {

@@ -23,7 +23,7 @@ from harness.reports import (
     share_tables,
 )
 from harness.reports.answer import Answer, answer
-from harness.reports.answer_figure import answer_figure
+from harness.reports.answer_figure import WITHOUT_ONE_VARIANCE, answer_figure
 from harness.reports.arms import arms, rates
 from harness.reports.axis_values import ordered
 from harness.reports.chapter import (
@@ -179,6 +179,7 @@ def _when(evidence: Evidence) -> Chapter:
 def _start_table(evidence: Evidence) -> pandas.DataFrame:
     shares = share_tables.trial_shares(evidence)
     trials = select(evidence, {"activation": "selu", "normalization": "none", "repair": "none"})
+    trials = trials[~trials["initializer"].isin(WITHOUT_ONE_VARIANCE)]
     keys = ["initializer", "preprocessing"]
     names = [name for name in share_tables.NAMES if f"share_{name}_init" in shares]
     columns = [f"share_{name}_init" for name in names]

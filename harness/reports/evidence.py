@@ -16,7 +16,7 @@ import pyarrow
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_intervals
-from harness.reports.axis_values import ordered, plain_value, value_label
+from harness.reports.axis_values import number_or_text, ordered, plain_value, value_label
 from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
 from harness.verdicts.judging import judge_tables
@@ -240,6 +240,9 @@ def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
     for name in ("search_role", "search"):
         texts = trials[name] if name in trials else pandas.Series(None, trials.index, dtype="str")
         trials[name] = texts.fillna("")
+    for name in ("depth", "width"):
+        if name in trials and not pandas.api.types.is_numeric_dtype(trials[name]):
+            trials[name] = trials[name].map(number_or_text).astype(object)
     trials["chance"] = _chances(trials)
     diverged = trials["status"] == "diverged"
     trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"])

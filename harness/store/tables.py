@@ -50,6 +50,7 @@ _HISTOGRAM_SCHEMA = pyarrow.schema(
     ]
 )
 _EMPTY_HISTOGRAMS = _HISTOGRAM_SCHEMA.empty_table()
+# Folders that a message lists.
 _READERS = min(4, os.cpu_count() or 1)
 
 
@@ -149,6 +150,8 @@ def read(folder: Path) -> Tables:
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
     """Returns one row per trial; see `collect`."""
     rows = list(records)
+    if not rows:
+        return pandas.DataFrame(columns=list(_IDENTITY))
     identity = _frame([_identity(record) for record in rows], integers=("seed",))
     axes = _frame([dict(flat(record.axes)) for record in rows], integers=None)
     spec = _frame([dict(flat(record.spec, "spec.")) for record in rows], integers=None)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -17,13 +18,13 @@ from harness.configuration.overrides import check_cells, ready
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options
 from harness.sweeps.leftovers import Leftovers
-from harness.sweeps.progress import forget_reader
+from harness.sweeps.progress import PLAIN_SECONDS, forget_reader, say
 from harness.sweeps.signal_requests import Terminated, requests
 
 _GOES_ON = "finished trials are kept, and the same command goes on from here"
 
 
-def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
+def prefetch(jobs: Iterable[DictConfig], **options: Any) -> list[float | None]:
     """Entry point of the packed launcher: checks all jobs, then trains those that are not done.
 
     Loads torch only after the check.
@@ -32,19 +33,32 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> None:
         jobs: all composed jobs of a sweep.
         **options: the launcher's options; see `harness.sweeps.sweep.prefetch`.
 
+    Returns:
+        The score of each cell that was done before, None for every other one.
+
     Raises:
         RequestError: a job or an option is impossible.
         NotStored: a result could not be written.
     """
     check_options(options["pack"], options["program"], options["workers"])
-    configs = [to_config(job) for job in jobs]
+    configs = []
+    told = time.monotonic()
+    for job in jobs:
+        configs.append(to_config(job))
+        check(configs[-1])
+        if time.monotonic() - told > PLAIN_SECONDS:
+            told = time.monotonic()
+            say(f"{len(configs)} cells checked", sys.stderr)
     if not configs:
         raise no_cells()
-    for config in configs:
-        check(config)
+    from harness.sweeps.cell_results import score_if_done
+    from harness.sweeps.cluster import Cluster
     from harness.sweeps.sweep import prefetch as train
 
-    train(configs, **options)
+    scores = [score_if_done(config) for config in configs]
+    where = Cluster.of(options.pop("executor", "none"), options.pop("cluster", {}))
+    train(configs, cluster=where, **options)
+    return scores
 
 
 def no_cells() -> RequestError:

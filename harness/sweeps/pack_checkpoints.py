@@ -177,7 +177,9 @@ class Keeper:
         """
         asked = requests.checkpoints
         is_time = 0 < self._interval <= time.monotonic() - self._written
-        if asked == self._asked and not is_time:
+        # A signal to end may have come before this attempt began.
+        is_asked = asked != self._asked or requests.ending is not None
+        if not is_asked and not is_time:
             return
         self._asked = asked
         about = {"trials": list(trials), "program": self._program, "seconds": self.seconds}

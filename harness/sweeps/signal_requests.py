@@ -13,10 +13,9 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
-_GOING_ON = (signal.SIGUSR1, signal.SIGUSR2)
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Terminated(BaseException):
@@ -59,23 +58,27 @@ class Requests:
                 self._in_training -= 1
 
     @contextlib.contextmanager
-    def handled(self) -> Iterator[None]:
-        """Handles the signals of this process in the context; only the main thread can."""
+    def handled(
+        self, ending: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGHUP)
+    ) -> Iterator[None]:
+        """Handles the signals of this process in the context; only the main thread can.
+
+        Args:
+            ending: the signals that end a sweep; the others of `SIGNALS` let it go on.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in (*_ENDING, *_GOING_ON)}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
         self.ending = None
-        for number in _ENDING:
-            if before[number] is not signal.SIG_IGN:
-                signal.signal(number, self._end)
-        for number in _GOING_ON:
-            signal.signal(number, self._checkpoint)
+        for number in SIGNALS:
+            if number != signal.SIGHUP or before[number] is not signal.SIG_IGN:
+                signal.signal(number, self._end if number in ending else self._checkpoint)
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            for number, earlier in before.items():
+                signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
     def _checkpoint(self, number: int, _: object) -> None:
         self.checkpoints += 1

@@ -20,12 +20,17 @@ from omegaconf import DictConfig
 from harness import tracking
 from harness.configuration.composing import to_config
 from harness.configuration.schema import Config
+from harness.data.folder_listing import listed_once
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
 from harness.sweeps import search
 from harness.sweeps.attempts import Attempts
+from harness.sweeps.cell_results import jobs_of_result, mean_score, was_tried
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
+from harness.sweeps.cluster import Cluster
+from harness.sweeps.cluster_jobs import ClusterJobs
+from harness.sweeps.pack_checkpoints import PackCheckpoints
 from harness.sweeps.packing import PackOptions, PlannedPack, plan_packs
 from harness.sweeps.progress import Progress, say
 from harness.sweeps.runner import view_of
@@ -35,6 +40,7 @@ from harness.training.workers import Workers
 _WAIT_SECONDS = 0.5
 
 
+@listed_once()
 def prefetch(
     configs: Iterable[Config | DictConfig],
     *,
@@ -42,6 +48,7 @@ def prefetch(
     program: str = "auto",
     workers: int | str = "auto",
     retry: bool = True,
+    cluster: Cluster | None = None,
 ) -> None:
     """Trains every trial of these cells that is not done yet.
 
@@ -54,13 +61,16 @@ def prefetch(
         workers: packs trained at the same time, or "auto" for what is fastest.
         retry: whether trials that failed before are tried again. A failure that another sweep
             causes meanwhile is the trial's outcome and is not tried again.
+        cluster: where packs are trained as jobs; None trains them in this process.
 
     Raises:
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
         NotStored: a result could not be written, as on a full disk.
+        TrialsFailed: jobs of a cluster ended without an outcome for some trials.
     """
     cells = _checked(
-        [request if isinstance(request, Config) else to_config(request) for request in configs]
+        [request if isinstance(request, Config) else to_config(request) for request in configs],
+        on_cluster=cluster is not None,
     )
     check_options(pack, program, workers)
     options = PackOptions(program, pack=_fixed(pack), workers=_fixed(workers))
@@ -68,9 +78,10 @@ def prefetch(
     for request in cells:
         cells_by_folder.setdefault(request.runs, []).append(request)
     for runs, requests in cells_by_folder.items():
-        _Sweep(Store(runs), requests, options, retry).run()
+        _Sweep(Store(runs), requests, options, retry, cluster).run()
 
 
+@listed_once()
 def run_cell(config: Config) -> float:
     """Returns a cell's mean validation accuracy, and trains the cell if that was not tried.
 
@@ -84,33 +95,18 @@ def run_cell(config: Config) -> float:
     """
     request = cell(config)
     store = Store(request.runs)
-    jobs = _jobs_of_result(store, request)
-    if not jobs or not all(_was_tried(store, job) for job in jobs):
+    jobs = jobs_of_result(store, request)
+    if not jobs or not all(was_tried(store, job) for job in jobs):
         prefetch([config])
         # A search that still has chosen nothing has tuning trials that failed.
-        jobs = _jobs_of_result(store, request) or search.search_of(request).jobs
+        jobs = jobs_of_result(store, request) or search.search_of(request).jobs
     records = [store.read(job.trial_id) for job in jobs]
     failures = {
         record.trial_id: record.error or "no result" for record in records if not record.finished
     }
     if failures:
         raise TrialsFailed(failures)
-    scores = [search.validation_score(record, request.info.classes) for record in records]
-    return sum(scores) / len(scores)
-
-
-def _jobs_of_result(store: Store, request: Cell) -> list[Job]:
-    """Returns the jobs that make a cell's result: its own, or those that confirm its search.
-
-    Empty while the search has chosen nothing.
-    """
-    if not search.is_searched(request):
-        return request.jobs
-    return search.chosen_jobs(store, search.search_of(request))
-
-
-def _was_tried(store: Store, job: Job) -> bool:
-    return store.is_done(job.trial_id) or store.has_failed(job.trial_id)
+    return mean_score(request, records)
 
 
 def _fixed(count: int | str) -> int | None:
@@ -118,12 +114,14 @@ def _fixed(count: int | str) -> int | None:
     return None if isinstance(count, str) else count
 
 
-def _checked(configs: Sequence[Config]) -> list[Cell]:
+def _checked(configs: Sequence[Config], *, on_cluster: bool) -> list[Cell]:
     """Returns all cells, with everything checked that can be checked without pixels."""
     cells = [cell(config) for config in configs]
     devices_of_cells = {(config.device, config.precision) for config in configs}
     for device, precision in sorted(devices_of_cells):
-        devices.resolve(device, precision)
+        # The nodes of a cluster have other devices than the machine that submits.
+        if not on_cluster:
+            devices.resolve(device, precision)
     activations = {}
     trackings = {}
     for request in cells:
@@ -150,6 +148,8 @@ class _Sweep:
     cells: list[Cell]
     options: PackOptions
     retry: bool
+    cluster: Cluster | None = None
+    lost: dict[str, str] = field(default_factory=dict, init=False)
     done: int = field(default=0, init=False)
     failed: dict[str, str] = field(default_factory=dict, init=False)
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -170,6 +170,8 @@ class _Sweep:
         self._send(unique(plain + tuning + confirmation), last=True)
         for line in self.tracker.links():
             _say(line)
+        if self.lost:
+            raise TrialsFailed(self.lost)
 
     def _tune(self, asked: list[search.Search]) -> list[Job]:
         """Trains all tuning trials and returns those that confirm what was chosen.
@@ -198,8 +200,14 @@ class _Sweep:
         waiting = self._jobs_to_run(jobs)
         for view in dict.fromkeys(view_of(job) for job in waiting):
             view.check()
+        # One may have been left where a sweep was killed behind its last result.
+        PackCheckpoints(self.store.runs).clean(self.store.is_done)
+        if self.cluster is not None:
+            self._run_on_cluster(jobs, waiting, begin)
+            return
         plans = plan_packs(waiting, self.store.runs, self.options)
-        self._announce(len(jobs), len(waiting), sum(len(packs) for packs in plans.values()))
+        packs_word = _counted(sum(len(packs) for packs in plans.values()), "pack")
+        _say(f"{self._counts(len(jobs), len(waiting))}, in {packs_word}")
         self.store.check_writable()
         if begin is not None:
             begin()
@@ -243,10 +251,27 @@ class _Sweep:
             return unfinished
         return [job for job in unfinished if job.trial_id not in self.failed]
 
-    def _announce(self, trials: int, to_run: int, packs: int) -> None:
-        counts = f"{self.done} done, {len(self.failed)} failed, {to_run} to run"
-        pack_word = "pack" if packs == 1 else "packs"
-        _say(f"{trials} trials: {counts}, in {packs} {pack_word}")
+    def _counts(self, trials: int, to_run: int) -> str:
+        return f"{trials} trials: {self.done} done, {len(self.failed)} failed, {to_run} to run"
+
+    def _run_on_cluster(
+        self, jobs: list[Job], waiting: list[Job], begin: Callable[[], None] | None
+    ) -> None:
+        """Trains what is left as jobs of the cluster; notes which trials they lost."""
+        assert self.cluster is not None
+        _say(self._counts(len(jobs), len(waiting)))
+        self.store.check_writable()
+        if begin is not None:
+            begin()
+        self.progress = Progress(len(waiting), sum(job.steps for job in waiting))
+        cluster_jobs = ClusterJobs(self.store, self.cluster, self.options, dict(self.failed))
+        try:
+            for finished in cluster_jobs.train(waiting):
+                self.progressed(sum(job.steps for job in finished))
+                self._note(finished)
+        finally:
+            self.progress.close()
+        self.lost |= cluster_jobs.lost
 
     def progressed(self, trial_steps: int) -> None:
         """Counts trial-steps of any pack."""
@@ -261,6 +286,7 @@ class _Sweep:
     def _finish_held_by_others(self, jobs: list[Job]) -> None:
         """Waits for trials that another process holds; trains those that it leaves behind."""
         unfinished = [job for job in jobs if not self.store.is_done(job.trial_id)]
+        self._note([job for job in jobs if job not in unfinished])
         if not unfinished:
             return
         self.workers = Workers(1, 1)
@@ -289,6 +315,10 @@ class _Sweep:
     def _send(self, jobs: list[Job], *, last: bool = False) -> None:
         done = [job.trial_id for job in jobs if self.store.is_done(job.trial_id)]
         self.tracker.log(self.store, done, last=last)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _say(line: str) -> None:

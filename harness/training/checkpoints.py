@@ -193,16 +193,14 @@ def _mapped(event: Event, change: Callable[[Tensor], Tensor]) -> Event:
         return dataclasses.replace(event, **values)
     if not isinstance(event, Probed):
         raise TypeError(f"{type(event).__name__} is no measurement")
-    layers = [
-        dataclasses.replace(
-            layer,
-            columns={name: change(tensor) for name, tensor in layer.columns.items()},
-            histogram=change(layer.histogram),
-        )
-        for layer in event.layers
-    ]
+    layers = [_mapped_layer(layer, change) for layer in event.layers]
     sharpness = None if event.sharpness is None else change(event.sharpness)
     return Probed(event.step, layers, sharpness)
+
+
+def _mapped_layer(layer: ProbedLayer, change: Callable[[Tensor], Tensor]) -> ProbedLayer:
+    columns = {name: change(tensor) for name, tensor in layer.columns.items()}
+    return dataclasses.replace(layer, columns=columns, histogram=change(layer.histogram))
 
 
 def _plain_event(event: Event) -> dict[str, Any]:
@@ -234,14 +232,12 @@ def _stacked(columns: dict[str, Tensor]) -> list[dict[str, Any]]:
     for name, tensor in columns.items():
         names_of_type.setdefault(tensor.dtype, []).append(name)
     order = list(columns)
-    return [
-        {
-            "names": names,
-            "places": [order.index(name) for name in names],
-            "values": torch.stack([columns[name] for name in names]),
-        }
-        for names in names_of_type.values()
-    ]
+    stacks = []
+    for names in names_of_type.values():
+        places = [order.index(name) for name in names]
+        values = torch.stack([columns[name] for name in names])
+        stacks.append({"names": names, "places": places, "values": values})
+    return stacks
 
 
 def _unstacked(stacks: list[dict[str, Any]]) -> dict[str, Tensor]:

@@ -202,8 +202,11 @@ def test_a_sweep_trains_what_no_earlier_command_has_trained(tmp_path):
     folders = list((runs / "trials").iterdir())
     assert len(folders) == 8
     assert all((folder / "done").exists() for folder in folders)
-    repeated = train(runs, "--multirun", *TINY, *cells)
-    assert "8 trials: 8 done, 0 failed, 0 to run, in 0 packs" in repeated.stderr
+    repeated = train(runs, "--multirun", *TINY, *cells, "depth=2,3")
+    assert "16 trials: 8 done, 0 failed, 8 to run" in repeated.stderr
+    # Cells that were done are not run as jobs again.
+    last = max((runs / "sweeps").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+    assert len([folder for folder in last.iterdir() if folder.is_dir()]) == 4
 
 
 def test_a_finished_cell_is_checked_again_and_says_that_it_is_done(tmp_path):

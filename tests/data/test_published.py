@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import filelock
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -67,6 +68,33 @@ def write_cifar(monkeypatch, shrink, make_splits, md5):
 def test_cifar_is_read_from_its_pickles(tmp_path, write_cifar, assert_holds, name):
     _, training, test = write_cifar(tmp_path, name)
     assert_holds(load_from(tmp_path, name), training, test)
+
+
+@pytest.mark.parametrize("renamed", [False, True])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_folder_of_cifars_files_may_be_the_root(
+    tmp_path, write_cifar, assert_holds, name, renamed
+):
+    folder, training, test = write_cifar(tmp_path, name)
+    if renamed:
+        folder = folder.rename(tmp_path / "images")
+    assert_holds(load_from(folder, name), training, test)
+
+
+def test_a_download_waits_for_another_of_the_same(tmp_path, monkeypatch):
+    held = []
+
+    class Unreachable(torchvision_datasets.CIFAR10):
+        def __init__(self, root, download):
+            with pytest.raises(filelock.Timeout):
+                filelock.FileLock(tmp_path / ".cifar10.lock").acquire(timeout=0)
+            held.append(root)
+            raise OSError("no network")
+
+    monkeypatch.setattr(torchvision_datasets, "CIFAR10", Unreachable)
+    with pytest.raises(RequestError, match="no network"):
+        load(DatasetConfig("cifar10", root=str(tmp_path)))
+    assert held == [str(tmp_path)]
 
 
 def test_a_damaged_cifar_file_is_named_and_never_unpickled(tmp_path, write_cifar):

@@ -370,3 +370,13 @@ def test_columns_in_float32_agree_with_the_same_reading_in_float64(reading):
             equal_nan=True,
             msg=lambda text, name=name: f"{name}: {text}",
         )
+
+
+def test_a_spread_over_a_single_unit_is_not_a_number(dense, normal):
+    x, w = normal(2, 50, 6, seed=1), normal(2, 1, 6, seed=2)
+    reading = dense(x, w, nn.SELU(), bias=0.1 * normal(2, 1, seed=3))
+    columns = weights(reading) | variance_law(reading) | mean_drive(reading)
+    for name in ("omega_sd", "tau_sd", "unit_variance_cv", "mean_drive", "common_mean_drive"):
+        assert columns[name].isnan().all(), name
+    for name in ("omega_mean", "tau_mean", "tau_q50"):
+        assert columns[name].isfinite().all(), name

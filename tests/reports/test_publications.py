@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import pandas
 import pytest
 
 from harness.configuration.schema import CONF_DIR
+from harness.reports.claims.claim import decide_all
+from harness.reports.evidence import gather
 from harness.reports.publications import PUBLISHED, comparison
 from harness.reports.published_chapters import published
 
-TUTORIAL = next(entry for entry in PUBLISHED if entry.position == "epoch")
+TUTORIAL = next(entry for entry in PUBLISHED if "tutorial" in entry.name)
 GAIN = next(entry for entry in PUBLISHED if entry.position == "layer")
 
 
@@ -77,5 +80,25 @@ def test_numbers_stand_in_the_experiment_that_repeats_them(name):
     text = (CONF_DIR / "experiment" / f"{name}.yaml").read_text(encoding="utf-8")
     (entry,) = [entry for entry in PUBLISHED if entry.experiment == name]
     comment = " ".join(line.removeprefix("# ") for line in text.splitlines() if line[:1] == "#")
-    numbers = " ".join(f"{value:.10g}".removeprefix("0") for value in entry.values.values())
-    assert numbers in comment.replace(".210 ", ".21 ")
+    written = [float(number) for number in re.findall(r"\d*\.\d+", comment)]
+    values = list(entry.values.values())
+    starts = range(len(written) - len(values) + 1)
+    assert any(written[start : start + len(values)] == values for start in starts)
+
+
+def test_axes_that_are_numbers_stay_numbers_beside_a_list_of_widths(sweep):
+    sweep.add(range(3), width=[64, 256], share_moments_init=sweep.near(0.97))
+    sweep.add(range(3), width="512-256", dropout="alpha_0.05")
+    evidence = sweep.evidence()
+    tables = sweep.tables()
+    assert evidence.levels("width") == [64, 256, "512-256"]
+    # A store's table has such a column as text.
+    as_text = dataclasses.replace(
+        tables, trials=tables.trials.assign(width=tables.trials["width"].astype(str))
+    )
+    assert gather(as_text).levels("width") == [64, 256, "512-256"]
+    decided_by_numbers = {entry.claim.name: entry.decision for entry in decide_all(evidence)}
+    decided_by_text = {entry.claim.name: entry.decision for entry in decide_all(gather(as_text))}
+    name = "pooled_moments_hold_at_initialisation"
+    assert decided_by_text[name] == decided_by_numbers[name]
+    assert [row["width"] for row in decided_by_text[name].rows] == [64, 256]

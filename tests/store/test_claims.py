@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -149,6 +150,14 @@ for number in itertools.count(int(sys.argv[2])):
 """
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Waits until a condition holds; fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_a_trial_whose_writer_is_killed_is_done_whole_or_not_at_all(tmp_path):
     """A writer that finishes one trial after another is killed at arbitrary moments."""
     store = Store(tmp_path)
@@ -158,7 +167,10 @@ def test_a_trial_whose_writer_is_killed_is_done_whole_or_not_at_all(tmp_path):
             stdout=subprocess.PIPE,
         )
         assert writer.stdout.readline() == b"ready\n"
-        time.sleep(0.05 + 0.013 * attempt)
+        # Once it is at work, however busy the machine is.
+        written = store.folder(f"{attempt * 1000:016x}") / "done"
+        wait_until(written.exists)
+        time.sleep(0.013 * attempt)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
     records = list(store.records())

@@ -328,3 +328,24 @@ import harness.store.tables, harness.store.status
 sys.exit("torch" in sys.modules or "mlflow" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_a_result_without_its_identity_is_told_and_trained_anew(tmp_path):
+    store = Store(tmp_path)
+    for number in (1, 2):
+        finish(store, number)
+    lost = f"{1:016x}"
+    (store.folder(lost) / "trial.json").unlink()
+    tables = collect(store)
+    assert list(tables.trials["trial_id"]) == [f"{2:016x}"]
+    assert "trial.json" in tables.set_aside[lost]
+    assert "trial.json" in progress.survey(store).damaged[lost]
+    assert not store.is_done(lost)
+    assert store.is_done(f"{2:016x}")
+
+
+def test_a_store_without_trials_has_tables_without_rows(tmp_path):
+    (tmp_path / "trials").mkdir()
+    tables = collect(Store(tmp_path))
+    assert tables.trials.empty
+    assert all(path.exists() for path in tables.write(tmp_path / "tables"))

@@ -85,7 +85,9 @@ def test_other_signals_write_a_checkpoint_and_the_sweep_goes_on(
     assert {record.status for record in Store(config.runs).records()} == {"done"}
 
 
-def test_outside_training_an_ending_signal_ends_at_once(capsys):
+def test_outside_training_an_ending_signal_ends_at_once(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("sys.argv", ["train", f"runs={tmp_path}"])
+
     def main():
         os.kill(os.getpid(), signal.SIGTERM)
         pytest.fail("went on")
@@ -112,9 +114,10 @@ def test_the_handlers_of_others_come_back_and_an_ignored_hangup_stays_ignored():
 
 def test_a_terminated_process_ends_with_143_and_the_same_command_goes_on(tmp_path):
     runs = tmp_path / "runs"
-    words = ("seeds=2", "budget.steps=6000", "hydra.launcher.workers=1", "hydra.launcher.pack=2")
-    process = start(runs, *words)
-    wait_until(lambda: bool(list((runs / "trials").glob("*/status.json"))), process)
+    words = ("seeds=2", "budget.steps=3000", "hydra.launcher.workers=1", "hydra.launcher.pack=2")
+    process = start(runs, *words, "checkpoint_minutes=0.001")
+    # The pack is in training once it has written a checkpoint by itself.
+    wait_until(lambda: bool(PackCheckpoints(runs).saved()), process)
     process.send_signal(signal.SIGTERM)
     code, errors = ended(process)
     assert code == 143, errors

@@ -257,6 +257,22 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(make_config):
     )
 
 
+def test_trials_that_another_sweep_finished_meanwhile_are_counted(make_config, monkeypatch, capsys):
+    config = make_config(**TINY | {"seeds": 2})
+    finished = sweep._Sweep._train
+
+    def held_first(self, pack):
+        """The other sweep holds the pack, and has finished it when this one looks again."""
+        finished(self, pack)
+        return [], pack.jobs
+
+    monkeypatch.setattr(sweep._Sweep, "_train", held_first)
+    sweep.prefetch([config])
+    last = [line for line in capsys.readouterr().err.splitlines() if "trial-steps/s" in line][-1]
+    assert last.startswith("2/2 trials")
+    assert "took" in last
+
+
 def test_every_cell_is_checked_before_anything_is_written(make_config):
     good, bad = make_config(**TINY), make_config(**TINY | {"device": "cuda:99"})
     with pytest.raises(RequestError, match="cuda:99"):

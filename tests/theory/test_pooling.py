@@ -207,3 +207,13 @@ def test_the_residual_of_a_large_block_is_that_of_simulated_normals(random):
     assert values.mean() == pytest.approx(residual.mean(), abs=0.01)
     assert values.std() == pytest.approx(residual.std(), abs=0.02)
     assert np.isfinite(pooling.residual_maximum(224 * 224)).all()
+
+
+def test_an_expansion_at_many_positions_needs_no_second_copy():
+    q = np.geomspace(0.5, 2.0, 60_000)
+    tracemalloc.start()
+    expansion = hermite.expand(activation("selu"), q)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    tables = (expansion.value, expansion.square, expansion.slope, expansion.slope_square)
+    assert peak < 1.3 * sum(table.nbytes for table in tables)

@@ -15,7 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from harness.probes.columns import Columns, absent
+from harness.probes.columns import Columns, absent, unit_variance
 from harness.probes.readings import LayerReading
 from harness.probes.reductions import Moments, blocks, norms, unit_moments
 from harness.probes.statistic import statistic
@@ -107,7 +107,7 @@ def variance_law(reading: LayerReading) -> Columns:
         variance = unit_moments(reading.rows.outputs).variance
     kurtosis = _excess_kurtosis(reading.weight, reading.omega)
     columns = {
-        "unit_variance_cv": variance.std(1, correction=0) / variance.mean(1),
+        "unit_variance_cv": unit_variance(variance).sqrt() / variance.mean(1),
         "weight_excess_kurtosis": kurtosis,
     }
     inputs = reading.rows.inputs

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from harness.probes.columns import Columns, quantiles
+from harness.probes.columns import Columns, quantiles, unit_variance
 from harness.probes.readings import LayerReading
 from harness.probes.reductions import entry_moments, pooled
 from harness.probes.statistic import statistic
@@ -35,7 +35,7 @@ def weights(reading: LayerReading) -> Columns:
     columns = quantiles({"omega": reading.omega, "tau": reading.tau})
     for name, values in (("omega", reading.omega), ("tau", reading.tau)):
         columns[f"{name}_mean"] = values.mean(1)
-        columns[f"{name}_sd"] = values.std(1, correction=0)
+        columns[f"{name}_sd"] = unit_variance(values).sqrt()
     return columns
 
 
@@ -123,9 +123,9 @@ def mean_drive(reading: LayerReading) -> Columns:
     else:
         mean, variance = pooled(entry_moments(reading.weights_output))
     mu, nu = reading.input_moments
-    spread = mu.square() * reading.omega.var(1, correction=0)
+    spread = mu.square() * unit_variance(reading.omega)
     return {
-        "mean_drive": (mean - reading.biases).var(1, correction=0) / variance.mean(1),
+        "mean_drive": unit_variance(mean - reading.biases) / variance.mean(1),
         "common_mean_drive": spread / (nu * reading.tau.mean(1)),
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import pandas
 
+from harness.reports.axis_values import number_or_text
 from harness.reports.claims.claim import NotEnoughData
 from harness.reports.evidence import FIXED, Evidence
 from harness.reports.share_tables import cell_shares
@@ -206,7 +207,7 @@ def paired(
     both = both.rename(columns={"value_arm": "arm", "value_baseline": "baseline"})
     both["difference"] = both["arm"] - both["baseline"]
     numbers = [name for name in ("depth", "width", "learning_rate") if name in keys]
-    both[numbers] = both[numbers].apply(pandas.to_numeric, errors="coerce")
+    both[numbers] = both[numbers].map(number_or_text)
     return both.dropna(subset=["difference"])
 
 

@@ -10,6 +10,7 @@ The functions f expanded here are the activation phi, its square, its slope, and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -125,8 +126,19 @@ def expand(activation: ActivationFunction, q: Array) -> Expansion:
     value, square, slope, slope_square = (
         part.reshape(DEGREE + 1, *q.shape) for part in coefficients
     )
-    rest = np.maximum(square[0] - (value * value).sum(0), 0.0)
+    rest = np.maximum(square[0] - sum_of_squares(value), 0.0)
     return Expansion(q, value, square, slope, slope_square, rest)
+
+
+def sum_of_squares(coefficients: Iterable[Array]) -> Array | float:
+    """Returns the sum over degrees of squared coefficients, one degree after the other.
+
+    Large maps have hundreds of megabytes of coefficients, which are not copied.
+    """
+    total: Array | float = 0.0
+    for coefficient in coefficients:
+        total = total + coefficient * coefficient
+    return total
 
 
 def powers(c: Array, degree: int = DEGREE) -> Array:
@@ -193,9 +205,12 @@ def _interpolated(activation: ActivationFunction, q: Array) -> tuple[Array, ...]
 
 def _weighted_columns(table: Array, first: NDArray[np.intp], weights: tuple[Array, ...]) -> Array:
     """Returns the sum of four neighbouring columns of a table, from `first` on, weighted."""
-    total = weights[0] * table[:, first]
-    for offset, weight in enumerate(weights[1:], 1):
-        total = total + weight * table[:, first + offset]
+    # Degree by degree, so that large maps need no further copies of all degrees.
+    total = np.empty((len(table), len(first)))
+    for degree, row in enumerate(table):
+        total[degree] = weights[0] * row[first]
+        for offset, weight in enumerate(weights[1:], 1):
+            total[degree] += weight * row[first + offset]
     return total
 
 

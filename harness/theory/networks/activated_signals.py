@@ -150,10 +150,13 @@ def _noise_after(
     slope = pairs.slopes * np.sqrt(first.q * second.q) / norms
     squares = hermite.pair(first.square, second.square, pairs.powers)
     pair_noise = float((squares / norms**2 - c**2).mean())
-    moving = expansion.square.copy()
-    moving[[0, *signal.fixed_degrees]] = 0.0
+    moving = (
+        coefficients
+        for degree, coefficients in enumerate(expansion.square)
+        if degree > 0 and degree not in signal.fixed_degrees
+    )
     mean_square = float(expansion.second_moment.mean())
-    length_noise = float(np.square(moving).sum(0).mean()) / mean_square**2
+    length_noise = float(np.mean(hermite.sum_of_squares(moving))) / mean_square**2
     mean_c = float(c.mean())
     inherited_cosine_noise = float((slope * slope).mean()) * signal.cosine_noise
     inherited_mean_cosine_noise = float(slope.mean()) ** 2 * signal.mean_cosine_noise

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.theory.activations import hermite
 from harness.theory.networks.activated_signals import Activated
 from harness.theory.networks.bands import (
     BAND_DEVIATIONS,
@@ -168,7 +169,8 @@ def _tails(signal: Signal) -> float:
 def _square_about_mean(activated: Activated) -> Array:
     """Returns the Hermite coefficients of (phi - mean)^2 but for the constant mean^2."""
     expansion = activated.expansion
-    return expansion.square - 2 * expansion.mean.mean() * expansion.value
+    cross = 2 * expansion.mean.mean() * expansion.value
+    return np.subtract(expansion.square, cross, out=cross)
 
 
 def _empirical_slope(activated: Activated) -> float:
@@ -177,9 +179,11 @@ def _empirical_slope(activated: Activated) -> float:
     The noise of the mean is left out above and below the line, since it scales with the rest: the
     slope of a ReLU is 1.
     """
-    mean = activated.expansion.mean.mean()
+    expansion = activated.expansion
+    mean = expansion.mean.mean()
     variance = activated.after.level - mean**2
-    return float(_square_about_mean(activated)[2].mean()) / math.sqrt(2.0) / variance
+    second = expansion.square[2] - 2 * mean * expansion.value[2]
+    return float(second.mean()) / math.sqrt(2.0) / variance
 
 
 def _pooled_noise(
@@ -198,11 +202,9 @@ def _pooled_noise(
         units: width of the layer.
         measured: number of samples measured.
     """
-    degrees = np.array(
-        [degree for degree in range(1, len(coefficients)) if degree not in signal.fixed_degrees]
-    )
-    squares = np.square(coefficients[degrees]).sum(0)
-    own = float(squares.mean()) / (measured * signal.positions)
+    free = [degree for degree in range(1, len(coefficients)) if degree not in signal.fixed_degrees]
+    squares = hermite.sum_of_squares(coefficients[degree] for degree in free)
+    own = float(np.mean(squares)) / (measured * signal.positions)
     response = float(coefficients[2].mean()) / math.sqrt(2.0)
     of_samples = float(coefficients[0].mean((1, 2)).var()) / measured
     return (max(noise, 0.0) + own) / units + response**2 * signal.level_noise + of_samples

@@ -8,7 +8,7 @@ state, and has no postponed annotations, which a dataclass could not look up.
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.harness_packed.compose_once import ComposeOnce
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 @dataclass
@@ -31,7 +31,27 @@ class PackedLauncherConf:
     program: str = "auto"
     workers: Any = "auto"
     retry: bool = True
+    # Where packs are trained: none (in this process), slurm, local or debug, by submitit.
+    executor: str = "none"
+    # Options of submitit by their names there; null leaves one to it. Any other option of SLURM
+    # goes into additional_parameters: `+hydra.launcher.additional_parameters.reservation=week`.
+    partition: str | None = None
+    timeout_min: int = 240
+    cpus_per_task: int | None = None
+    gpus_per_node: int | None = None
+    mem_gb: float | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    array_parallelism: int | None = None
+    max_num_timeout: int = 100
+    signal_delay_s: int = 120
+    setup: list[str] | None = None
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
 
+
+# The options that say how packs are made; the others but the executor are submitit's.
+_OF_PACKS = ("pack", "program", "workers", "retry")
 
 ConfigStore.instance().store(
     group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="harness_packed"
@@ -39,10 +59,22 @@ ConfigStore.instance().store(
 
 
 class PackedLauncher(Launcher):
-    """Calls the task function's `prefetch`, if it has one, before the jobs run one by one."""
+    """Calls the task function's `prefetch`, if it has one, before the jobs run one by one.
 
-    def __init__(self, pack: Any, program: str, workers: Any, retry: bool) -> None:
-        self.options = {"pack": pack, "program": program, "workers": workers, "retry": retry}
+    A job whose result `prefetch` returns was done before; it is not run again, so that it gets no
+    folder and callbacks do not hear of it.
+    """
+
+    def __init__(self, executor: str = "none", **options: Any) -> None:
+        for name in options:
+            if name not in PackedLauncherConf.__dataclass_fields__:
+                raise TypeError(
+                    f"PackedLauncher.__init__() got an unexpected keyword argument '{name}'"
+                )
+        self.options = {name: options.pop(name) for name in _OF_PACKS}
+        if executor != "none":
+            plain = {name: _plain(value) for name, value in options.items()}
+            self.options |= {"executor": executor, "cluster": plain}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -60,11 +92,14 @@ class PackedLauncher(Launcher):
         setup_globals()
         self._configure_log()
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
-        self._prefetch(job_overrides, sweep_dir)
+        results = self._prefetch(job_overrides, sweep_dir)
         sweep_dir.mkdir(parents=True, exist_ok=True)
         state = Singleton.get_state()
         returns = []
         for index, overrides in enumerate(job_overrides):
+            if results[index] is not None:
+                returns.append(_finished_before(overrides, results[index]))
+                continue
             # Composed again and not kept: thousands of configurations would fill the memory.
             job = self._compose(overrides, initial_job_idx + index)
             Singleton.set_state(state)
@@ -80,13 +115,15 @@ class PackedLauncher(Launcher):
         _join_failures(returns)
         return returns
 
-    def _prefetch(self, job_overrides: Sequence[Sequence[str]], sweep_dir: Path) -> None:
+    def _prefetch(self, job_overrides: Sequence[Sequence[str]], sweep_dir: Path) -> list[Any]:
+        """Returns the results of the jobs that were done before, None for the others."""
         prefetch = getattr(self.task_function, "prefetch", None)
+        nothing = [None for _ in job_overrides]
         if prefetch is None:
-            return
+            return nothing
         jobs = (self._compose(overrides, 0) for overrides in job_overrides)
         try:
-            prefetch(jobs, **self.options)
+            return prefetch(jobs, **self.options) or nothing
         except Exception:
             _remove_if_unused(sweep_dir)
             raise
@@ -101,6 +138,17 @@ class PackedLauncher(Launcher):
 
     def _configure_log(self) -> None:
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a list or a dict of the configuration as Python's own."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _finished_before(overrides: Sequence[str], result: Any) -> JobReturn:
+    done = JobReturn(overrides=list(overrides), status=JobStatus.COMPLETED)
+    done.return_value = result
+    return done
 
 
 def _remove_if_unused(sweep_dir: Path) -> None:
