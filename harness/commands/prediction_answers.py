@@ -94,9 +94,10 @@ def _requested_cell(overrides: list[str]) -> Cell:
     try:
         return cell(compose(overrides))
     except RequestError as error:
-        if "Ambiguous value" in str(error):
+        override, several, _ = str(error).partition(": several values")
+        if several:
             raise RequestError(
-                f"{error}: predict takes one cell, so one value for each axis"
+                f"{override}: predict takes one cell, so one value for each axis"
             ) from None
         raise
 

@@ -14,7 +14,6 @@ from harness.errors import RequestError
 from harness.reports import comparisons, report, tuning_chapters
 from harness.reports.claim_texts import FORMATS
 from harness.reports.claims.claim import NOT_ENOUGH_DATA, decide_all
-from harness.reports.claims.selection import select
 from harness.reports.evidence import gather
 from harness.store.tables import Tables
 
@@ -205,11 +204,3 @@ def test_hostile_names_are_escaped_in_every_chapter(sweep, tmp_path):
     page = report.write(sweep.evidence(), tmp_path, HOSTILE).read_text(encoding="utf-8")
     assert HOSTILE not in page
     assert "&lt;script&gt;" in page
-
-
-def test_numbers_are_numbers_beside_widths_that_are_lists(sweep):
-    sweep.add(width="64")
-    sweep.add(width="512-256")
-    evidence = sweep.evidence()
-    assert evidence.levels("width") == [64, "512-256"]
-    assert len(select(evidence, {"width": 64})) == len(select(evidence, {"width": "512-256"})) > 0
