@@ -316,7 +316,7 @@ def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
 
 
 def describe_weights(
-    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int
+    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int, area: int = 1
 ) -> dict[str, Any]:
     """Returns what theory's `Dense` or `Convolution` says of a hidden layer's weights and biases.
 
@@ -328,8 +328,9 @@ def describe_weights(
         fan_in: inputs of a unit.
         fan_out: units that an input feeds.
         units: units of the layer.
+        area: taps of a convolution's kernel.
     """
-    law = weights_law(spec["initializer"], fan_in, fan_out, units)
+    law = weights_law(spec["initializer"], fan_in, fan_out, units, area)
     repair = spec.get("repair")
     if repair == "center_rows":
         law |= {"centred": True, "omega": 0.0}
@@ -343,7 +344,7 @@ def describe_weights(
 
 
 def weights_law(
-    options: Mapping[str, Any], fan_in: int, fan_out: int, units: int
+    options: Mapping[str, Any], fan_in: int, fan_out: int, units: int, area: int = 1
 ) -> dict[str, Any]:
     """Returns the same of an initializer alone, such as `{"name": "lecun_normal"}`."""
     initializer = initializer_of(options)
@@ -356,6 +357,6 @@ def weights_law(
         "sigma_w2": initializer.sigma_w2(Fans(fan_in, fan_out), options),
         "sigma_b2": initializer.bias.variance(options, fan_in),
         "centred": distribution.centred,
-        "exact": distribution.exact(units, fan_in),
+        "exact": distribution.exact(units, fan_in // area if distribution.at_centre else fan_in),
         "omega": distribution.omega,
     }

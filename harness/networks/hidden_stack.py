@@ -16,6 +16,7 @@ from harness.networks.hidden_layers import (
     layer_name,
     standardizes_weights,
 )
+from harness.networks.initializers import initializer_of
 from harness.theory.networks.description import Convolution, Dense, Flatten, Layer, Pool
 
 if TYPE_CHECKING:
@@ -187,7 +188,9 @@ def described_weights(item: PlacedLayer, spec: dict[str, Any]) -> Dense | Convol
         law = describe_weights(spec, item.size.fan_in, layer.units, layer.units)
         return Dense(**law)
     fan_out = layer.units * layer.kernel_size**2 // layer.groups
-    law = describe_weights(spec, item.size.fan_in, fan_out, layer.units)
+    area = layer.kernel_size**2
+    law = describe_weights(spec, item.size.fan_in, fan_out, layer.units, area)
+    initializer = spec["initializer"]
     _, height, width = item.entering
     return Convolution(
         **law,
@@ -197,6 +200,7 @@ def described_weights(item: PlacedLayer, spec: dict[str, Any]) -> Dense | Convol
         width=width,
         padding="none" if layer.padding == "valid" else layer.padding,
         groups=layer.groups,
+        at_centre=initializer_of(initializer).family(initializer).at_centre,
     )
 
 

@@ -52,6 +52,8 @@ class Distribution:
         exact: `exact(units, fan_in)` is True where the sum of squares of each unit's weights is
             `sigma_w2` in every draw, not on average only.
         omega: mean sum of each unit's weights; the mean of a weight is omega / fan_in.
+        at_centre: a kernel's weights are 0 but at its centre; `fan_in` of `exact` then counts
+            input channels.
     """
 
     draw: Callable[[Tensor, float, float, Generator], None]
@@ -59,6 +61,7 @@ class Distribution:
     centred: bool = False
     exact: Callable[[int, int], bool] = lambda units, fan_in: False
     omega: float = 0.0
+    at_centre: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,17 @@ def _mean_shifted(options: Options) -> Distribution:
     return Distribution(draw, KURTOSIS_NORMAL, omega=omega)
 
 
+def _draw_delta_orthogonal(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+    """Draws orthogonal weights at the centre of each kernel, and zeros around it."""
+    if weight.dim() == 2:
+        _draw_orthogonal(weight, gain, fan, generator)
+        return
+    centre = weight.new_empty(weight.shape[:2])
+    _draw_orthogonal(centre, gain, fan, generator)
+    weight.zero_()
+    weight[:, :, weight.shape[2] // 2, weight.shape[3] // 2] = centre
+
+
 NORMAL = Distribution(_draw_normal, KURTOSIS_NORMAL)
 UNIFORM = Distribution(_draw_uniform, KURTOSIS_UNIFORM)
 TRUNCATED = Distribution(_draw_truncated, KURTOSIS_TRUNCATED)
@@ -197,6 +211,13 @@ TRUNCATED = Distribution(_draw_truncated, KURTOSIS_TRUNCATED)
 EXACT = Distribution(_draw_exact, KURTOSIS_NORMAL, centred=True, exact=lambda units, fan_in: True)
 ORTHOGONAL = Distribution(
     _draw_orthogonal, KURTOSIS_NORMAL, exact=lambda units, fan_in: units <= fan_in
+)
+
+DELTA_ORTHOGONAL = Distribution(
+    _draw_delta_orthogonal,
+    KURTOSIS_NORMAL,
+    exact=lambda units, fan_in: units <= fan_in,
+    at_centre=True,
 )
 
 
@@ -287,6 +308,8 @@ declare("xavier_normal", NORMAL, gain=2.0, fan=_fan_sum)
 declare("xavier_uniform", UNIFORM, gain=2.0, fan=_fan_sum)
 # Saxe et al. 2013.
 declare("orthogonal", ORTHOGONAL)
+# Xiao et al. 2018.
+declare("delta_orthogonal", DELTA_ORTHOGONAL)
 # torch's own for Linear and Conv2d: kaiming_uniform with a = sqrt(5), so Var w = 1 / (3 fan_in).
 declare(
     "pytorch_default",

@@ -36,7 +36,7 @@ PARTS = {
 
 # Orthogonal weights have that of normal ones in wide layers only, and a sample says little of a
 # heavy tail.
-NO_KURTOSIS = ("heavy_tailed", "orthogonal")
+NO_KURTOSIS = ("delta_orthogonal", "heavy_tailed", "orthogonal")
 
 
 def weight_layers(network):
@@ -209,7 +209,7 @@ def test_lsuv_is_described_as_one_factor_for_a_whole_layer(make_trial):
     "group, message",
     [
         ("architecture", "unknown architecture 'mystery'; known: cnn, mlp, resnet, stack"),
-        ("initializer", "unknown initializer 'mystery'; known: edge_of_chaos, gaussian"),
+        ("initializer", "unknown initializer 'mystery'; known: delta_orthogonal, edge_of_chaos"),
         ("normalization", "unknown normalization 'mystery'; known: batch"),
         ("dropout", "unknown dropout 'mystery'; known: alpha"),
     ],

@@ -30,6 +30,7 @@ VARIANCES = {
     "pytorch_default": lambda fan_in, fan_out: 1 / (3 * fan_in),
     "torch_selu_gain": lambda fan_in, fan_out: (3 / 4) ** 2 / fan_in,
     "gaussian": lambda fan_in, fan_out: 1.7 / fan_in,
+    "delta_orthogonal": lambda fan_in, fan_out: 1 / fan_in,
     "edge_of_chaos": lambda fan_in, fan_out: 1.7 / fan_in,
     "heavy_tailed": lambda fan_in, fan_out: 1 / fan_in,
     "mean_shifted": lambda fan_in, fan_out: 1 / fan_in - (0.5 / fan_in) ** 2,
@@ -163,6 +164,14 @@ def test_an_unknown_bias_is_refused(make_trial):
     spec = make_trial(initializer="pytorch_default", **{"initializer.bias": "ones"}).spec
     with pytest.raises(RequestError, match="initializer.bias=ones: expected one of zeros, uniform"):
         check_layout(spec, (1, 8, 8), 10)
+
+
+def test_delta_orthogonal_kernels_act_at_their_centre_and_keep_lengths():
+    module = nn.Conv2d(16, 16, 3, padding=1, bias=False)
+    module.weight.data = draw("delta_orthogonal", module)
+    x = torch.randn(2, 16, 5, 5, generator=torch.Generator().manual_seed(0))
+    lengths = module(x).square().sum(1)
+    torch.testing.assert_close(lengths, x.square().sum(1), rtol=1e-4, atol=1e-5)
 
 
 def test_heavy_tails_are_those_of_student():

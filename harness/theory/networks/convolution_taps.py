@@ -59,6 +59,8 @@ def spread_over_taps(gradient: Array, layer: Convolution, height: int, width: in
 
 def _offsets(layer: Convolution) -> list[tuple[int, int]]:
     """Returns the rows and columns from the kernel's centre to each tap."""
+    if layer.at_centre:
+        return [(0, 0)]
     reach = layer.kernel_size // 2
     along = range(-reach, layer.kernel_size - reach)
     return [(dy, dx) for dy in along for dx in along]

@@ -51,6 +51,7 @@ class Convolution:
         padding: "zeros", "circular" or "reflect" keep the size of the map at stride 1; "none" does
             not.
         groups: groups of channels that are kept apart.
+        at_centre: the weights are 0 but at the kernel's centre.
     """
 
     fan_in: int
@@ -69,6 +70,12 @@ class Convolution:
     kurtosis: float = 3.0
     groups: int = 1
     omega: float = 0.0
+    at_centre: bool = False
+
+    @property
+    def taps(self) -> int:
+        """Number of taps whose weights are not 0."""
+        return 1 if self.at_centre else self.kernel_size**2
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,10 @@ def weighted_variance_cv(signal: Signal, layer: Dense | Convolution, measured: f
     The variance is over samples and positions. A convolution's units see windows: positions of one
     window scatter less than independent inputs would.
     """
-    exact_fan_in = layer.fan_in if layer.exact else None
+    inputs = layer.fan_in
+    if isinstance(layer, Convolution):
+        inputs = inputs // layer.kernel_size**2 * layer.taps
+    exact_fan_in = inputs if layer.exact else None
     ratio = signal.participation_ratio(measured)
     return float(unit_variance_cv(ratio, layer.kurtosis, signal.diagonal_share, exact_fan_in))
 

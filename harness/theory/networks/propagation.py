@@ -61,7 +61,7 @@ def convolution(signal: Signal, layer: Convolution) -> tuple[Signal, Backward]:
 
 def _dense_convolution(signal: Signal, layer: Convolution) -> tuple[Signal, Backward]:
     """Applies a convolution at every position."""
-    area = layer.kernel_size**2
+    area = layer.taps
     pairs = signal.pairs
     length = sum_over_taps(signal.length, layer) / area
     product = sum_over_taps(signal.product, layer, pairs.shift) / area
