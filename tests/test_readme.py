@@ -46,6 +46,7 @@ SLOW = (
     "scripts/test.sh",
     "--multirun activation=selu,relu",
     "harness.train depth=4",
+    "harness.train width=",
     "scripts/report.py",
     "scripts/sync_mlflow.py",
     "scripts/theory.py predict",
