@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Shows the progress of a sweep: `python scripts/status.py [--runs FOLDER] [--json]`."""
+"""Shows the progress of a sweep: `python scripts/status.py [--runs FOLDER] [--json] [--watch]`."""
 
 import sys
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
+from harness.configuration.layer_lists import register_resolvers
 from harness.configuration.schema import CONF_DIR, Config
 from harness.configuration.trial import Trial, trials
 
@@ -34,6 +35,7 @@ _DEFAULTS = {
     "initializer": "lecun_normal",
     "normalization": "none",
     "dropout": "none",
+    "readout": "linear",
     "optimizer": "momentum",
     "schedule": "constant",
     "budget": "short",
@@ -41,6 +43,9 @@ _DEFAULTS = {
     "search": "none",
     "tracking": "none",
 }
+
+
+register_resolvers()
 
 
 @pytest.fixture
@@ -51,7 +56,11 @@ def make_config(tmp_path) -> Callable[..., Config]:
     """
 
     def make(**choices: Any) -> Config:
-        values: dict[str, Any] = {"runs": str(tmp_path / "runs")}
+        values: dict[str, Any] = {
+            "runs": str(tmp_path / "runs"),
+            "depth": "${listed_depth:8}",
+            "width": "${listed_width:64}",
+        }
         request = OmegaConf.structured(Config)
         for group, default in _DEFAULTS.items():
             name = choices.pop(group, default)

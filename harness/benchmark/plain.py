@@ -67,7 +67,9 @@ class PlainTrial:
         self.device = device
         training_images, _ = data.training
         self.network = build_network(trial.spec, tuple(training_images.shape[1:]), classes)
-        initialize(self.network, trial.spec["initializer"], trial.seed)
+        initialize(
+            self.network, trial.spec["initializer"], trial.seed, readout=trial.spec.get("readout")
+        )
         self.network.to(device)
         self.optimizer = _optimizer(self.network, trial.spec["optimizer"])
         self.validation = _moved(data.validation, device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.configuration.schema import Config
 
 
-def add_runs_option(parser: argparse.ArgumentParser) -> None:
+def add_runs_option(parser: argparse._ActionsContainer) -> None:
     """Adds the option `--runs`; its default is where sweeps put their results."""
     parser.add_argument(
         "--runs",

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.store.tables import collect
 from harness.store.trials import Store
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    name_set_aside(tables.set_aside)
     for path in paths:
         table = getattr(tables, path.stem)
         answer(f"{path}: {len(table)} rows, {len(table.columns)} columns")

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
 from harness.errors import RequestError
 from harness.reports.claim_texts import FORMATS
 from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import gather
-from harness.store.tables import collect
+from harness.store import tables
+from harness.store.tables import Tables
 from harness.store.trials import Store
 from harness.sweeps.progress import answer
 
@@ -25,7 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         conditions = dict(_condition(text) for text in options.where)
         if options.format == "text" and not options.claims:
             raise RequestError("--format text: only with --claims; the report has md and json")
-        evidence = gather(collect(Store.existing(options.runs)), conditions)
+        source = _tables(options)
+        name_set_aside(source.set_aside)
+        evidence = gather(source, conditions)
         if options.claims:
             text = FORMATS[options.format or "text"](decide_all(evidence))
             answer(text.removesuffix("\n"))
@@ -51,11 +55,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _tables(options: argparse.Namespace) -> Tables:
+    """Returns the tables of the source that the options name."""
+    if options.experiment and not options.from_mlflow:
+        raise RequestError("--experiment: only with --from-mlflow, whose experiment it names")
+    if options.from_mlflow:
+        # MLflow takes seconds to import, which the other sources need not wait for.
+        from harness.tracking import tables_from_mlflow
+
+        return tables_from_mlflow(options.from_mlflow, options.experiment)
+    if options.tables:
+        return tables.read(options.tables)
+    return tables.collect(Store.existing(options.runs))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="One self-contained HTML report of all finished trials, with its tables as CSV."
     )
-    add_runs_option(parser)
+    source = parser.add_mutually_exclusive_group()
+    add_runs_option(source)
+    source.add_argument(
+        "--tables",
+        type=Path,
+        metavar="FOLDER",
+        help="report on the tables in this folder, as selu-collect writes them, without trials",
+    )
+    source.add_argument(
+        "--from-mlflow",
+        metavar="URI",
+        help="report on the runs of this tracking server or database, without trials",
+    )
+    parser.add_argument(
+        "--experiment",
+        metavar="NAME",
+        help="the MLflow experiment of --from-mlflow (default: that of sweeps)",
+    )
     parser.add_argument(
         "--out", type=Path, help="the folder to write (default: RUNS/reports/latest)"
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from tqdm import tqdm
 
 from harness import tracking
 from harness.commands.runs_option import add_runs_option
+from harness.commands.set_aside import name_set_aside
+from harness.commands.tracking_options import add_tracking_options
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store.trials import Store
@@ -25,18 +25,20 @@ _PLAIN_SECONDS = 10
 def main(argv: Sequence[str] | None = None) -> int:
     """Sends every finished trial that the tracking store does not have.
 
-    Returns the exit code: 1 where some could not be sent, 2 for a wrong request.
+    Returns the exit code: 1 where some could not be sent or were set aside, 2 for a wrong request.
     """
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(message)s")
     settings = TrackingConfig(uri=options.uri, experiment=options.experiment)
     try:
         store = Store.existing(options.runs.resolve())
-        finished = [trial_id for trial_id in store.trial_ids() if store.is_done(trial_id)]
+        records, set_aside = store.read_all()
+        name_set_aside(set_aside)
+        finished = [record.trial_id for record in records if record.finished]
+        cells = [record.axes for record in records if record.finished]
         if not finished:
             answer(f"no finished trial in {store.runs}; nothing to send")
-            return 0
-        cells = list(_axes(store, finished))
+            return 1 if set_aside else 0
         tracker = tracking.open(settings, store.runs, cells=cells, at_once=False)
         with _bar(len(finished)) as bar:
             sent = tracker.log(store, finished, last=True, progress=bar.update)
@@ -50,16 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     answer(_summary(sent, len(finished), len(tracker.faults)))
     for line in tracker.links():
         answer(line)
-    return 1 if tracker.faults else 0
-
-
-def _axes(store: Store, trial_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Gives the axes of trials; those that cannot be read are named when they are sent."""
-    for trial_id in trial_ids:
-        try:
-            yield json.loads((store.folder(trial_id) / "trial.json").read_text())["axes"]
-        except (OSError, ValueError, LookupError, TypeError):
-            continue
+    return 1 if tracker.faults or set_aside else 0
 
 
 def _bar(trials: int) -> tqdm:
@@ -85,14 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Send finished trials to MLflow that it does not have yet."
     )
     add_runs_option(parser)
-    parser.add_argument(
-        "--uri",
-        help="the tracking server or database (default: MLFLOW_TRACKING_URI, or RUNS/mlflow.db)",
-    )
-    parser.add_argument(
-        "--experiment",
-        help="the experiment's name (default: MLFLOW_EXPERIMENT_NAME, or selu)",
-    )
+    add_tracking_options(parser)
     return parser
 
 

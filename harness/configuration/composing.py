@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from harness.configuration.hydra_version import VERSION_OPTIONS
+from harness.configuration.layer_lists import register_resolvers
 from harness.configuration.messages import explain, first_line, unknown_option
 from harness.configuration.overrides import check_cells, ready
 from harness.configuration.schema import CONF_DIR, Config
@@ -35,6 +36,7 @@ def register_schema() -> None:
 
     `conf/config.yaml` names the folders of sweeps by `process_id`, so that no two share one.
     """
+    register_resolvers()
     OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
 

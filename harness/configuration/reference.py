@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.configuration.layer_lists import default_size
 from harness.configuration.options import CONF_DIR, known_names, options
 from harness.configuration.schema import Config
 
@@ -49,7 +50,9 @@ def reference() -> str:
     for axis in _entries(lines, _AXIS):
         parts.append(_axis_chapter(axis))
     top_level = list(_entries(lines, _ENTRY, known={entry.name for entry in fields(Config)}))
-    rows = [[f"`{entry.key}`", f"`{entry.value}`", entry.comment] for entry in top_level]
+    rows = [
+        [f"`{entry.key}`", f"`{default_size(entry.value)}`", entry.comment] for entry in top_level
+    ]
     table = _table(["value", "default", "meaning"], rows)
     parts.append(f"## Single values\n\n{table}")
     return "\n".join(parts)

@@ -124,6 +124,8 @@ class ArchitectureConfig(Section):
     """The kind of network; `depth` and `width` are axes of their own."""
 
     name: str = MISSING
+    layers: Any = described(None, "hidden layers in order, see `harness.configuration.layer_lists`")
+    pool_stride: int | None = described(None, "step of a pooling; null: its size")
 
 
 @section("activation")
@@ -155,6 +157,14 @@ class NormalizationConfig(Section):
 @dataclass
 class DropoutConfig(Section):
     """The dropout after every hidden layer."""
+
+    name: str = MISSING
+
+
+@section("readout")
+@dataclass
+class ReadoutConfig(Section):
+    """The last layer, which gives the classes' logits."""
 
     name: str = MISSING
 
@@ -243,6 +253,7 @@ class Config:
     initializer: InitializerConfig = field(default_factory=InitializerConfig)
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -255,6 +266,7 @@ class Config:
     precision: str = "float32"
     repair: str = "none"
     device: str = "auto"
+    checkpoint_minutes: float = 5.0
     runs: str = "runs"
 
 

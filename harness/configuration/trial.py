@@ -13,9 +13,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from harness.configuration.callable_identity import callable_digest
+from harness.configuration.layer_lists import (
+    canonical_layers,
+    canonical_width,
+    layers_text,
+    width_text,
+)
 from harness.configuration.options import defaults, options
-from harness.configuration.schema import Config, shared_defaults
+from harness.configuration.schema import Config, ReadoutConfig, shared_defaults
 from harness.configuration.validation import seed_list
+from harness.errors import RequestError
 from harness.registry import load_callable
 
 RULES_VERSION = 1
@@ -52,6 +59,7 @@ _ALWAYS_AXES = {
     ("dataset", "samples"),
     ("dataset", "shape"),
     ("dataset", "classes"),
+    ("architecture", "residual"),
     ("initializer", "sigma_w2"),
     ("initializer", "sigma_b2"),
     ("budget", "batch_size"),
@@ -116,15 +124,71 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         spec[group] = {"name": section.name}
         for option in options(group, section.name):
             spec[group][option] = getattr(section, option)
+    if config.initializer.name == "edge_of_chaos":
+        spec["initializer"] |= critical_variances(config)
+    if config.architecture.layers is not None:
+        spec["architecture"] = {
+            "name": config.architecture.name,
+            "head": config.architecture.head,
+            "layers": canonical_layers(config.architecture),
+        }
+    readout = _readout(config.readout)
+    if readout:
+        spec["readout"] = readout
     if ":" in config.activation.name:
         spec["activation"]["source"] = source_digest(config.activation.name)
     spec["budget"] = {
         key: value for key, value in asdict(config.budget).items() if value is not None
     }
     spec["probe"] = {"samples": config.probe.samples, "statistics": config.probe.statistics}
-    spec |= {"depth": config.depth, "width": config.width, "precision": config.precision}
+    width = canonical_width(config.width)
+    spec |= {"depth": config.depth, "width": width, "precision": config.precision}
     if config.repair != "none":
         spec["repair"] = config.repair
+    return spec
+
+
+def critical_variances(config: Config) -> dict[str, float]:
+    """Returns sigma_w2 and sigma_b2 of the edge of chaos of a request's activation at its q*.
+
+    They are rounded to six digits, so that a trial has one id on all machines.
+
+    Raises:
+        RequestError: no such point, or an activation that is not built in.
+    """
+    # Only this initializer needs theory here.
+    from harness.theory.activations.functions import activation
+    from harness.theory.mean_field.phases import edge_of_chaos
+
+    name = config.activation.name
+    if ":" in name:
+        raise RequestError(
+            f"initializer=edge_of_chaos with activation={name}: only for built-in activations; "
+            "give initializer=gaussian with variances of your own"
+        )
+    settings = {
+        option: getattr(config.activation, option) for option in options("activation", name)
+    }
+    points = edge_of_chaos(activation(name, **settings), q_star=config.initializer.q)
+    if not points:
+        raise RequestError(
+            f"initializer.q={config.initializer.q:g}: activation={name} has no edge of chaos "
+            "there, because its biases would need a negative variance; choose another q"
+        )
+    return {
+        "sigma_w2": float(f"{points[0].sigma_w2:.6g}"),
+        "sigma_b2": float(f"{points[0].sigma_b2:.6g}"),
+    }
+
+
+def _readout(readout: ReadoutConfig) -> dict[str, Any]:
+    """Returns what the readout has of its own: an initializer, and the law of its biases."""
+    spec: dict[str, Any] = {}
+    if readout.initializer != "same":
+        name = readout.initializer
+        spec["initializer"] = {"name": name, **defaults("initializer", name)}
+    if readout.bias != "same":
+        spec["bias"] = readout.bias
     return spec
 
 
@@ -149,7 +213,7 @@ def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:
         "preprocessing": spec["preprocessing"]["name"],
         "architecture": spec["architecture"]["name"],
         "depth": spec["depth"],
-        "width": spec["width"],
+        "width": width_text(spec["width"]),
         "activation": spec["activation"]["name"],
         "initializer": spec["initializer"]["name"],
         "normalization": normalization,
@@ -170,7 +234,9 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
             if option in _NO_AXES:
                 continue
             if (group, option) in _ALWAYS_AXES or value != usual.get(option):
-                axes[f"{group}.{option}"] = value
+                axes[f"{group}.{option}"] = layers_text(value) if option == "layers" else value
+    for option, value in spec.get("readout", {}).items():
+        axes[f"readout.{option}"] = value["name"] if option == "initializer" else value
     return axes
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from harness.configuration.layer_lists import canonical_width, check_layers, listed_widths
 from harness.configuration.options import defaults, known_names, options
 from harness.configuration.schema import BudgetConfig, Config, SearchConfig, shared_defaults
 from harness.errors import RequestError
 from harness.registry import unknown
 
 PROBE_STATISTICS = ("standard", "full")
+READOUT_BIASES = ("same", "zeros", "uniform", "none")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 REPAIRS = (
     "none",
@@ -35,6 +37,7 @@ _NAMED_GROUPS = (
     "initializer",
     "normalization",
     "dropout",
+    "readout",
     "optimizer",
     "schedule",
     "probe",
@@ -70,6 +73,11 @@ def validate(config: Config) -> None:
     _check_numbers(config)
     _check_budget(config.budget)
     _check_device(config.device)
+    _require(
+        0 <= config.checkpoint_minutes < math.inf,
+        f"checkpoint_minutes={config.checkpoint_minutes}: expected a number of at least 0 "
+        "(0: only when a signal asks for one)",
+    )
     _check_combinations(config)
     if config.search.name != "none":
         _check_search(config)
@@ -139,10 +147,36 @@ def _check_size(config: Config) -> None:
         config.depth <= _MOST_LAYERS,
         f"depth={config.depth}: expected at most {_MOST_LAYERS:,} hidden layers",
     )
+    if config.architecture.layers is not None:
+        _check_listed_size(config)
+        return
+    listed = isinstance(config.width, (list, tuple))
+    widths = list(config.width) if listed else [config.width]
     _require(
-        config.width == "input" or (_is_integer(config.width) and config.width >= 1),
-        f"width={config.width}: expected an integer of at least 1, "
-        "or 'input' (as wide as the input)",
+        config.width == "input"
+        or (len(widths) > 0 and all(_is_integer(width) and width >= 1 for width in widths)),
+        f"width={config.width}: expected an integer of at least 1, or 'input' (as wide as the "
+        "input), or a list of integers such as [512,256]",
+    )
+    _require(
+        not listed or len(widths) == config.depth,
+        f"depth={config.depth} and width={config.width}: the list has {len(widths)} widths, "
+        "which are the depth; leave depth out",
+    )
+
+
+def _check_listed_size(config: Config) -> None:
+    """Refuses a list of layers that is none, and sizes that contradict it."""
+    check_layers(config.architecture, config.dropout.name)
+    layers = config.architecture.layers
+    _require(
+        config.depth == len(layers),
+        f"depth={config.depth}: architecture.layers has {len(layers)} layers, which are the depth; "
+        "leave depth out",
+    )
+    _require(
+        canonical_width(config.width) == canonical_width(listed_widths(layers)),
+        f"width={config.width}: architecture.layers has the widths; leave width out",
     )
 
 
@@ -152,6 +186,10 @@ def _check_choices(config: Config) -> None:
     _check_choice("normalization.position", config.normalization.position, ("before", "after"))
     _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
+    # The edge of chaos belongs to an activation, which the readout has not.
+    initializers = ("same", *sorted({*known_names("initializer")} - {"edge_of_chaos"}))
+    _check_choice("readout.initializer", config.readout.initializer, initializers)
+    _check_choice("readout.bias", config.readout.bias, READOUT_BIASES)
 
 
 def _check_numbers(config: Config) -> None:
@@ -165,6 +203,7 @@ def _check_numbers(config: Config) -> None:
         "optimizer.momentum": config.optimizer.momentum,
         "optimizer.beta1": config.optimizer.beta1,
         "optimizer.beta2": config.optimizer.beta2,
+        "optimizer.rho": config.optimizer.rho,
         "dropout.rate": config.dropout.rate,
         "schedule.warmup_share": config.schedule.warmup_share,
     }
@@ -172,6 +211,7 @@ def _check_numbers(config: Config) -> None:
         _require(value is None or 0 <= value < 1, f"{key}={value}: expected a number in [0, 1)")
     at_least_zero = {
         "optimizer.weight_decay": config.optimizer.weight_decay,
+        "optimizer.momentum_decay": config.optimizer.momentum_decay,
         "initializer.sigma_w2": config.initializer.sigma_w2,
         "initializer.sigma_b2": config.initializer.sigma_b2,
         "schedule.final_share": config.schedule.final_share,

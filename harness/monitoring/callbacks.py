@@ -7,15 +7,24 @@ the optimizer, give it the optimizer where it has none, and close it at the end.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from harness.errors import RequestError
 
-if TYPE_CHECKING:
-    from harness.monitoring.monitor import Monitor
+
+class Steps(Protocol):
+    """The part of a `Monitor` that a callback drives."""
+
+    optimizer: Any
+
+    def step(self, step: int | None = None) -> bool:
+        """Tells the number of steps taken."""
+
+    def close(self) -> Any:
+        """Ends the course."""
 
 
-def lightning_callback(monitor: Monitor) -> Any:
+def lightning_callback(monitor: Steps) -> Any:
     """Returns a Lightning callback that drives the monitor.
 
     Raises:
@@ -43,7 +52,7 @@ def lightning_callback(monitor: Monitor) -> Any:
     return MonitorCallback()
 
 
-def trainer_callback(monitor: Monitor) -> Any:
+def trainer_callback(monitor: Steps) -> Any:
     """Returns a Hugging Face callback that drives the monitor.
 
     Raises:
@@ -69,7 +78,7 @@ def trainer_callback(monitor: Monitor) -> Any:
     return MonitorCallback()
 
 
-def _give_optimizer(monitor: Monitor, optimizer: Any) -> None:
+def _give_optimizer(monitor: Steps, optimizer: Any) -> None:
     """Gives a monitor the optimizer, out of the wrappers that have it as `optimizer`."""
     while hasattr(optimizer, "optimizer"):
         optimizer = optimizer.optimizer

@@ -15,13 +15,16 @@ from harness.theory.activations.functions import NAMES, ActivationSpec, specific
 
 
 def _module(spec: ActivationSpec, **options: float) -> nn.Module:
-    """Returns the module of PyTorch's class with the declared options, some replaced."""
-    torch_class = getattr(nn, spec.torch_class)
+    """Returns the module of the declared class with the declared options, some replaced."""
+    if ":" in spec.torch_class:
+        torch_class = load_callable(spec.torch_class, "activation")
+    else:
+        torch_class = getattr(nn, spec.torch_class)
     return torch_class(**(dict(spec.options) | options))
 
 
 def _factories() -> Registry:
-    """Returns a factory of modules for each declared activation that PyTorch has."""
+    """Returns a factory of modules for each declared activation that has a class."""
     factories = Registry("activation")
     for name in NAMES:
         spec = specification(name)

@@ -69,8 +69,13 @@ class StandardDropout(nn.Module):
         """Drops entries of `x` while training, and returns it unchanged otherwise."""
         if not self.training:
             return x
-        uniform = hashed_uniform(self.key, self.step, x.numel()).view(x.shape)
+        shape = self.mask_shape(x)
+        uniform = hashed_uniform(self.key, self.step, shape.numel()).view(shape)
         return self.apply_mask(x, (uniform >= self.rate).to(x.dtype), self.rate)
+
+    def mask_shape(self, x: Tensor) -> torch.Size:
+        """Returns the shape of the mask of a block of samples, which broadcasts to `x`."""
+        return x.shape
 
     def apply_mask(self, x: Tensor, keep: Tensor, rate: Tensor) -> Tensor:
         """Combines an input with a mask that is 1 where an entry is kept and 0 elsewhere."""
@@ -91,3 +96,17 @@ class AlphaDropout(StandardDropout):
         """Combines an input with a mask that is 1 where an entry is kept and 0 elsewhere."""
         a = torch.rsqrt((1.0 - rate) * (1.0 + rate * FLOOR**2))
         return a * (x * keep + FLOOR * (1.0 - keep)) - a * rate * FLOOR
+
+
+class FeatureAlphaDropout(AlphaDropout):
+    """Alpha dropout of whole maps: one draw for each sample and channel.
+
+    Of vectors it is alpha dropout. Maps are dropped together because neighbouring positions tell
+    nearly the same (Tompson et al. 2015, "Efficient object localization using convolutional
+    networks", section 3.2).
+    """
+
+    def mask_shape(self, x: Tensor) -> torch.Size:
+        """Returns the shape of the mask of a block of samples, which broadcasts to `x`."""
+        samples, units, *positions = x.shape
+        return torch.Size((samples, units, *(1 for _ in positions)))

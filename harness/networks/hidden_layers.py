@@ -30,12 +30,15 @@ class Normalization:
     Attributes:
         module: `module(units, spatial)` makes the module for activations (samples, units), or
             (samples, units, height, width) where `spatial`; None where nothing acts on activations.
+            It takes the normalization's own options by keyword.
         described: the same for theory.
+        needs_maps: it acts on the positions of a map, of which a dense layer has one.
         standardizes_weights: each unit's weights keep sum 0 and sum of squares 1 in training.
     """
 
-    module: Callable[[int, bool], nn.Module] | None = None
-    described: theory.Normalization | None = None
+    module: Callable[..., nn.Module] | None = None
+    described: theory.Normalization | theory.Opaque | None = None
+    needs_maps: bool = False
     standardizes_weights: bool = False
 
 
@@ -50,6 +53,38 @@ class Dropout:
 
     module: Callable[[float], nn.Module] | None = None
     described: Callable[[float], theory.Dropout] | None = None
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """A pooling over square windows of a hidden layer's map.
+
+    Attributes:
+        kind: "max" or "average".
+        size: side of a window.
+        stride: step from one window to the next; below the size windows overlap.
+        before_activation: it stands directly in front of the activation, not at the layer's end.
+    """
+
+    kind: str
+    size: int = 2
+    stride: int = 2
+    before_activation: bool = False
+
+    def pooled(self, side: int) -> int:
+        """Returns the side of a map after the pooling."""
+        return (side - self.size) // self.stride + 1
+
+    def module(self) -> nn.Module:
+        """Returns the pooling as a module."""
+        from torch import nn
+
+        pool = nn.MaxPool2d if self.kind == "max" else nn.AvgPool2d
+        return pool(self.size, self.stride)
+
+    def described(self) -> theory.Pool:
+        """Returns the pooling as theory sees it."""
+        return theory.Pool(self.kind, self.size, 0 if self.stride == self.size else self.stride)
 
 
 # Normalizations
@@ -71,6 +106,18 @@ def _layer_norm(units: int, spatial: bool) -> nn.Module:
     return nn.GroupNorm(1, units, eps=EPSILON) if spatial else nn.LayerNorm(units, eps=EPSILON)
 
 
+def _group_norm(units: int, spatial: bool, groups: int) -> nn.Module:
+    from torch import nn
+
+    from harness.networks.normalizations import EPSILON
+
+    return nn.GroupNorm(groups, units, eps=EPSILON)
+
+
+def _instance_norm(units: int, spatial: bool) -> nn.Module:
+    return _group_norm(units, spatial, units)
+
+
 def _rms_norm(units: int, spatial: bool) -> nn.Module:
     from harness.networks.normalizations import RMSNorm
 
@@ -84,6 +131,18 @@ normalizations.register("batch")(Normalization(_batch_norm, theory.Normalization
 normalizations.register("layer")(Normalization(_layer_norm, theory.Normalization("layer")))
 # Zhang and Sennrich 2019.
 normalizations.register("rms")(Normalization(_rms_norm, theory.Normalization("rms")))
+# Wu and He 2018.
+_FEW_UNITS = "it divides by the deviation of few units, whose scatter theory does not follow"
+normalizations.register("group")(
+    Normalization(_group_norm, theory.Opaque("group normalization", _FEW_UNITS))
+)
+# Ulyanov et al. 2016.
+_ONE_UNIT = "it divides each map by its own deviation, whose scatter theory does not follow"
+normalizations.register("instance")(
+    Normalization(
+        _instance_norm, theory.Opaque("instance normalization", _ONE_UNIT), needs_maps=True
+    )
+)
 # Qiao et al. 2019, scaled as by Brock et al. 2021.
 normalizations.register("weight_standardization")(Normalization(standardizes_weights=True))
 
@@ -103,10 +162,20 @@ def _alpha_dropout(rate: float) -> nn.Module:
     return AlphaDropout(rate)
 
 
+def _feature_alpha_dropout(rate: float) -> nn.Module:
+    from harness.networks.dropouts import FeatureAlphaDropout
+
+    return FeatureAlphaDropout(rate)
+
+
 dropouts.register("none")(Dropout())
 # Srivastava et al. 2014.
 dropouts.register("standard")(
     Dropout(_standard_dropout, lambda rate: theory.Dropout("standard", rate))
+)
+# torch's nn.FeatureAlphaDropout: alpha dropout of whole maps, after Tompson et al. 2015.
+dropouts.register("feature_alpha")(
+    Dropout(_feature_alpha_dropout, lambda rate: theory.Dropout("alpha", rate))
 )
 # Klambauer et al. 2017.
 dropouts.register("alpha")(Dropout(_alpha_dropout, lambda rate: theory.Dropout("alpha", rate)))
@@ -126,7 +195,12 @@ def standardizes_weights(spec: Mapping[str, Any]) -> bool:
 
 
 def build_hidden(
-    weights: nn.Module, units: int, spec: Mapping[str, Any], spatial: bool
+    weights: nn.Module,
+    units: int,
+    spec: Mapping[str, Any],
+    spatial: bool,
+    pooling: Pooling | None = None,
+    dropout_rate: float | None = None,
 ) -> nn.Sequential:
     """Returns a hidden layer: its weights, and what follows them, as named children.
 
@@ -135,51 +209,98 @@ def build_hidden(
         units: its outputs.
         spec: `Trial.spec`.
         spatial: the outputs are maps (units, height, width), not vectors.
+        pooling: the layer's pooling.
+        dropout_rate: the layer's own rate of dropout; None for that of the specification.
     """
     from torch import nn
 
+    layer = nn.Sequential()
+    layer.add_module("weights", weights)
+    build_after_weights(layer, units, spec, spatial, pooling, dropout_rate)
+    return layer
+
+
+def build_after_weights(
+    layer: nn.Sequential,
+    units: int,
+    spec: Mapping[str, Any],
+    spatial: bool,
+    pooling: Pooling | None = None,
+    dropout_rate: float | None = None,
+) -> None:
+    """Adds to a layer what follows its weights; the other arguments are those of `build_hidden`."""
     from harness.networks.activations import build_activation
 
     normalization = normalizations[spec["normalization"]["name"]].module
     dropout = dropouts[spec["dropout"]["name"]].module
-    layer = nn.Sequential()
-    layer.add_module("weights", weights)
-    for part in _order(spec):
+    for part in _order(spec, pooling):
         if part == "activation":
             layer.add_module(part, build_activation(spec["activation"]))
         elif part == "normalization" and normalization is not None:
-            layer.add_module(part, normalization(units, spatial))
+            layer.add_module(part, normalization(units, spatial, **_own_options(spec)))
         elif part == "dropout" and dropout is not None:
-            layer.add_module(part, dropout(spec["dropout"]["rate"]))
-    return layer
+            layer.add_module(part, dropout(_rate(spec, dropout_rate)))
+        elif part == "pool" and pooling is not None:
+            layer.add_module(part, pooling.module())
 
 
-def describe_after_weights(spec: Mapping[str, Any]) -> list[theory.Layer]:
-    """Returns for theory what follows the weights of every hidden layer.
+def describe_after_weights(
+    spec: Mapping[str, Any],
+    pooling: Pooling | None = None,
+    dropout_rate: float | None = None,
+) -> list[theory.Layer]:
+    """Returns for theory what follows the weights of a hidden layer.
 
-    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
-    described as that. Weight standardization would undo it.
+    Arguments are those of `build_hidden`.
     """
     normalization = normalizations[spec["normalization"]["name"]]
     dropout = dropouts[spec["dropout"]["name"]]
     layers: list[theory.Layer] = []
-    if spec.get("repair") == "lsuv" and not normalization.standardizes_weights:
-        layers.append(theory.Normalization("pooled", 0.0))
-    for part in _order(spec):
+    for part in _order(spec, pooling):
         if part == "activation":
             layers.append(_describe_activation(spec["activation"]))
         elif part == "normalization" and normalization.described is not None:
             layers.append(normalization.described)
         elif part == "dropout" and dropout.described is not None:
-            layers.append(dropout.described(float(spec["dropout"]["rate"])))
+            layers.append(dropout.described(float(_rate(spec, dropout_rate))))
+        elif part == "pool" and pooling is not None:
+            layers.append(pooling.described())
     return layers
 
 
-def _order(spec: Mapping[str, Any]) -> tuple[str, ...]:
+def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
+    """Returns for theory what a repair does to the output of a hidden layer's weights.
+
+    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
+    described as that. Weight standardization would undo it.
+    """
+    if spec.get("repair") == "lsuv" and not standardizes_weights(spec):
+        return [theory.Normalization("pooled", 0.0)]
+    return []
+
+
+def _own_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options that only this normalization has."""
+    shared = ("name", "position")
+    return {
+        option: value for option, value in spec["normalization"].items() if option not in shared
+    }
+
+
+def _order(spec: Mapping[str, Any], pooling: Pooling | None) -> tuple[str, ...]:
     """Returns the parts after the weights in the order in which they act."""
+    activation = ("activation",)
+    at_end: tuple[str, ...] = ("pool",)
+    if pooling is not None and pooling.before_activation:
+        activation = ("pool", "activation")
+        at_end = ()
     if spec["normalization"].get("position") == "after":
-        return ("activation", "normalization", "dropout")
-    return ("normalization", "activation", "dropout")
+        return (*activation, "normalization", "dropout", *at_end)
+    return ("normalization", *activation, "dropout", *at_end)
+
+
+def _rate(spec: Mapping[str, Any], own: float | None) -> float:
+    return spec["dropout"]["rate"] if own is None else own
 
 
 def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
@@ -195,41 +316,46 @@ def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
 
 
 def describe_weights(
-    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int, hidden: bool
+    spec: Mapping[str, Any], fan_in: int, fan_out: int, units: int
 ) -> dict[str, Any]:
-    """Returns what a `Dense` or `Convolution` of theory says of a layer's weights and biases.
+    """Returns what theory's `Dense` or `Convolution` says of a hidden layer's weights and biases.
 
     The initializer gives the law. Weight standardization and the repairs `center_rows`,
-    `rescale_tau` and `zero_bias` then change that of hidden layers; the readout keeps its own.
+    `rescale_tau` and `zero_bias` then change it.
 
     Args:
         spec: `Trial.spec`.
         fan_in: inputs of a unit.
         fan_out: units that an input feeds.
         units: units of the layer.
-        hidden: False for the readout.
     """
-    initializer = initializer_of(spec["initializer"])
-    distribution = initializer.distribution
-    law = {
-        "fan_in": fan_in,
-        "fan_out": fan_out,
-        "units": units,
-        "kurtosis": distribution.kurtosis,
-        "sigma_w2": initializer.sigma_w2(Fans(fan_in, fan_out), spec["initializer"]),
-        "sigma_b2": initializer.bias.variance(spec["initializer"], fan_in),
-        "centred": distribution.centred,
-        "exact": distribution.exact(units, fan_in),
-    }
-    if not hidden:
-        return law
+    law = weights_law(spec["initializer"], fan_in, fan_out, units)
     repair = spec.get("repair")
     if repair == "center_rows":
-        law["centred"] = True
+        law |= {"centred": True, "omega": 0.0}
     if repair == "rescale_tau":
         law |= {"sigma_w2": 1.0, "exact": True}
     if repair == "zero_bias":
         law["sigma_b2"] = 0.0
     if standardizes_weights(spec):
-        law |= {"sigma_w2": 1.0, "exact": True, "centred": True}
+        law |= {"sigma_w2": 1.0, "exact": True, "centred": True, "omega": 0.0}
     return law
+
+
+def weights_law(
+    options: Mapping[str, Any], fan_in: int, fan_out: int, units: int
+) -> dict[str, Any]:
+    """Returns the same of an initializer alone, such as `{"name": "lecun_normal"}`."""
+    initializer = initializer_of(options)
+    distribution = initializer.family(options)
+    return {
+        "fan_in": fan_in,
+        "fan_out": fan_out,
+        "units": units,
+        "kurtosis": distribution.kurtosis,
+        "sigma_w2": initializer.sigma_w2(Fans(fan_in, fan_out), options),
+        "sigma_b2": initializer.bias.variance(options, fan_in),
+        "centred": distribution.centred,
+        "exact": distribution.exact(units, fan_in),
+        "omega": distribution.omega,
+    }

@@ -7,17 +7,24 @@ from torch import Generator, Tensor, nn
 
 from harness.networks.dropouts import StandardDropout
 from harness.networks.initializers import Fans, initializer_of
+from harness.networks.readout import READOUT, readout_bias, readout_initializer
+from harness.networks.residual import Residual
 from harness.seeding import purpose_seed
 
 
 @torch.no_grad()
 def initialize(
-    network: nn.Module, initializer: dict, seed: int, state: dict[str, Tensor] | None = None
+    network: nn.Module,
+    initializer: dict,
+    seed: int,
+    state: dict[str, Tensor] | None = None,
+    readout: dict | None = None,
 ) -> None:
     """Draws weights and biases on the CPU, sets dropout keys, and resets normalizations.
 
-    The draws depend on (seed, module name, shape) alone: not on depth, companions or device. Arms
-    that differ in the initializer's scale share the underlying normal numbers.
+    The draws depend on (seed, layer name, shape) alone: not on depth, companions or device, and not
+    on the residual block around a layer. Arms that differ in the initializer's scale share the
+    underlying normal numbers. A module's attribute `initial_scale` multiplies its weights.
 
     Args:
         network: the module whose layers are drawn.
@@ -25,27 +32,43 @@ def initialize(
         seed: the trial's seed.
         state: tensors by parameter or buffer name that receive the values; the network's own by
             default.
+        readout: what `Trial.spec` says of the readout, if anything.
     """
+    parts = {"initializer": initializer, READOUT: readout or {}}
     if state is None:
         state = dict(network.named_parameters()) | dict(network.named_buffers())
     for name, module in network.named_modules():
         prefix = f"{name}." if name else ""
         if isinstance(module, (nn.Linear, nn.Conv2d)):
-            generator = Generator().manual_seed(purpose_seed(seed, f"weights/{name}"))
+            generator = Generator().manual_seed(purpose_seed(seed, f"weights/{_short(name)}"))
+            is_readout = name == READOUT
+            own = readout_initializer(parts) if is_readout else initializer
             weight = torch.empty(module.weight.shape)
-            draw_weight(weight, initializer, generator, getattr(module, "groups", 1))
-            state[f"{prefix}weight"].copy_(weight)
+            draw_weight(weight, own, generator, getattr(module, "groups", 1))
+            state[f"{prefix}weight"].copy_(weight * getattr(module, "initial_scale", 1.0))
             if module.bias is not None:
                 bias = torch.empty(module.bias.shape)
-                draw_bias(bias, fans(weight).fan_in, initializer, generator)
+                fan_in = fans(weight).fan_in
+                if is_readout:
+                    law, options = readout_bias(parts)
+                    law.draw(bias, options, fan_in, generator)
+                else:
+                    draw_bias(bias, fan_in, initializer, generator)
                 state[f"{prefix}bias"].copy_(bias)
         elif isinstance(module, StandardDropout):
-            state[f"{prefix}key"].fill_(purpose_seed(seed, f"dropout/{name}"))
+            state[f"{prefix}key"].fill_(purpose_seed(seed, f"dropout/{_short(name)}"))
+        elif isinstance(module, Residual) and module.form.multiplier is not None:
+            state[f"{prefix}multiplier"].fill_(module.form.multiplier)
         elif isinstance(getattr(module, "weight", None), Tensor):
             # The affine map of a normalization.
             state[f"{prefix}weight"].fill_(1.0)
             if getattr(module, "bias", None) is not None:
                 state[f"{prefix}bias"].fill_(0.0)
+
+
+def _short(name: str) -> str:
+    """Returns the layer and the part of a module's name, as in a network without blocks."""
+    return ".".join(name.split(".")[-2:])
 
 
 def fans(weight: Tensor, groups: int = 1) -> Fans:

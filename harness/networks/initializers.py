@@ -43,20 +43,22 @@ class Fans:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A family of weight distributions with mean 0, fixed up to the variance gain / fan.
+    """A family of weight distributions, fixed up to the variance gain / fan.
 
     Attributes:
         draw: `draw(weight, gain, fan, generator)` fills a weight (units, inputs, ...) in place.
-        kurtosis: E w^4 / (E w^2)^2.
+        kurtosis: E w^4 / (E w^2)^2; NaN where it is infinite.
         centred: each unit's weights sum to 0.
         exact: `exact(units, fan_in)` is True where the sum of squares of each unit's weights is
             `sigma_w2` in every draw, not on average only.
+        omega: mean sum of each unit's weights; the mean of a weight is omega / fan_in.
     """
 
     draw: Callable[[Tensor, float, float, Generator], None]
     kurtosis: float
     centred: bool = False
     exact: Callable[[int, int], bool] = lambda units, fan_in: False
+    omega: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,14 @@ class Initializer:
     The variance of a weight is `gain(options) / fan(fans)`.
 
     Attributes:
-        distribution: family of the weights' distribution.
+        family: `family(options)` is the distribution of the weights.
         gain: numerator of the variance, from the initializer's options.
         fan: denominator of the variance, from the fans of the layer.
         bias: distribution of the biases.
         check: `check(options)` raises RequestError for options that are out of range.
     """
 
-    distribution: Distribution
+    family: Callable[[Options], Distribution]
     gain: Callable[[Options], float]
     fan: Callable[[Fans], float]
     bias: BiasLaw
@@ -101,7 +103,8 @@ class Initializer:
 
     def draw(self, weight: Tensor, fans: Fans, options: Options, generator: Generator) -> None:
         """Fills one weight (units, inputs, ...) in place."""
-        self.distribution.draw(weight, self.gain(options), self.fan(fans), generator)
+        distribution = self.family(options)
+        distribution.draw(weight, self.gain(options), self.fan(fans), generator)
 
 
 def initializer_of(spec: Mapping[str, Any]) -> Initializer:
@@ -153,6 +156,38 @@ def _draw_orthogonal(weight: Tensor, gain: float, fan: float, generator: Generat
     units, fan_in = rows.shape
     if units > fan_in:
         rows *= math.sqrt(units / fan_in)
+
+
+def _heavy_tailed(options: Options) -> Distribution:
+    """Returns Student's t with so many degrees of freedom, scaled to the variance gain / fan.
+
+    t is normal / sqrt(chi^2 / degrees), of variance degrees / (degrees - 2) and kurtosis
+    3 (degrees - 2) / (degrees - 4).
+    """
+    degrees = options["degrees"]
+
+    def draw(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+        weight.normal_(0.0, math.sqrt(gain / fan * (degrees - 2) / degrees), generator=generator)
+        chi_squared = weight.new_zeros(weight.shape)
+        for _ in range(degrees):
+            normal = weight.new_empty(weight.shape).normal_(0.0, 1.0, generator=generator)
+            chi_squared += normal.square()
+        weight /= (chi_squared / degrees).sqrt()
+
+    kurtosis = 3.0 * (degrees - 2) / (degrees - 4) if degrees > 4 else math.nan
+    return Distribution(draw, kurtosis)
+
+
+def _mean_shifted(options: Options) -> Distribution:
+    """Returns normal weights of mean omega / fan_in, with sum of squares 1 on average."""
+    omega = float(options["omega"])
+
+    def draw(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
+        mean = omega / fan
+        variance = max(gain / fan - mean**2, 0.0)
+        weight.normal_(mean, math.sqrt(variance), generator=generator)
+
+    return Distribution(draw, KURTOSIS_NORMAL, omega=omega)
 
 
 NORMAL = Distribution(_draw_normal, KURTOSIS_NORMAL)
@@ -217,15 +252,19 @@ def _accept(options: Options) -> None:
 
 def declare(
     name: str,
-    distribution: Distribution,
+    distribution: Distribution | Callable[[Options], Distribution],
     gain: float | Callable[[Options], float] = 1.0,
     fan: Callable[[Fans], float] = _fan_in,
     bias: BiasLaw = ZERO_BIAS,
     check: Callable[[Options], None] = _accept,
 ) -> None:
-    """Declares one initializer; `gain` is a number or a function of the options."""
+    """Declares one initializer.
+
+    `distribution` and `gain` are what they say, or functions of the initializer's options.
+    """
+    family = distribution if callable(distribution) else lambda options: distribution
     gain_of = gain if callable(gain) else lambda options: gain
-    initializers.register(name)(Initializer(distribution, gain_of, fan, bias, check))
+    initializers.register(name)(Initializer(family, gain_of, fan, bias, check))
 
 
 def _check_torch_bias(options: Options) -> None:
@@ -260,3 +299,20 @@ declare(
 declare("torch_selu_gain", UNIFORM, gain=9.0 / 16.0)
 # The two numbers of mean-field theory (Poole et al. 2016).
 declare("gaussian", NORMAL, gain=lambda options: float(options["sigma_w2"]), bias=NORMAL_BIAS)
+# The point of the edge of chaos of the swept activation at q* (Poole et al. 2016, Schoenholz et al.
+# 2017), which the specification holds beside q.
+declare("edge_of_chaos", NORMAL, gain=lambda options: float(options["sigma_w2"]), bias=NORMAL_BIAS)
+
+
+def _check_degrees(options: Options) -> None:
+    if options["degrees"] < 3:
+        raise RequestError(
+            f"initializer.degrees={options['degrees']}: expected an integer of at least 3, "
+            "as fewer degrees of freedom have no variance"
+        )
+
+
+# Weights far from normal, of the variance of LeCun's: a dose of a broken premise.
+declare("heavy_tailed", _heavy_tailed, check=_check_degrees)
+# Weights whose sum is not 0 on average: a dose of a broken premise (omega in Theorem 1).
+declare("mean_shifted", _mean_shifted)

@@ -10,9 +10,10 @@ from typing import Any
 
 from harness.errors import RequestError
 from harness.networks.architectures import architecture
-from harness.networks.architectures.declaration import LayerSize, Shape
-from harness.networks.hidden_layers import standardizes_weights
+from harness.networks.hidden_layers import normalizations, standardizes_weights
+from harness.networks.hidden_stack import LayerSize, Shape
 from harness.networks.initializers import initializer_of
+from harness.networks.readout import READOUT, readout_initializer
 from harness.theory.networks.description import Network
 
 
@@ -51,26 +52,55 @@ def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
     """Refuses networks that cannot be built or drawn.
 
     Raises:
-        RequestError: an option of the architecture or the initializer is out of range, or each
-            unit's weights must have sum 0 in a layer with fan-in 1.
+        RequestError: an option of the architecture or the initializer is out of range, a layer
+            does not fit the map that enters it, or each unit's weights must have sum 0 in a layer
+            with fan-in 1.
     """
     architecture(spec["architecture"]["name"]).check(spec)
     initializer_of(spec["initializer"]).check(spec["initializer"])
-    centring = next(_centring_settings(spec), None)
-    if centring is None:
-        return
-    for size in layer_sizes(spec, shape, classes):
-        if size.fan_in < 2:
+    sizes = layer_sizes(spec, shape, classes)
+    _check_normalization(spec, sizes)
+    for size in sizes:
+        is_readout = size.name == READOUT
+        centring = next(_centring_settings(spec, is_readout), None)
+        own = readout_initializer(spec) if is_readout else spec["initializer"]
+        omega = initializer_of(own).family(own).omega
+        if omega**2 >= size.fan_in:
+            raise RequestError(
+                f"initializer.omega={omega:g} with fan-in {size.fan_in} ({size.name}): squares "
+                "that sum to 1 allow sums below the root of the fan-in alone"
+            )
+        if centring is not None and size.fan_in < 2:
             raise RequestError(
                 f"{centring} with fan-in {size.fan_in} ({size.name}): a single weight cannot have "
                 "sum 0; use a width of at least 2 or another choice"
             )
 
 
-def _centring_settings(spec: dict[str, Any]) -> Iterator[str]:
+def _check_normalization(spec: dict[str, Any], sizes: list[LayerSize]) -> None:
+    """Refuses groups that do not divide the units, and normalizations over a single position."""
+    options = spec["normalization"]
+    normalization = normalizations[options["name"]]
+    groups = options.get("groups", 1)
+    if groups < 1:
+        raise RequestError(f"normalization.groups={groups}: expected an integer of at least 1")
+    for size in sizes[:-1]:
+        if size.units % groups:
+            raise RequestError(
+                f"normalization.groups={groups} do not divide the {size.units} units of "
+                f"{size.name}; give a divisor"
+            )
+        if normalization.needs_maps and size.height * size.width == 1:
+            raise RequestError(
+                f"normalization={options['name']}: {size.name} has one position, over which "
+                "nothing varies; it is for convolutions on larger maps"
+            )
+
+
+def _centring_settings(spec: dict[str, Any], is_readout: bool) -> Iterator[str]:
     """Yields the settings of a specification that give each unit's weights the sum 0."""
-    initializer = spec["initializer"]
-    if initializer_of(initializer).distribution.centred:
+    initializer = readout_initializer(spec) if is_readout else spec["initializer"]
+    if initializer_of(initializer).family(initializer).centred:
         yield f"initializer={initializer['name']}"
     if standardizes_weights(spec):
         yield f"normalization={spec['normalization']['name']}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -82,6 +83,8 @@ def _gradient_clause(layers: Sequence[LayerPrediction]) -> str:
     if len(layers) == 1:
         return "with one layer there is no gradient to follow"
     product = layers[0]["gradient_product"]
+    if math.isnan(product):
+        return "no gradient comes through the readout at first"
     rate = product ** (1 / (len(layers) - 1)) if product > 0 else 0.0
     return (
         f"squared gradients {_change_of_gradients(product)} from the last layer to the first "

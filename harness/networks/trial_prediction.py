@@ -25,6 +25,7 @@ _GROUPS = (
     "initializer",
     "normalization",
     "dropout",
+    "readout",
     "depth",
     "width",
     "repair",

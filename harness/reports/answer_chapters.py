@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pandas
 
+from harness.reports.answer import answer as three_sentences
 from harness.reports.chapter import (
     Block,
     Chapter,
@@ -43,14 +44,17 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
         decided: the claims with their decisions.
     """
     recipe = _of(evidence, _RECIPE)
-    sentences = [
-        _share_sentence(evidence, recipe),
-        _trained_sentence(evidence, recipe),
-        _accuracy_sentence(evidence),
-        counts(decided),
-    ]
-    text = " ".join(sentence for sentence in sentences if sentence)
-    blocks: list[Block] = [Text(text, lead=True)]
+    sentences = three_sentences(decided).by_question
+    blocks: list[Block] = []
+    for question, sentence in sentences.items():
+        blocks.append(Text(f"{question} {sentence}", lead=True))
+    if not sentences:
+        blocks.append(Text(_share_sentence(evidence, recipe), lead=True))
+    more = [_trained_sentence(evidence, recipe)]
+    if "Does it matter?" not in sentences:
+        more.append(_accuracy_sentence(evidence))
+    more.append(counts(decided))
+    blocks.append(Text(" ".join(sentence for sentence in more if sentence)))
     decisive = _decisive(decided)
     if decisive:
         blocks.append(Points(decisive))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable
 from typing import Any, TypeGuard
@@ -34,6 +35,19 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, numpy.generic):
         return value.item()
     return value
+
+
+def number_or_text(value: Any) -> Any:
+    """Returns a number that is written as text as a number, and anything else as a plain value.
+
+    An axis is a column of text where one of its values is, such as a width of `512-256`.
+    """
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            number = float(value)
+            return int(value) if number.is_integer() and value.lstrip("-").isdigit() else number
+        return value
+    return plain_value(value)
 
 
 def value_label(axis: str, value: Any) -> str:

@@ -34,12 +34,16 @@ def outcomes(evidence: Evidence) -> pandas.DataFrame:
 def cross(evidence: Evidence) -> pandas.DataFrame:
     """Returns counts of cells by premises, promise and outcome.
 
-    One row per combination that occurs. `premises`: the word of the mean share of layers over the
+    Networks that were only initialised have no outcome, and are left out where others trained. One
+    row per combination that occurs. `premises`: the word of the mean share of layers over the
     four premises at initialisation. `promise_start` and `promise_end`: that of the pooled moments
     at initialisation and at the end. `cells`; `trains`, the share of their trials that train, with
     a Wilson interval over trials `low`, `high`; `accuracy`, the mean score.
     """
-    table = evidence.finished[["trial_id", "cell_id"]].set_index("trial_id")
+    trials = evidence.finished
+    if evidence.trained:
+        trials = trials[(trials["steps"] > 0) | (trials["status"] == "diverged")]
+    table = trials[["trial_id", "cell_id"]].set_index("trial_id")
     shares = trial_shares(evidence)
     premises = [f"share_{name}_init" for name in PREMISES if f"share_{name}_init" in shares]
     columns = {
@@ -132,8 +136,9 @@ def map_levels(table: pandas.DataFrame, axis: str) -> list:
 
 
 def headline_accuracy(evidence: Evidence, arm: dict[str, str]) -> statistics.Interval:
-    """Returns the mean score of the trials with these values, averaged within each seed."""
+    """Returns the mean score of the trained trials with these values, averaged within seeds."""
     trials = evidence.finished
+    trials = trials[(trials["steps"] > 0) | (trials["status"] == "diverged")]
     for axis, level in arm.items():
         if axis in trials:
             trials = trials[trials[axis] == level]

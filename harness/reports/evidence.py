@@ -6,7 +6,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -16,7 +16,7 @@ import pyarrow
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_intervals
-from harness.reports.axis_values import ordered, plain_value, value_label
+from harness.reports.axis_values import number_or_text, ordered, plain_value, value_label
 from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
 from harness.verdicts.judging import judge_tables
@@ -153,6 +153,11 @@ class Evidence:
         modes = self.results.groupby("cell_id").size().mode()
         return int(modes.max()) if len(modes) else 0
 
+    def restricted(self, trials: pandas.DataFrame) -> Evidence:
+        """Returns the evidence of some of the trials alone; layers and curves are shared."""
+        kept = self.trials[self.trials["trial_id"].isin(trials["trial_id"])]
+        return replace(self, trials=kept)
+
     def levels(self, axis: str) -> list[Any]:
         """Returns the values of an axis among finished trials, in order."""
         return ordered([plain_value(level) for level in self._levels(axis).unique()])
@@ -173,7 +178,9 @@ class Evidence:
         """Returns a cell in words: the values of `axes`, or of all varied axes."""
         row = self.cells.loc[cell_id]
         shown = self.varied if axes is None else axes
-        words = [value_label(axis, row[axis]) for axis in shown]
+        # An option that the cell does not have tells it from others by its absence.
+        has = [axis for axis in shown if plain_value(row[axis]) != "default"]
+        words = [value_label(axis, row[axis]) for axis in has]
         if not words:
             return value_label("activation", row["activation"])
         return ", ".join(words)
@@ -233,6 +240,9 @@ def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
     for name in ("search_role", "search"):
         texts = trials[name] if name in trials else pandas.Series(None, trials.index, dtype="str")
         trials[name] = texts.fillna("")
+    for name in ("depth", "width"):
+        if name in trials and not pandas.api.types.is_numeric_dtype(trials[name]):
+            trials[name] = trials[name].map(number_or_text).astype(object)
     trials["chance"] = _chances(trials)
     diverged = trials["status"] == "diverged"
     trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"])

@@ -42,9 +42,11 @@ def repairs(evidence: Evidence, level: float = LEVEL) -> pandas.DataFrame:
     if "repair" not in trials or trials["repair"].nunique() < 2:
         return pandas.DataFrame()
     without = trials[trials["repair"].astype(str) == "none"]
+    repaired = trials[trials["repair"].astype(str) != "none"]
+    shown = _varying(evidence, repaired, "repair")
     rows = []
-    for repair, group in trials[trials["repair"].astype(str) != "none"].groupby("repair"):
-        for row in _differences(evidence, "repair", group, without, level):
+    for repair, group in repaired.groupby("repair"):
+        for row in _differences(evidence, "repair", group, without, level, shown):
             rows.append({"repair": repair, **row})
     return pandas.DataFrame(rows)
 
@@ -65,8 +67,10 @@ def doses(evidence: Evidence) -> pandas.DataFrame:
             continue
         mildest = float(values.iloc[int((values - neutral).abs().argmin())])
         base = trials[values == mildest]
-        for dose, group in trials[values.notna() & (values != mildest)].groupby(values):
-            for row in _differences(evidence, axis, group, base, LEVEL):
+        dosed = trials[values.notna() & (values != mildest)]
+        shown = _varying(evidence, dosed, axis)
+        for dose, group in dosed.groupby(values):
+            for row in _differences(evidence, axis, group, base, LEVEL, shown):
                 rows.append({"axis": axis, "dose": dose, "against": mildest, **row})
     return pandas.DataFrame(rows)
 
@@ -78,21 +82,27 @@ def _comparable(evidence: Evidence) -> pandas.DataFrame:
     return trials[~trials["cell_id"].isin(evidence.unscored["cell_id"])]
 
 
+def _varying(evidence: Evidence, trials: pandas.DataFrame, axis: str) -> list[str]:
+    """Returns the axes other than this one that tell some trials apart."""
+    texts = evidence.texts.loc[trials.index]
+    return [name for name in evidence.varied if name != axis and texts[name].nunique() > 1]
+
+
 def _differences(
     evidence: Evidence,
     axis: str,
     changed: pandas.DataFrame,
     base: pandas.DataFrame,
     level: float,
+    shown: list[str],
 ) -> Iterator[dict[str, Any]]:
-    """Yields one row for each context that both tables have."""
+    """Yields one row for each context that both tables have; `shown` are the axes that it names."""
     axes = [name for name in evidence.axes if name != axis and not name.startswith("learning_rate")]
     rates = [name for name in evidence.axes if name == "learning_rate"]
     keys = ["context", "seed"]
     pairs = _keyed(evidence, changed, axes, rates).merge(
         _keyed(evidence, base, axes, rates), on=keys, suffixes=("", "_without")
     )
-    shown = [name for name in evidence.varied if name != axis]
     for _, group in pairs.groupby("context", sort=False):
         if len(group) < _FEWEST_PAIRS:
             continue

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,13 @@ from harness.reports import (
     matter_chapters,
     method_chapters,
     outcome_chapters,
+    published_chapters,
     tuning_chapters,
 )
 from harness.reports.chapter import Block, Chapter, Code, Heading, Picture, Points, Table, Text
 from harness.reports.claims.claim import decide_all
 from harness.reports.evidence import Evidence
+from harness.reports.markdown import chapters_text
 from harness.reports.pictures import inline_svg
 from harness.reports.rendering import linked_table_html, render
 
@@ -36,13 +37,18 @@ _MOST_ROWS = 200
 _FEWEST_FILTERED_ROWS = 9
 # Texts up to this length stand in one line of a table.
 _LONGEST_UNBROKEN = 60
-_MOST_MARKDOWN_ROWS = 40
 
 
-def write(evidence: Evidence, folder: Path, title: str) -> Path:
+def write(evidence: Evidence, folder: Path, title: str, csv: bool = True) -> Path:
     """Writes `report.html` and one CSV for each table into `folder`.
 
     Equal tables give equal bytes.
+
+    Args:
+        evidence: the trials.
+        folder: is made where it is missing.
+        title: the page's title.
+        csv: without it only the page is written.
 
     Returns:
         The path of the report.
@@ -53,10 +59,10 @@ def write(evidence: Evidence, folder: Path, title: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     report_chapters = chapters(evidence)
     for chapter in report_chapters:
-        for name, table in chapter.tables.items():
+        for name, table in chapter.tables.items() if csv else ():
             table.to_csv(folder / f"{name}.csv", index=False)
     path = folder / "report.html"
-    shown = [_for_page(chapter) for chapter in report_chapters]
+    shown = [_for_page(chapter, csv) for chapter in report_chapters]
     page = render("report.html.j2", title=title, chapters=shown)
     path.write_text(page, encoding="utf-8")
     return path
@@ -64,11 +70,7 @@ def write(evidence: Evidence, folder: Path, title: str) -> Path:
 
 def markdown(evidence: Evidence) -> str:
     """Returns the chapters as Markdown, without figures."""
-    parts = []
-    for chapter in chapters(evidence):
-        parts.append(f"## {chapter.title}")
-        parts += [text for block in chapter.blocks if (text := _markdown_block(block))]
-    return "\n\n".join(parts) + "\n"
+    return chapters_text(chapters(evidence))
 
 
 def as_json(evidence: Evidence) -> str:
@@ -109,19 +111,23 @@ def chapters(evidence: Evidence) -> list[Chapter]:
         assumption_chapters.theory(evidence),
         assumption_chapters.layers(evidence),
         outcome_chapters.divergence(evidence),
+        published_chapters.published(evidence),
         method_chapters.method(evidence),
         method_chapters.commands(evidence),
     ]
 
 
-def _for_page(chapter: Chapter) -> dict[str, Any]:
-    """Returns what the template shows of a chapter; its figures are drawn here."""
+def _for_page(chapter: Chapter, csv: bool) -> dict[str, Any]:
+    """Returns what the template shows of a chapter; its figures are drawn here.
+
+    Tables are linked where they are written beside the page.
+    """
     blocks = [shown for block in chapter.blocks if (shown := _page_block(block)) is not None]
     return {
         "name": chapter.name,
         "title": chapter.title,
         "blocks": blocks,
-        "tables": chapter.tables,
+        "tables": chapter.tables if csv else {},
     }
 
 
@@ -150,43 +156,6 @@ def _table_html(table: Table) -> Markup:
     rows = table.rows.head(_MOST_ROWS)
     longest = max((len(str(value)) for value in rows.to_numpy().flat), default=0)
     return linked_table_html(rows, table.links, wrapped=longest > _LONGEST_UNBROKEN)
-
-
-def _markdown_block(block: Block) -> str:
-    if isinstance(block, Heading):
-        return f"### {block.text}"
-    if isinstance(block, Code):
-        return f"```\n{block.text}\n```"
-    if isinstance(block, Points):
-        return "\n".join(f"- {_markdown_text(text)}" for text in block.texts)
-    if isinstance(block, Table):
-        return _markdown_table(block)
-    if isinstance(block, Text):
-        return _markdown_text(block.text)
-    return ""
-
-
-def _markdown_table(table: Table) -> str:
-    """Returns the first 40 rows as a table of Markdown."""
-    shown = table.rows.head(_MOST_MARKDOWN_ROWS)
-    lines = [_markdown_row(shown.columns), _markdown_row(["---"] * len(shown.columns))]
-    lines += [_markdown_row(row) for row in shown.itertuples(index=False)]
-    if len(table.rows) > len(shown):
-        lines += ["", f"The first {len(shown)} of {len(table.rows)} rows."]
-    captions = [text for text in (table.summary, table.caption) if text]
-    caption = [f"{_markdown_text(' '.join(captions))}\n"] if captions else []
-    return "\n".join([*caption, *lines])
-
-
-def _markdown_row(values: Sequence[Any] | pandas.Index) -> str:
-    texts = ["" if pandas.isna(value) else _markdown_text(str(value)) for value in values]
-    return f"| {' | '.join(text.replace('|', '&#124;') for text in texts)} |"
-
-
-def _markdown_text(text: str) -> str:
-    """Returns a text in one line without HTML and emphasis of its own."""
-    escaped = text.replace("&", "&amp;").replace("<", "&lt;")
-    return " ".join(escaped.replace("*", r"\*").replace("_", r"\_").split())
 
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:

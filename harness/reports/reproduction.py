@@ -18,6 +18,7 @@ from typing import Any
 import omegaconf
 from omegaconf import OmegaConf
 
+from harness.configuration.layer_lists import default_size
 from harness.configuration.schema import CONF_DIR, Config, known_names
 from harness.reports.axis_values import ordered, plain_value
 from harness.reports.evidence import Evidence
@@ -74,7 +75,18 @@ def _settings(row: Any) -> Settings:
         name = column.removeprefix("spec.").removesuffix(".name")
         if name not in _DERIVED and not _is_absent(value):
             settings[name] = plain_value(value)
+    derived = ("initializer.sigma_w2", "initializer.sigma_b2")
+    is_critical = settings.get("initializer") == "edge_of_chaos"
+    for name in (*_sizes_of_lists(settings), *(derived if is_critical else ())):
+        settings.pop(name, None)
     return settings
+
+
+def _sizes_of_lists(settings: Settings) -> tuple[str, ...]:
+    """Returns the sizes that follow from a list of layers or of widths."""
+    if "architecture.layers" in settings:
+        return "depth", "width"
+    return ("depth",) if str(settings.get("width")).startswith("[") else ()
 
 
 def _is_absent(value: Any) -> bool:
@@ -145,7 +157,7 @@ def _primary() -> Settings:
             settings.update(entry)
     for key, value in primary.items():
         if key not in ("defaults", "hydra"):
-            settings[key] = value
+            settings[key] = default_size(value)
     return settings
 
 
@@ -207,5 +219,7 @@ def _word(value: Any) -> str:
     if value is None:
         return "null"
     if isinstance(value, str):
-        return value.replace(" ", "")
+        # Hydra takes no quotation marks about the keys of a dict in a list.
+        listed = value.replace('"', "") if value.startswith("[") else value
+        return listed.replace(" ", "")
     return json.dumps(value)

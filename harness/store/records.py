@@ -22,7 +22,7 @@ STATUSES = ("done", "diverged", "failed", "running", "interrupted")
 _OF_TRIAL = ("trial_id", "cell_id", "seed", "rules_version", "axes", "spec")
 _OF_STATUS = ("diverged_step", "error", "traceback", "started", "ended")
 # Errors that a missing or damaged file causes while it is read.
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError)
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Record:
                     columns = [column for column in names if column in wanted]
                 return file.read(columns, use_threads=False)
         except (OSError, pyarrow.ArrowException) as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, error) from None
 
     def columns(self, name: str, wanted: Collection[str]) -> dict[str, NDArray]:
         """Returns the wanted columns of a table as arrays, as far as it has them.
@@ -98,12 +98,12 @@ def read_record(folder: Path) -> Record:
     `interrupted` otherwise.
 
     Raises:
-        RequestError: a file is missing or damaged; the message says how to mend it.
+        RequestError: a file is missing or damaged.
     """
-    trial = _read_object(folder / "trial.json")
+    trial = read_object(folder / "trial.json")
     done = (folder / "done").exists()
-    state = _read_object(folder / "status.json") if done else read_status(folder)
-    summary = _read_object(folder / "summary.json") if done else {}
+    state = read_object(folder / "status.json") if done else read_status(folder)
+    summary = read_object(folder / "summary.json") if done else {}
     try:
         from_trial: dict[str, Any] = {name: trial[name] for name in _OF_TRIAL}
         from_status: dict[str, Any] = {name: state.get(name) for name in _OF_STATUS}
@@ -115,7 +115,7 @@ def read_record(folder: Path) -> Record:
             **from_status,
         )
     except _UNREADABLE as error:
-        raise _damaged(folder / "trial.json", error) from None
+        raise damaged(folder / "trial.json", error) from None
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -124,7 +124,7 @@ def read_status(folder: Path) -> dict[str, Any]:
     It was never written then, or was lost with the power: the trial will be trained again.
     """
     try:
-        return _read_object(folder / "status.json")
+        return read_object(folder / "status.json")
     except RequestError:
         return {}
 
@@ -137,7 +137,12 @@ def _status(folder: Path, done: bool, written: str | None) -> str:
     return "running" if claims.is_locked(folder / "lock") else "interrupted"
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file.
+
+    Raises:
+        RequestError: the file is missing or damaged.
+    """
     try:
         with open(path, "rb") as file:
             content = json.loads(file.read())
@@ -145,15 +150,14 @@ def _read_object(path: Path) -> dict[str, Any]:
             raise ValueError(f"holds a {type(content).__name__} where an object belongs")
         return content
     except _UNREADABLE as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
 
 
-def _damaged(path: Path, error: Exception) -> RequestError:
+def damaged(path: Path, error: Exception) -> RequestError:
+    """Returns the error for a file of a trial that cannot be read."""
     if isinstance(error, FileNotFoundError):
         reason = "is missing"
     else:
-        reason = f"is damaged ({str(error).splitlines()[0]})"
-    return RequestError(
-        f"{path} {reason}; delete the folder {path.parent} "
-        "and the next sweep trains that trial again"
-    )
+        lines = str(error).splitlines() or [type(error).__name__]
+        reason = f"is damaged ({lines[0]})"
+    return RequestError(f"{path} {reason}; the next sweep trains that trial again")

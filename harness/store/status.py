@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from harness.errors import RequestError
 from harness.store.records import FINISHED, STATUSES
 from harness.store.trials import Store
 
@@ -97,19 +96,15 @@ class Progress:
 
 def survey(store: Store) -> Progress:
     """Reads every trial of the store; a damaged one is reported and does not stop the survey."""
-    progress = Progress()
-    for trial_id in store.unidentified():
-        progress.damaged[trial_id] = "trial.json is gone; the next sweep trains it anew"
-    for trial_id in store.trial_ids():
-        try:
-            record = store.read(trial_id)
-        except RequestError as error:
-            progress.damaged[trial_id] = str(error)
-            continue
+    records, damaged = store.read_all()
+    progress = Progress(damaged=damaged)
+    for record in records:
         cell = progress.cells.setdefault(record.cell_id, CellProgress(record.axes))
         cell.counts[record.status] += 1
         if record.status == "failed":
-            progress.failures[trial_id] = last_line(record.error or record.traceback or _NO_ERROR)
+            progress.failures[record.trial_id] = last_line(
+                record.error or record.traceback or _NO_ERROR
+            )
     return progress
 
 

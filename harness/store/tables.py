@@ -6,17 +6,17 @@ The others join with the first on `trial_id`.
 from __future__ import annotations
 
 import json
-import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pandas
 import pyarrow
+import pyarrow.parquet
 
 from harness.errors import RequestError
 from harness.probes.histogram_bins import BINS, COUNT_COLUMNS
@@ -35,6 +35,7 @@ _IDENTITY = (
     "started",
     "ended",
 )
+_TABLES = ("trials", "curves", "layers", "histograms")
 _TEXT = ("trial_id", "cell_id", "status", "error", "started", "ended")
 _ALWAYS_FLOAT = ("diverged_step",)
 _HISTOGRAM = "histogram"
@@ -50,8 +51,6 @@ _HISTOGRAM_SCHEMA = pyarrow.schema(
 )
 _EMPTY_HISTOGRAMS = _HISTOGRAM_SCHEMA.empty_table()
 # Folders that a message lists.
-_MOST_NAMES = 5
-_LOGGER = logging.getLogger(__name__)
 _READERS = min(4, os.cpu_count() or 1)
 
 
@@ -62,13 +61,15 @@ class Tables:
     `trials` has the ids, the seed, the status, one column per axis, `spec.*`, and the summary.
     `curves` and `layers` have `trial_id`, then the trial's own rows. `histograms` has `trial_id`,
     `step`, `phase`, `layer` and `count_00` to `count_63`, int32; the counts of a layer without a
-    histogram are null. It is an Arrow table, because it is by far the largest.
+    histogram are null. It is an Arrow table, because it is by far the largest. `set_aside` has the
+    reason for every folder that is in none of them, by its name.
     """
 
     trials: pandas.DataFrame
     curves: pandas.DataFrame
     layers: pandas.DataFrame
     histograms: pyarrow.Table
+    set_aside: Mapping[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> list[Path]:
         """Writes each table to a file of its name, such as `trials.parquet`, in one step.
@@ -76,7 +77,7 @@ class Tables:
         Raises:
             RequestError: the folder cannot be written.
         """
-        paths = [folder / f"{field.name}.parquet" for field in fields(self)]
+        paths = [folder / f"{name}.parquet" for name in _TABLES]
         finished = self.trials[self.trials["status"].isin(FINISHED)]
         trials = dict(zip(finished["trial_id"], finished["ended"], strict=True))
         try:
@@ -99,31 +100,51 @@ def collect(store: Store) -> Tables:
     settings that are whole numbers in every trial are int64.
 
     Curves, layers and histograms of trials that the tables in the store's folder `tables` hold
-    already are taken from there.
-
-    A result whose `trial.json` is gone is left out, which is logged.
+    already are taken from there. A folder that is damaged, or a copy, is set aside.
 
     Raises:
-        RequestError: a trial is damaged.
+        RequestError: the record of a search is damaged.
     """
-    lost = store.unidentified()
-    if lost:
-        _LOGGER.warning(
-            "left out: %d result(s) whose trial.json is gone, which the next sweep trains anew: %s",
-            len(lost),
-            ", ".join(lost[:_MOST_NAMES]) + (", ..." if len(lost) > _MOST_NAMES else ""),
-        )
-    records = list(store.records())
+    records, set_aside = store.read_all()
     earlier = collected.read(store.runs / "tables", collected.ended(records))
     new = [record for record in records if record.finished and record.trial_id not in earlier.ended]
-    layers, histograms = _split_layers(_read_all(new, "layers"))
+    read = {name: _read_all(new, name, set_aside) for name in ("curves", "layers")}
+    records = [record for record in records if record.trial_id not in set_aside]
+    new_curves, new_layers = [_without(tables, set_aside) for tables in read.values()]
+    layers, histograms = _split_layers(new_layers)
     all_histograms = earlier.with_new("histograms", histograms)
     return Tables(
         trials=with_searches(trials_table(records), store.runs),
-        curves=_below_each_other(earlier.with_new("curves", _read_all(new, "curves"))),
+        curves=_below_each_other(earlier.with_new("curves", new_curves)),
         layers=_below_each_other(earlier.with_new("layers", layers)),
         histograms=pyarrow.concat_tables([_EMPTY_HISTOGRAMS, *all_histograms]),
+        set_aside=set_aside,
     )
+
+
+def read(folder: Path) -> Tables:
+    """Reads tables that were written to a folder; see `Tables.write`.
+
+    The folder may come from another machine, and needs no trials beside it. Only the table of
+    trials must be there: the others are empty where their file is missing.
+
+    Raises:
+        RequestError: there is no table of trials, or a file is damaged.
+    """
+    if not (folder / "trials.parquet").is_file():
+        raise RequestError(f"no table of trials: {folder / 'trials.parquet'} is missing")
+    found = {}
+    for name in _TABLES:
+        path = folder / f"{name}.parquet"
+        try:
+            found[name] = pyarrow.parquet.read_table(path) if path.is_file() else None
+        except (OSError, pyarrow.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise RequestError(f"{path} cannot be read: {reason}") from None
+    histograms = found.pop("histograms") or _EMPTY_HISTOGRAMS
+    empty = pyarrow.table({"trial_id": pyarrow.array([], pyarrow.string())})
+    frames = {name: (table or empty).to_pandas() for name, table in found.items()}
+    return Tables(**frames, histograms=histograms)
 
 
 def trials_table(records: Iterable[Record]) -> pandas.DataFrame:
@@ -151,16 +172,30 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + key, value
 
 
-def _read_all(records: Iterable[Record], name: str) -> dict[str, pyarrow.Table]:
-    """Returns the tables `name` of all records by id, each with `trial_id` first."""
+def _read_all(
+    records: Iterable[Record], name: str, set_aside: dict[str, str]
+) -> dict[str, pyarrow.Table]:
+    """Returns the tables `name` of records by id, each with `trial_id` first.
+
+    The reason for one that cannot be read goes into `set_aside`.
+    """
+
+    def read(record: Record) -> pyarrow.Table | None:
+        try:
+            return _with_id(_with_texts(record.table(name)), record.trial_id)
+        except RequestError as error:
+            set_aside[record.trial_id] = str(error)
+            return None
+
     records = list(records)
-
-    def read(record: Record) -> pyarrow.Table:
-        return _with_id(_with_texts(record.table(name)), record.trial_id)
-
     with ThreadPoolExecutor(_READERS) as readers:
         tables = list(readers.map(read, records))
-    return {record.trial_id: table for record, table in zip(records, tables, strict=True)}
+    read_tables = zip(records, tables, strict=True)
+    return {record.trial_id: table for record, table in read_tables if table is not None}
+
+
+def _without(tables: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: table for name, table in tables.items() if name not in names}
 
 
 def _split_layers(
@@ -209,10 +244,10 @@ def _with_texts(table: pyarrow.Table) -> pyarrow.Table:
 
     Earlier versions stored those of a table without rows as numbers.
     """
-    for index, field in enumerate(table.schema):
-        if field.name in TEXT_COLUMNS and not pyarrow.types.is_string(field.type):
+    for index, column in enumerate(table.schema):
+        if column.name in TEXT_COLUMNS and not pyarrow.types.is_string(column.type):
             texts = pyarrow.nulls(len(table), pyarrow.string())
-            table = table.set_column(index, field.name, texts)
+            table = table.set_column(index, column.name, texts)
     return table
 
 

@@ -1,13 +1,14 @@
 """The folders of trials: writing, claiming and listing them.
 
 A folder holds `trial.json`, `status.json`, `summary.json`, `curves.parquet`, `layers.parquet`, and
-`done`, which is written last.
+`done`, which is written last and vouches for the others. A folder that is not whole costs no other
+trial: it does not count as done, and whoever reads the store sets it aside and names it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import pandas
 import pyarrow
 
 from harness.errors import RequestError
-from harness.store import claims, writes
+from harness.store import claims, wholeness, writes
 from harness.store.claims import Claim
 from harness.store.records import Record, read_record, read_status
 
@@ -26,16 +27,9 @@ _INTEGERS = ("step", "layer", "units", "fan_in")
 TEXT_COLUMNS = ("phase", "name", "kind", "absent")
 # Lists of whole numbers; a row without a list is null.
 _LISTS = ("histogram",)
-# Files that an earlier attempt may have left.
-_RESULTS = ("done", "summary.json", "curves.parquet", "layers.parquet", "mlflow.json")
-# Files that must be on the disk before the trial is marked as done.
-_VOUCHED_FOR = (
-    "trial.json",
-    "status.json",
-    "summary.json",
-    "curves.parquet",
-    "layers.parquet",
-)
+# Files that an earlier attempt may have left. `mlflow.json` stays: it names the run that the next
+# result replaces.
+_RESULTS = ("done", "summary.json", "curves.parquet", "layers.parquet")
 
 
 class Store:
@@ -49,6 +43,8 @@ class Store:
         self.runs = Path(runs)
         self.trials = self.runs / "trials"
         self._sync = sync
+        # Signatures of the markers of trials that were found whole, by id.
+        self._whole: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def existing(cls, runs: Path | str) -> Store:
@@ -84,12 +80,29 @@ class Store:
             ) from None
 
     def is_done(self, trial_id: str) -> bool:
-        """Returns whether the trial has its result (done or diverged); two looks at the disk.
+        """Returns whether the trial has its whole result (done or diverged).
 
-        A result whose `trial.json` is gone counts for nothing, as no command can say what it is.
+        Its files are read once; after that it is one look at the disk.
         """
-        folder = f"{self.trials}/{trial_id}"
-        return os.path.exists(f"{folder}/done") and os.path.exists(f"{folder}/trial.json")
+        return wholeness.signature(self.folder(trial_id)) is not None and not self.damage(trial_id)
+
+    def damage(self, trial_id: str, *, thorough: bool = False) -> str | None:
+        """Returns what is wrong with a trial that is marked as done; None where nothing is.
+
+        Args:
+            trial_id: the trial.
+            thorough: reads everything anew; see `wholeness.check`.
+        """
+        folder = self.folder(trial_id)
+        signature = wholeness.signature(folder)
+        if signature is None or (self._whole.get(trial_id) == signature and not thorough):
+            return None
+        try:
+            wholeness.check(folder, thorough=thorough)
+        except RequestError as error:
+            return str(error)
+        self._whole[trial_id] = signature
+        return None
 
     def has_failed(self, trial_id: str) -> bool:
         """Returns whether the trial was tried and could not be trained; see `failed_at`."""
@@ -108,6 +121,11 @@ class Store:
         if status.get("status") != "failed":
             return None
         return status.get("ended") or "unknown"
+
+    def ended(self, trial_id: str) -> str | None:
+        """Returns when the trial ended, in ISO 8601; None where that is unknown."""
+        ended = read_status(self.folder(trial_id)).get("ended")
+        return ended if isinstance(ended, str) else None
 
     def claim(self, trial_id: str) -> Claim | None:
         """Takes the right to train the trial.
@@ -181,10 +199,13 @@ class Store:
                 diverged_step=diverged_step,
             )
             if self._sync:
-                writes.sync_folder(folder, _VOUCHED_FOR)
+                writes.sync_folder(folder, wholeness.VOUCHED_FOR)
             # If a power failure loses the marker, that costs one more training; everything that
             # the marker vouches for is on the disk.
-            writes.write_bytes(folder / "done", b"", sync=False)
+            writes.write_bytes(folder / wholeness.MARKER, wholeness.marker(folder), sync=False)
+        written = wholeness.signature(folder)
+        if written is not None:
+            self._whole[trial_id] = written
 
     def fail(self, trial_id: str, error: str, traceback: str | None = None) -> None:
         """Keeps why a trial that was begun could not be trained; the next sweep tries it again.
@@ -204,19 +225,7 @@ class Store:
             )
 
     def trial_ids(self) -> list[str]:
-        """Returns the ids of all trials that were ever begun, sorted."""
-        return [name for name in self._names() if (self.trials / name / "trial.json").exists()]
-
-    def unidentified(self) -> list[str]:
-        """Returns the sorted names of folders with a result whose `trial.json` is gone."""
-        return [
-            name
-            for name in self._names()
-            if (self.trials / name / "done").exists()
-            and not (self.trials / name / "trial.json").exists()
-        ]
-
-    def _names(self) -> list[str]:
+        """Returns the names of all folders in which a trial was ever begun, sorted."""
         try:
             with os.scandir(self.trials) as entries:
                 names = [
@@ -226,15 +235,44 @@ class Store:
                 ]
         except FileNotFoundError:
             return []
-        return sorted(names)
+        return sorted(name for name in names if self._was_begun(name))
 
     def read(self, trial_id: str) -> Record:
-        """Reads everything about one trial but its tables; see `read_record`."""
-        return read_record(self.folder(trial_id))
+        """Reads everything about one trial but its tables; see `read_record`.
 
-    def records(self) -> Iterator[Record]:
-        """Reads every trial that was ever begun, in the order of the ids."""
-        return map(self.read, self.trial_ids())
+        Raises:
+            RequestError: the trial is damaged; the message says what becomes of it.
+        """
+        reason = self.damage(trial_id)
+        if reason is not None:
+            raise RequestError(reason)
+        record = read_record(self.folder(trial_id))
+        wholeness.check_name(record.folder, {"trial_id": record.trial_id})
+        return record
+
+    def read_all(self) -> tuple[list[Record], dict[str, str]]:
+        """Reads every trial that was ever begun.
+
+        Returns:
+            The records in the order of the ids, and the reason for each folder that is set aside
+            because it is damaged or a copy, by its name.
+        """
+        records = []
+        set_aside = {}
+        for trial_id in self.trial_ids():
+            try:
+                records.append(self.read(trial_id))
+            except RequestError as error:
+                set_aside[trial_id] = str(error)
+        return records, set_aside
+
+    def records(self) -> list[Record]:
+        """Returns the records of all trials that can be read, in the order of the ids."""
+        return self.read_all()[0]
+
+    def _was_begun(self, name: str) -> bool:
+        folder = f"{self.trials}/{name}"
+        return any(os.path.exists(f"{folder}/{file}") for file in ("trial.json", wholeness.MARKER))
 
 
 def typed(columns: pandas.DataFrame | Mapping[str, Any]) -> pyarrow.Table:

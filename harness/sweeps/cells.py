@@ -26,6 +26,8 @@ from harness.training.schedules import Plan
 
 # Kinds of program that a pack may be trained as; see `harness.training.programs`.
 PROGRAMS = ("auto", "batched", "stacked")
+# Where packs are trained: in this process, or as jobs; see `harness.sweeps.cluster`.
+EXECUTORS = ("none", "slurm", "local", "debug")
 
 _FLOAT_BYTES = 4
 

@@ -19,6 +19,7 @@ from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options
 from harness.sweeps.leftovers import Leftovers
 from harness.sweeps.progress import PLAIN_SECONDS, forget_reader, say
+from harness.sweeps.signal_requests import Terminated, requests
 
 _GOES_ON = "finished trials are kept, and the same command goes on from here"
 
@@ -51,10 +52,12 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> list[float | None]:
     if not configs:
         raise no_cells()
     from harness.sweeps.cell_results import score_if_done
+    from harness.sweeps.cluster import Cluster
     from harness.sweeps.sweep import prefetch as train
 
     scores = [score_if_done(config) for config in configs]
-    train(configs, **options)
+    where = Cluster.of(options.pop("executor", "none"), options.pop("cluster", {}))
+    train(configs, cluster=where, **options)
     return scores
 
 
@@ -79,13 +82,18 @@ def run(main: Callable[[], object]) -> int:
         check_cells(sys.argv[1:])
         register_callables(sys.argv[1:])
         _check_single_run(sys.argv[1:])
-        main()
+        with requests.handled():
+            main()
         sys.stdout.flush()
     except KeyboardInterrupt:
         return _interrupted()
+    except Terminated:
+        return _ended_by_signal()
     except BrokenPipeError:
         forget_reader()
     except Exception as error:
+        if requests.ending is not None:
+            return _ended_by_signal()
         if isinstance(error, RequestError) and leftovers is not None:
             leftovers.remove()
         if tracebacks_wanted and not isinstance(error, TrialsFailed):
@@ -130,6 +138,12 @@ def _explained(error: Exception) -> int | None:
 def _interrupted() -> int:
     _complain(f"interrupted: {_GOES_ON}")
     return 130
+
+
+def _ended_by_signal() -> int:
+    name = requests.ending.name if requests.ending is not None else "a signal"
+    _complain(f"ended by {name}: {_GOES_ON}")
+    return requests.exit_code
 
 
 def _hides_interrupt(error: BaseException) -> bool:

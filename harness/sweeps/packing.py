@@ -10,8 +10,9 @@ from pathlib import Path
 from harness.store import claims
 from harness.sweeps.cells import Job, program_key
 from harness.sweeps.choices import choose
+from harness.sweeps.pack_checkpoints import PackCheckpoints, matching
 from harness.sweeps.runner import trained_as
-from harness.training.arrangements import Arrangement
+from harness.training.arrangements import UNMEASURED_PACK_SIZE, Arrangement
 from harness.training.packs import activation_key, neighbour_key
 
 
@@ -53,7 +54,15 @@ class PlannedPack:
 def plan_packs(
     jobs: Sequence[Job], runs: Path, options: PackOptions
 ) -> dict[WorkerLayout, list[PlannedPack]]:
-    """Returns packs of jobs that one program can run, by layout; the longest come first."""
+    """Returns packs of jobs that one program can run, by layout; the longest come first.
+
+    Jobs that a checkpoint holds stay together, as that one goes on with the very numbers.
+    """
+    saved = [
+        checkpoint
+        for checkpoint in PackCheckpoints(runs).saved()
+        if options.program in ("auto", checkpoint.program)
+    ]
     groups: dict[str, list[Job]] = {}
     for job in jobs:
         groups.setdefault(program_key(job, trained_as(job)), []).append(job)
@@ -64,11 +73,44 @@ def plan_packs(
         claimable = claims.most_held() // choice.workers
         choice = replace(choice, pack=max(1, min(choice.pack, claimable)))
         packs = plans.setdefault(WorkerLayout(choice.workers, choice.threads), [])
-        for part in _parts_of_one_program(group, choice):
+        by_id = {job.trial_id: job for job in group}
+        for checkpoint, trial_ids in matching(saved, by_id):
+            checkpointed = [by_id.pop(trial_id) for trial_id in trial_ids]
+            packs.append(PlannedPack(checkpointed, checkpoint.program, key))
+        for part in _parts_of_one_program(list(by_id.values()), choice):
             packs += [PlannedPack(even, choice.program, key) for even in even_parts(part, choice)]
     for packs in plans.values():
         packs.sort(key=lambda pack: -pack.trial_steps)
     return plans
+
+
+def cut_into_jobs(
+    jobs: Sequence[Job], runs: Path, options: PackOptions, device_type: str
+) -> list[list[Job]]:
+    """Returns jobs in parts, each of which one job of a cluster trains.
+
+    This machine says nothing about the one that trains, so nothing is measured: a part is a pack of
+    the usual size, or of the size that the user fixed.
+
+    Args:
+        jobs: the jobs to train.
+        runs: the folder of results; jobs that a checkpoint holds stay together.
+        options: the options that the user fixed.
+        device_type: `cpu` or `cuda`, where the packs will be trained.
+    """
+    size = options.pack or UNMEASURED_PACK_SIZE[device_type]
+    left = {job.trial_id: job for job in jobs}
+    parts = []
+    for _, trial_ids in matching(PackCheckpoints(runs).saved(), left):
+        parts.append([left.pop(trial_id) for trial_id in trial_ids])
+    groups: dict[str, list[Job]] = {}
+    for job in left.values():
+        groups.setdefault(program_key(job, trained_as(job)), []).append(job)
+    choice = Arrangement(options.program, size, 1)
+    for group in groups.values():
+        for part in _parts_of_one_program(group, choice):
+            parts += even_parts(part, choice)
+    return parts
 
 
 def even_parts(jobs: list[Job], choice: Arrangement) -> list[list[Job]]:
@@ -89,6 +131,8 @@ def _parts_of_one_program(group: list[Job], choice: Arrangement) -> list[list[Jo
 
     A stacked program runs one activation only, so there the group falls into one part for each.
     """
+    if not group:
+        return []
     ordered = sorted(group, key=lambda job: neighbour_key(trained_as(job)))
     if choice.program != "stacked":
         return [ordered]

@@ -61,6 +61,13 @@ class Progress:
             self._shown = now
             say(self.line(now), self.stream)
 
+    def skipped(self, trial_steps: int) -> None:
+        """Leaves out trial-steps that were done earlier; a negative number adds them again."""
+        self.trial_steps -= trial_steps
+        if self._bar is not None:
+            self._bar.total = self.trial_steps
+            self._bar.refresh()
+
     def trials_finished(self, count: int) -> None:
         """Counts trials that have an outcome."""
         self.trials_done += count
@@ -96,16 +103,18 @@ def say(line: str, stream: TextIO) -> None:
     quiet.flush()
 
 
-def answer(text: str) -> None:
+def answer(text: str) -> bool:
     """Writes a command's answer to standard output.
 
-    It is no error that the reader of a pipe has seen enough (`| head`).
+    It is no error that the reader of a pipe has seen enough (`| head`); it returns False then.
     """
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         forget_reader()
+        return False
+    return True
 
 
 def forget_reader() -> None:

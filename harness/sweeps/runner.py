@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from harness.configuration.trial import Trial
 from harness.data.catalog import DatasetInfo
@@ -20,7 +21,11 @@ from harness.training import devices, repairs
 from harness.training.events import Event, PackData, Stepped
 from harness.training.loop import train
 from harness.training.packs import Pack
-from harness.training.schedules import Plan, plan
+from harness.training.schedules import plan
+from harness.training.stepper import Stepper
+
+if TYPE_CHECKING:
+    from harness.sweeps.pack_checkpoints import Keeper
 
 
 def trained_as(job: Job) -> Trial:
@@ -47,13 +52,19 @@ def prediction_of(
     return predict(spec, info.shape, info.classes, prepared.representatives, samples)
 
 
-def run_pack(jobs: Sequence[Job], program: str, on_steps: Callable[[int], None]) -> list[Result]:
+def run_pack(
+    jobs: Sequence[Job],
+    program: str,
+    on_steps: Callable[[int], None],
+    keeper: Keeper | None = None,
+) -> list[Result]:
     """Trains jobs side by side and returns their results in the jobs' order.
 
     Args:
         jobs: jobs that one program can run; see `harness.sweeps.cells.program_key`.
         program: one of `harness.sweeps.cells.PROGRAMS`.
         on_steps: called every few steps with the number of trial-steps done since its last call.
+        keeper: reads and writes the pack's checkpoints; None trains without them.
     """
     started = time.perf_counter()
     config, info = jobs[0].config, jobs[0].info
@@ -66,10 +77,12 @@ def run_pack(jobs: Sequence[Job], program: str, on_steps: Callable[[int], None])
     data = pack_data(prepared, config.probe.samples, device, config.dataset.residency)
     repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     schedule = plan(pack.trials[0].spec, data.source.samples[0])
-    events = _train(pack, data, schedule, on_steps)
+    stepper = Stepper(pack, data, schedule)
+    trial_ids = [job.trial_id for job in ordered]
+    events = _train(_Course(stepper, data, trial_ids, keeper), on_steps)
     outcome = results(events, pack.trials, schedule, data.source.samples)
     shared = {
-        "seconds": (time.perf_counter() - started) / len(jobs),
+        "seconds": (keeper.seconds if keeper else time.perf_counter() - started) / len(jobs),
         "pack_id": uuid.uuid4().hex[:8],
         "pack_size": len(jobs),
         "device": devices.describe(device),
@@ -103,18 +116,30 @@ def _test_split(images: Prepared) -> dict[str, float]:
     }
 
 
-def _train(
-    pack: Pack, data: PackData, schedule: Plan, on_steps: Callable[[int], None]
-) -> list[Event]:
+@dataclass(frozen=True)
+class _Course:
+    """A pack on its way, with the keeper of its checkpoints."""
+
+    stepper: Stepper
+    data: PackData
+    trial_ids: list[str]
+    keeper: Keeper | None
+
+
+def _train(course: _Course, on_steps: Callable[[int], None]) -> list[Event]:
     """Trains a pack and returns its events other than plain steps."""
-    trials = len(pack.trials)
-    events: list[Event] = []
-    reported = 0
-    for event in train(pack, data, schedule):
+    stepper, keeper = course.stepper, course.keeper
+    trials = len(course.trial_ids)
+    events = keeper.restore(stepper, course.trial_ids) if keeper else []
+    reported = stepper.done
+    for event in train(stepper.pack, course.data, stepper.plan, stepper):
         if isinstance(event, Stepped):
+            # First, as reporting may end the training.
+            if keeper is not None:
+                keeper.save_if_due(stepper, course.trial_ids, events)
             on_steps((event.step - reported) * trials)
             reported = event.step
         else:
             events.append(event)
-    on_steps((schedule.steps - reported) * trials)
+    on_steps((stepper.plan.steps - reported) * trials)
     return events

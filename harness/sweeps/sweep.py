@@ -7,34 +7,33 @@ ask for a search are tuned together first, then confirmed together.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig
 
 from harness import tracking
 from harness.configuration.composing import to_config
-from harness.configuration.messages import first_line
 from harness.configuration.schema import Config
 from harness.data.folder_listing import listed_once
 from harness.errors import TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
 from harness.sweeps import search
+from harness.sweeps.attempts import Attempts
 from harness.sweeps.cell_results import jobs_of_result, mean_score, was_tried
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
+from harness.sweeps.cluster import Cluster
+from harness.sweeps.cluster_jobs import ClusterJobs
+from harness.sweeps.pack_checkpoints import PackCheckpoints
 from harness.sweeps.packing import PackOptions, PlannedPack, plan_packs
 from harness.sweeps.progress import Progress, say
-from harness.sweeps.runner import run_pack, view_of
+from harness.sweeps.runner import view_of
 from harness.training import devices
 from harness.training.workers import Workers
 
@@ -49,6 +48,7 @@ def prefetch(
     program: str = "auto",
     workers: int | str = "auto",
     retry: bool = True,
+    cluster: Cluster | None = None,
 ) -> None:
     """Trains every trial of these cells that is not done yet.
 
@@ -61,19 +61,24 @@ def prefetch(
         workers: packs trained at the same time, or "auto" for what is fastest.
         retry: whether trials that failed before are tried again. A failure that another sweep
             causes meanwhile is the trial's outcome and is not tried again.
+        cluster: where packs are trained as jobs; None trains them in this process.
 
     Raises:
         RequestError: a cell is impossible, or data cannot be read; nothing has been written then.
         NotStored: a result could not be written, as on a full disk.
+        TrialsFailed: jobs of a cluster ended without an outcome for some trials.
     """
-    cells = _checked([to_config(request) for request in configs])
+    cells = _checked(
+        [request if isinstance(request, Config) else to_config(request) for request in configs],
+        on_cluster=cluster is not None,
+    )
     check_options(pack, program, workers)
     options = PackOptions(program, pack=_fixed(pack), workers=_fixed(workers))
     cells_by_folder: dict[Path, list[Cell]] = {}
     for request in cells:
         cells_by_folder.setdefault(request.runs, []).append(request)
     for runs, requests in cells_by_folder.items():
-        _Sweep(Store(runs), requests, options, retry).run()
+        _Sweep(Store(runs), requests, options, retry, cluster).run()
 
 
 @listed_once()
@@ -109,12 +114,14 @@ def _fixed(count: int | str) -> int | None:
     return None if isinstance(count, str) else count
 
 
-def _checked(configs: Sequence[Config]) -> list[Cell]:
+def _checked(configs: Sequence[Config], *, on_cluster: bool) -> list[Cell]:
     """Returns all cells, with everything checked that can be checked without pixels."""
     cells = [cell(config) for config in configs]
     devices_of_cells = {(config.device, config.precision) for config in configs}
     for device, precision in sorted(devices_of_cells):
-        devices.resolve(device, precision)
+        # The nodes of a cluster have other devices than the machine that submits.
+        if not on_cluster:
+            devices.resolve(device, precision)
     activations = {}
     trackings = {}
     for request in cells:
@@ -134,18 +141,23 @@ class _Sweep:
     """The cells whose results go to one `runs` folder.
 
     `done` counts the trials that had a result before this sweep. `failed` holds when each trial
-    failed before this sweep: a failure after that, in whatever sweep, is the trial's outcome.
-    `too_large` holds for every pack key the smallest size for which memory did not suffice.
+    failed before this sweep; see `Attempts`.
     """
 
     store: Store
     cells: list[Cell]
     options: PackOptions
     retry: bool
+    cluster: Cluster | None = None
+    lost: dict[str, str] = field(default_factory=dict, init=False)
     done: int = field(default=0, init=False)
     failed: dict[str, str] = field(default_factory=dict, init=False)
-    too_large: dict[str, int] = field(default_factory=dict, init=False)
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def __post_init__(self) -> None:
+        self._attempts = Attempts(
+            self.store, self.failed, self.progressed, self.skipped, lambda: self.workers.check()
+        )
 
     def run(self) -> None:
         """Trains what is left of all cells: tuning first, then confirmations and other trials."""
@@ -158,6 +170,8 @@ class _Sweep:
         self._send(unique(plain + tuning + confirmation), last=True)
         for line in self.tracker.links():
             _say(line)
+        if self.lost:
+            raise TrialsFailed(self.lost)
 
     def _tune(self, asked: list[search.Search]) -> list[Job]:
         """Trains all tuning trials and returns those that confirm what was chosen.
@@ -186,8 +200,14 @@ class _Sweep:
         waiting = self._jobs_to_run(jobs)
         for view in dict.fromkeys(view_of(job) for job in waiting):
             view.check()
+        # One may have been left where a sweep was killed behind its last result.
+        PackCheckpoints(self.store.runs).clean(self.store.is_done)
+        if self.cluster is not None:
+            self._run_on_cluster(jobs, waiting, begin)
+            return
         plans = plan_packs(waiting, self.store.runs, self.options)
-        self._announce(len(jobs), len(waiting), sum(len(packs) for packs in plans.values()))
+        packs_word = _counted(sum(len(packs) for packs in plans.values()), "pack")
+        _say(f"{self._counts(len(jobs), len(waiting))}, in {packs_word}")
         self.store.check_writable()
         if begin is not None:
             begin()
@@ -196,7 +216,7 @@ class _Sweep:
         try:
             for layout, packs in plans.items():
                 self.workers = Workers(layout.workers, layout.threads)
-                for trained, held in self.workers.map(self._train, packs):
+                for trained, held in self.workers.map(self._attempts.train, packs):
                     self._note(trained)
                     held_by_others += held
             self._finish_held_by_others(held_by_others)
@@ -221,6 +241,9 @@ class _Sweep:
         self.done = len(jobs) - len(unfinished)
         self.failed.clear()
         for job in unfinished:
+            damage = self.store.damage(job.trial_id)
+            if damage is not None:
+                _say(f"set aside: {damage}")
             failed_at = self.store.failed_at(job.trial_id)
             if failed_at is not None:
                 self.failed[job.trial_id] = failed_at
@@ -228,103 +251,37 @@ class _Sweep:
             return unfinished
         return [job for job in unfinished if job.trial_id not in self.failed]
 
-    def _announce(self, trials: int, to_run: int, packs: int) -> None:
-        counts = f"{self.done} done, {len(self.failed)} failed, {to_run} to run"
-        pack_word = "pack" if packs == 1 else "packs"
-        _say(f"{trials} trials: {counts}, in {packs} {pack_word}")
+    def _counts(self, trials: int, to_run: int) -> str:
+        return f"{trials} trials: {self.done} done, {len(self.failed)} failed, {to_run} to run"
 
-    def _train(self, pack: PlannedPack) -> tuple[list[Job], list[Job]]:
-        """Trains a pack.
-
-        Returns the jobs that have an outcome now, and those that another process is training.
-        """
-        claimed: list[Job] = []
-        held_by_others: list[Job] = []
-        with contextlib.ExitStack() as held:
-            for job in pack.jobs:
-                claim = self.store.claim(job.trial_id)
-                if claim is not None:
-                    held.enter_context(claim)
-                    if not self._failed_meanwhile(job.trial_id):
-                        claimed.append(job)
-                elif not self.store.is_done(job.trial_id):
-                    held_by_others.append(job)
-            for job in claimed:
-                self._begin(job)
-            self._attempt(pack.with_jobs(claimed))
-        held_ids = {job.trial_id for job in held_by_others}
-        with_outcome = [job for job in pack.jobs if job.trial_id not in held_ids]
-        return with_outcome, held_by_others
-
-    def _failed_meanwhile(self, trial_id: str) -> bool:
-        """Returns whether another sweep tried the trial since this one looked, and failed.
-
-        That failure is reported here too, and the next sweep tries the trial again.
-        """
-        failed_at = self.store.failed_at(trial_id)
-        return failed_at is not None and failed_at != self.failed.get(trial_id)
-
-    def _begin(self, job: Job) -> None:
-        trial = job.trial
-        self.store.begin(
-            {
-                "trial_id": trial.trial_id,
-                "cell_id": trial.cell_id,
-                "rules_version": trial.spec["rules_version"],
-                "seed": trial.seed,
-                "axes": trial.axes,
-                "spec": trial.spec,
-            }
-        )
-
-    def _attempt(self, pack: PlannedPack) -> None:
-        """Trains a pack and stores its results.
-
-        A pack that fails is tried in halves, so that one bad trial, or too little memory, costs no
-        other trial.
-        """
-        jobs = pack.jobs
-        if not jobs:
-            return
-        known_too_large = len(jobs) >= self.too_large.get(pack.key, len(jobs) + 1)
-        if len(jobs) > 1 and known_too_large:
-            self._attempt_halves(pack)
-            return
-        steps = _StepCounter(self)
+    def _run_on_cluster(
+        self, jobs: list[Job], waiting: list[Job], begin: Callable[[], None] | None
+    ) -> None:
+        """Trains what is left as jobs of the cluster; notes which trials they lost."""
+        assert self.cluster is not None
+        _say(self._counts(len(jobs), len(waiting)))
+        self.store.check_writable()
+        if begin is not None:
+            begin()
+        self.progress = Progress(len(waiting), sum(job.steps for job in waiting))
+        cluster_jobs = ClusterJobs(self.store, self.cluster, self.options, dict(self.failed))
         try:
-            results = run_pack(jobs, pack.program, steps.count)
-        except Exception as error:
-            # Kept with its traceback in the store, whatever it was: the rest of the sweep goes on.
-            if len(jobs) == 1:
-                text = f"{type(error).__name__}: {error}"
-                self.store.fail(jobs[0].trial_id, text, traceback.format_exc())
-                return
-            self.progressed(-steps.counted)
-            self._note_failed_pack(pack, error)
-        else:
-            for job, result in zip(jobs, results, strict=True):
-                self.store.finish(job.trial_id, **vars(result))
-            return
-        # Outside the handler, whose traceback holds the tensors of the failed pack.
-        _free_memory()
-        self._attempt_halves(pack)
-
-    def _note_failed_pack(self, pack: PlannedPack, error: Exception) -> None:
-        size = len(pack.jobs)
-        if devices.out_of_memory(error):
-            self.too_large[pack.key] = min(size, self.too_large.get(pack.key, size))
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        _say(f"a pack of {size} failed ({reason}); trying it in halves")
-
-    def _attempt_halves(self, pack: PlannedPack) -> None:
-        half = (len(pack.jobs) + 1) // 2
-        self._attempt(pack.with_jobs(pack.jobs[:half]))
-        self._attempt(pack.with_jobs(pack.jobs[half:]))
+            for finished in cluster_jobs.train(waiting):
+                self.progressed(sum(job.steps for job in finished))
+                self._note(finished)
+        finally:
+            self.progress.close()
+        self.lost |= cluster_jobs.lost
 
     def progressed(self, trial_steps: int) -> None:
         """Counts trial-steps of any pack."""
         with self.lock:  # several workers report
             self.progress.stepped(trial_steps)
+
+    def skipped(self, trial_steps: int) -> None:
+        """Leaves out trial-steps of any pack that a checkpoint has already."""
+        with self.lock:
+            self.progress.skipped(trial_steps)
 
     def _finish_held_by_others(self, jobs: list[Job]) -> None:
         """Waits for trials that another process holds; trains those that it leaves behind."""
@@ -344,7 +301,7 @@ class _Sweep:
             time.sleep(_WAIT_SECONDS)
             still_waiting = []
             for pack in waiting:
-                trained, held = self._train(pack)
+                trained, held = self._attempts.train(pack)
                 self._note(trained)
                 if held:
                     still_waiting.append(pack.with_jobs(held))
@@ -360,26 +317,8 @@ class _Sweep:
         self.tracker.log(self.store, done, last=last)
 
 
-class _StepCounter:
-    """Reports the steps of one attempt to the sweep, and keeps their number."""
-
-    def __init__(self, sweep: _Sweep) -> None:
-        self.counted = 0
-        self._sweep = sweep
-
-    def count(self, trial_steps: int) -> None:
-        """Counts steps; stops the attempt where the sweep is being interrupted."""
-        self._sweep.workers.check()
-        self.counted += trial_steps
-        self._sweep.progressed(trial_steps)
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        # torch refuses after a recording that broke off.
-        with contextlib.suppress(RuntimeError):
-            torch.cuda.empty_cache()
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,7 @@ package that imports MLflow, and it does so when the first trial is sent.
 - `contents` describes a run: tags, params, metrics; `run_names` names it. `run_files` writes its
   files, among them the page of `trial_page` with `profile_figure` and `histogram_figure`. `views`
   saves views of the experiments.
+- `run_verification` compares trials with their runs.
 - `downloads` goes the other way: it makes tables from a tracking store alone.
 """
 

@@ -55,7 +55,7 @@ def contents_by_state(
         trial_ids: finished trials.
         differing: the axes that names begin with.
     """
-    records = [record for record in _readable(store) if record.finished]
+    records = [record for record in store.records() if record.finished]
     cells: dict[str, list[Record]] = {}
     for record in records:
         cells.setdefault(record.cell_id, []).append(record)
@@ -77,15 +77,6 @@ def _counted(records: Sequence[Record], store: Store) -> tuple[list[Record], dic
     others = [record for record in records if record not in tuning]
     counted = others or tuning
     return counted, tags[counted[0].trial_id]
-
-
-def _readable(store: Store) -> Iterable[Record]:
-    for trial_id in store.trial_ids():
-        if store.is_done(trial_id):
-            try:
-                yield store.read(trial_id)
-            except ValueError:
-                continue
 
 
 def _contents(

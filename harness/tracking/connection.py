@@ -38,9 +38,10 @@ from harness.store import searches, writes
 from harness.store.trials import Store
 from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
 from harness.tracking.address import Address
+from harness.tracking.contents import TRIAL_TAG
 from harness.tracking.metric_batches import batches
 from harness.tracking.outgoing import Outcome
-from harness.tracking.presence import TRIAL_TAG, complete
+from harness.tracking.presence import complete
 from harness.tracking.run_writer import RunWriter
 from harness.tracking.trial_sender import GROUP, TrialSender
 
@@ -130,6 +131,8 @@ class Connection:
                 present = self._trials.present(TRIAL_TAG, part)
                 for trial_id in part:
                     run_id = complete(present.get(trial_id, ()))
+                    if run_id is not None and self._is_outdated(store, trial_id, run_id):
+                        run_id = None
                     self._trials.delete(present.get(trial_id, ()), kept=run_id)
                     if run_id is None:
                         missing.append(trial_id)
@@ -234,6 +237,19 @@ class Connection:
     def _file_identity(self) -> tuple[int, int] | None:
         return sqlite_file.identity(self.address.file) if self.address.file else None
 
+    def _is_outdated(self, store: Store, trial_id: str, run_id: str) -> bool:
+        """Returns whether a trial was trained again since this run was marked.
+
+        A run that another store sent for the same trial is not outdated.
+        """
+        marker = _read(store.folder(trial_id) / _MARKER)
+        marked = marker.get("ended")
+        return (
+            marker.get("run_id") == run_id
+            and marked is not None
+            and marked != store.ended(trial_id)
+        )
+
     def _mark(self, store: Store, trial_id: str, run_id: str) -> None:
         """Writes beside a trial where its run is, and what it was tagged with last.
 
@@ -246,6 +262,7 @@ class Connection:
             "experiment_id": self._experiment_id,
             "run_id": run_id,
             "search": searches.tags(store.runs, trial_id),
+            "ended": store.ended(trial_id),
         }
         path = store.folder(trial_id) / _MARKER
         earlier = _read(path)

@@ -54,6 +54,8 @@ _GRADES = {
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy", "learning_rate")
 
 COLUMNS = ("phase", "layer", *_PROFILES)
+# The tag by which the run of a trial is found.
+TRIAL_TAG = "trial_id"
 
 
 class Point(NamedTuple):
@@ -112,14 +114,18 @@ def contents(
 def metric_points(record: Record, layers: Mapping[str, NDArray]) -> Iterator[Point]:
     """Gives the points of all metrics of a trial: scores, then curves, then layer profiles."""
     time = milliseconds(record.ended)
-    for key, name in _SCORES.items():
-        value = record.summary.get(name)
-        if is_number(value):
-            yield Point(key, float(value), time, 0)
+    for key, value in score_metrics(record.summary).items():
+        yield Point(key, value, time, 0)
     for key, number in {**axis_metrics(record.axes), **grade_metrics(record.summary)}.items():
         yield Point(key, number, time, 0)
     yield from _curve_points(record, time)
     yield from _profile_points(layers, time)
+
+
+def score_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the final scores of a trial and what it cost, by metric."""
+    values = {key: summary.get(name) for key, name in _SCORES.items()}
+    return {key: float(value) for key, value in values.items() if is_number(value)}
 
 
 def axis_metrics(axes: Mapping[str, Any]) -> dict[str, float]:
@@ -169,7 +175,7 @@ def _profile_points(layers: Mapping[str, NDArray], time: int | None) -> Iterator
 def _tags(record: Record) -> dict[str, str]:
     tags = {axis: str(value) for axis, value in record.axes.items()}
     tags["kind"] = "trial"
-    tags["trial_id"] = record.trial_id
+    tags[TRIAL_TAG] = record.trial_id
     tags["cell"] = record.cell_id
     tags["seed"] = str(record.seed)
     tags["status"] = record.status

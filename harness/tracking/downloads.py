@@ -21,6 +21,7 @@ from harness.store.searches import COLUMNS
 from harness.store.tables import Tables, collect
 from harness.store.trials import Store
 from harness.tracking import address
+from harness.tracking.contents import TRIAL_TAG
 from harness.tracking.failures import cause
 
 if TYPE_CHECKING:
@@ -55,7 +56,10 @@ def tables_from_mlflow(uri: str, experiment: str | None = None) -> Tables:
         with tempfile.TemporaryDirectory() as folder:
             store = Store(folder, sync=False)
             runs = _fetch_all(client, place, store)
-            return _with_searches(collect(store), runs)
+            tables = collect(store)
+            for reason in tables.set_aside.values():
+                _LOGGER.warning("set aside: %s", reason)
+            return _with_searches(tables, runs)
     except RequestError:
         raise
     except Exception as error:  # of any kind: all of them are the store's
@@ -90,7 +94,7 @@ def _fetch_all(client: MlflowClient, place: address.Address, store: Store) -> di
         )
     runs: dict[str, Run] = {}
     for run in presence.all_runs(client, found.experiment_id, "attributes.status = 'FINISHED'"):
-        trial_id = run.data.tags.get(presence.TRIAL_TAG)
+        trial_id = run.data.tags.get(TRIAL_TAG)
         if trial_id is not None:
             # Of two runs of a trial the same one stands for it everywhere.
             runs[trial_id] = min(runs.get(trial_id, run), run, key=lambda one: one.info.run_id)

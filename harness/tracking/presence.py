@@ -13,7 +13,6 @@ from mlflow.entities import Run as RunOfMlflow
 from mlflow.entities import RunStatus
 from mlflow.tracking import MlflowClient
 
-TRIAL_TAG = "trial_id"
 FINISHED = RunStatus.to_string(RunStatus.FINISHED)
 # A server answers for one trial in 15 milliseconds, and lists 1,000 runs in some seconds.
 _MOST_SINGLE_QUESTIONS = 200

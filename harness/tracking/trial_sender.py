@@ -112,7 +112,12 @@ class TrialSender:
             with run_files.folder_of(self._writer.client, trial) as folder:
                 run_files.write(folder, trial)
         except (OSError, MlflowException):
-            raise
+            # Of the tracking store's making, unless the trial's own files cannot be read.
+            damage = self._store.damage(trial.record.trial_id, thorough=True)
+            if damage is None:
+                raise
+            self._writer.delete([Run(trial.run_id, "")])
+            return replace(trial, fault=damage)
         except Exception as error:  # of any kind: this trial cannot be drawn
             self._writer.delete([Run(trial.run_id, "")])
             return replace(trial, fault=first_line(error))

@@ -15,6 +15,9 @@ dimension. `stacked` hands any module to `torch.func`, which adds the dimension 
 On a GPU one training step is recorded once as a CUDA graph and replayed from then on (`capture`),
 so that the host launches one thing per step and never waits for the device within an epoch.
 
+Between two steps the whole state of a pack can be captured and restored (`checkpoints`), so that a
+pack that was stopped goes on from there with the same numbers.
+
 A trial in a pack is the trial alone. Its numbers depend on its specification and never on its
 companions: initial weights, the order of batches and the noise of dropout come from generators
 keyed by the seed, the purpose (a layer's name, an epoch) and the step, and not from one stream

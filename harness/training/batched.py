@@ -1,6 +1,6 @@
 """The batched program: a plain stack of layers, run on tensors with a leading trial dimension.
 
-It walks through nested `nn.Sequential`s and runs every leaf by its rule in
+It walks through nested `nn.Sequential`s and residual blocks and runs every leaf by its rule in
 `harness.training.batched_layers`. Modules without parameters, buffers and children, such as
 activations, are elementwise and run as they are. This is faster than the stacked program for most
 networks, and trials of one pack may differ in their activation.
@@ -8,14 +8,15 @@ networks, and trials of one pack may differ in their activation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.training.batched_layers import LayerState, layer_rule
+from harness.networks.residual import Residual
+from harness.training.batched_layers import LayerState, Rule, layer_rule, residual_sum
 from harness.training.programs import Mode, Record, State, is_tapped
 
 
@@ -28,8 +29,28 @@ class Group:
     network: nn.Module
 
 
+@dataclass(frozen=True)
+class _Step:
+    """A leaf with its rule, None for an elementwise one; or a residual block with its branch."""
+
+    name: str
+    module: nn.Module
+    rule: Rule | None = None
+    branch: list[_Step] | None = None
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """The arguments that all steps of a forward pass share; see `programs.Program`."""
+
+    parameters: State
+    buffers: State
+    mode: Mode
+    record: Record | None
+
+
 class Batched:
-    """The program for sequential networks.
+    """The program for sequential networks, residual blocks included.
 
     Args:
         groups: cover the pack in order, one for every distinct activation.
@@ -38,8 +59,7 @@ class Batched:
     def __init__(self, groups: list[Group]) -> None:
         self.groups = groups
         self.group_sizes = [group.stop - group.start for group in groups]
-        self.leaves = list(_leaves(groups[0].network))
-        self.rules = [layer_rule(module) for _, module in self.leaves]
+        self.steps = _steps(groups[0].network)
         self.modules_of_groups = [dict(group.network.named_modules()) for group in groups]
 
     def part(self, start: int, stop: int) -> Batched:
@@ -61,14 +81,26 @@ class Batched:
         record: Record | None = None,
     ) -> Tensor:
         """Returns logits (trials, samples, classes); see `programs.Program`."""
-        x = images
-        for (name, module), rule in zip(self.leaves, self.rules, strict=True):
-            if rule is not None:
-                y = rule(module, LayerState(parameters, buffers, name), x, mode)
+        return self._run(self.steps, images, _Pass(parameters, buffers, mode, record))
+
+    def _run(
+        self, steps: list[_Step], entering: Tensor, own: _Pass, is_branch: bool = False
+    ) -> Tensor:
+        """Returns what steps make of `entering`, which a branch must leave as it is."""
+        x = entering
+        for step in steps:
+            state = LayerState(own.parameters, own.buffers, step.name)
+            if step.branch is not None:
+                branch = self._run(step.branch, x, own, is_branch=True)
+                x = residual_sum(step.module, state, x, branch)
+                continue
+            if step.rule is not None:
+                y = step.rule(step.module, state, x, own.mode)
             else:
-                y = self._elementwise(name, module, x, overwrite=record is None)
-            if record is not None and is_tapped(name):
-                record(name, module, x, y, x)
+                is_needed = own.record is not None or (is_branch and x is entering)
+                y = self._elementwise(step.name, step.module, x, overwrite=not is_needed)
+            if own.record is not None and is_tapped(step.name):
+                own.record(step.name, step.module, x, y, x)
             x = y
         return x
 
@@ -86,24 +118,36 @@ class Batched:
 def is_sequential(network: nn.Module) -> bool:
     """Returns whether `Batched` can run a network.
 
-    It can where the network is nested `nn.Sequential`s of leaves that have a rule or are
-    elementwise.
+    It can where the network is nested `nn.Sequential`s and residual blocks of leaves that have a
+    rule or are elementwise.
     """
-    if not isinstance(network, nn.Sequential):
-        return False
-    return all(
-        layer_rule(module) is not None or _is_stateless_leaf(module)
-        for _, module in _leaves(network)
-    )
+    return isinstance(network, nn.Sequential) and _can_run(_steps(network))
 
 
-def _leaves(network: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """Yields the modules of nested `nn.Sequential`s in order, with their full names."""
-    for name, module in network.named_children():
-        if isinstance(module, nn.Sequential):
-            yield from _leaves(module, f"{prefix}{name}.")
+def _can_run(steps: list[_Step]) -> bool:
+    for step in steps:
+        if step.branch is not None:
+            known = _can_run(step.branch)
         else:
-            yield f"{prefix}{name}", module
+            known = step.rule is not None or _is_stateless_leaf(step.module)
+        if not known:
+            return False
+    return True
+
+
+def _steps(network: nn.Module, prefix: str = "") -> list[_Step]:
+    """Returns the leaves of nested `nn.Sequential`s in order, and residual blocks as one step."""
+    steps = []
+    for name, module in network.named_children():
+        full_name = f"{prefix}{name}"
+        if isinstance(module, nn.Sequential):
+            steps += _steps(module, f"{full_name}.")
+        elif isinstance(module, Residual):
+            branch = _steps(module.branch, f"{full_name}.branch.")
+            steps.append(_Step(full_name, module, branch=branch))
+        else:
+            steps.append(_Step(full_name, module, layer_rule(module)))
+    return steps
 
 
 def _is_stateless_leaf(module: nn.Module) -> bool:

@@ -14,7 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.networks.dropouts import AlphaDropout, StandardDropout, hashed_uniform
+from harness.networks.dropouts import (
+    AlphaDropout,
+    FeatureAlphaDropout,
+    StandardDropout,
+    hashed_uniform,
+)
 from harness.networks.normalizations import (
     EPSILON,
     RMSNorm,
@@ -22,6 +27,7 @@ from harness.networks.normalizations import (
     StandardizedLinear,
     standardize,
 )
+from harness.networks.residual import Residual
 from harness.training.programs import Mode, State
 
 
@@ -56,8 +62,17 @@ def layer_rule(module: nn.Module) -> Rule | None:
     return _RULES.get(type(module))
 
 
+def residual_sum(module: Residual, state: LayerState, x: Tensor, branch: Tensor) -> Tensor:
+    """Returns the sum of a residual block, from what enters it and from its branch."""
+    multiplier = None
+    if module.form.multiplier is not None:
+        multiplier = state.parameter("multiplier").view((-1,) + (1,) * (x.dim() - 1))
+    return module.combine(x, branch, multiplier)
+
+
 def _linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
-    return _products(x, state.parameter("weight"), state.parameter("bias"))
+    bias = None if module.bias is None else state.parameter("bias")
+    return _products(x, state.parameter("weight"), bias)
 
 
 def _standardized_linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
@@ -65,8 +80,10 @@ def _standardized_linear(module: nn.Module, state: LayerState, x: Tensor, mode: 
     return _products(x, weight, state.parameter("bias"))
 
 
-def _products(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Returns x W^T + b of every trial; weight (trials, units, fan_in), bias (trials, units)."""
+    if bias is None:
+        return torch.bmm(x, weight.transpose(1, 2))
     return torch.baddbmm(bias.unsqueeze(1), x, weight.transpose(1, 2))
 
 
@@ -129,6 +146,16 @@ def _layer_norm(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> 
     return torch.addcmul(bias, normalized, state.parameter("weight").view(shape))
 
 
+def _group_norm(module: nn.GroupNorm, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
+    if module.num_groups == 1:
+        return _layer_norm(module, state, x, mode)
+    grouped = x.unflatten(2, (module.num_groups, -1))
+    normalized = functional.layer_norm(grouped, grouped.shape[3:], eps=module.eps)
+    shape = _per_unit_shape(x)
+    bias = state.parameter("bias").view(shape)
+    return torch.addcmul(bias, normalized.view_as(x), state.parameter("weight").view(shape))
+
+
 def _rms_norm(module: RMSNorm, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
     normalized = functional.rms_norm(x, x.shape[2:], eps=EPSILON)
     return normalized * state.parameter("weight").view(_per_unit_shape(x))
@@ -146,7 +173,8 @@ def _dropout(module: StandardDropout, state: LayerState, x: Tensor, mode: Mode) 
         return x
     key = state.buffer("key").unsqueeze(1)
     step = state.buffer("step").unsqueeze(1)
-    uniform = hashed_uniform(key, step, x[0].numel()).view(x.shape)
+    shape = module.mask_shape(x[0])
+    uniform = hashed_uniform(key, step, shape.numel()).view(len(x), *shape)
     rate = state.buffer("rate").view((-1,) + (1,) * (x.dim() - 1))
     keep = (uniform >= rate).to(x.dtype)
     return module.apply_mask(x, keep, rate)
@@ -169,10 +197,11 @@ _RULES: dict[type, Rule] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.LayerNorm: _layer_norm,
-    nn.GroupNorm: _layer_norm,
+    nn.GroupNorm: _group_norm,
     RMSNorm: _rms_norm,
     StandardDropout: _dropout,
     AlphaDropout: _dropout,
+    FeatureAlphaDropout: _dropout,
     nn.Flatten: _flatten,
     nn.MaxPool2d: _per_image,
     nn.AvgPool2d: _per_image,

@@ -34,7 +34,7 @@ class Feed(Protocol):
         """
 
 
-def feed(source: Source, seeds: Sequence[int], plan: Plan) -> Feed:
+def feed(source: Source, seeds: Sequence[int], plan: Plan, done: int = 0) -> Feed:
     """Returns the feed that fits a source.
 
     Resident images are gathered on the device within the step; streamed ones come from the host.
@@ -43,11 +43,13 @@ def feed(source: Source, seeds: Sequence[int], plan: Plan) -> Feed:
         source: the training images of a pack.
         seeds: the seed of every trial.
         plan: the pack's plan, which gives the batch size.
+        done: the number of steps taken before.
     """
     orders = Orders(seeds, source.samples, plan, source.index_device)
+    orders.seek(done)
     if isinstance(source, Resident):
         return ResidentFeed(source, orders)
-    return StreamedFeed(source, orders)
+    return StreamedFeed(source, orders, done)
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,15 @@ class Orders:
             epoch, step = divmod(done, self.plan.steps_per_epoch(dose.samples))
             if step == 0:
                 self._begin_epoch(dose, epoch)
+
+    def seek(self, done: int) -> None:
+        """Goes to where the orders stand after `done` steps, in the middle of epochs."""
+        for dose in self.doses:
+            epoch, step = divmod(done, self.plan.steps_per_epoch(dose.samples))
+            if step:
+                self._begin_epoch(dose, epoch)
+                position = dose.trials + step * self.order.shape[1]
+                self.position.index_copy_(0, dose.trials, position)
 
     def take(self) -> Tensor:
         """Returns the samples of the next step, int64 (trials, batch), and moves on."""
@@ -147,8 +158,8 @@ class StreamedFeed:
     recorded.
     """
 
-    def __init__(self, source: Source, orders: Orders) -> None:
-        self.batches = source.batches(_indices_of_steps(orders))
+    def __init__(self, source: Source, orders: Orders, done: int = 0) -> None:
+        self.batches = source.batches(_indices_of_steps(orders, done))
         self.images: Tensor | None = None
         self.labels: Tensor | None = None
 
@@ -166,8 +177,8 @@ class StreamedFeed:
         return self.images, self.labels
 
 
-def _indices_of_steps(orders: Orders) -> Iterator[Tensor]:
-    """Yields the samples of each step, (trials, batch), without end."""
-    for done in itertools.count():
+def _indices_of_steps(orders: Orders, first: int) -> Iterator[Tensor]:
+    """Yields the samples of each step after the first ones, (trials, batch), without end."""
+    for done in itertools.count(first):
         orders.prepare(done)
         yield orders.take()

@@ -17,13 +17,22 @@ from harness.training.scores import evaluate, final_scores
 from harness.training.stepper import Stepper
 
 
-def train(pack: Pack, data: PackData, plan: Plan) -> Iterator[Event]:
+def train(
+    pack: Pack, data: PackData, plan: Plan, stepper: Stepper | None = None
+) -> Iterator[Event]:
     """Trains all trials of a pack by the plan, and yields what happens.
 
     Nothing waits for the device between two evaluations. Training ends early only when every
     trial has diverged. `Finished` is the last event.
+
+    Args:
+        pack: the pack.
+        data: its data.
+        plan: its plan.
+        stepper: takes the steps of the pack; one that was restored from a checkpoint goes on from
+            there. Whenever `Stepped` is yielded, it may be captured (`checkpoints`).
     """
-    stepper = Stepper(pack, data, plan)
+    stepper = stepper or Stepper(pack, data, plan)
     precision = pack.trials[0].spec["precision"]
     while True:
         step = stepper.done

@@ -15,6 +15,9 @@ from harness.training.optimizers import optimizers
 _LAYER_TENSORS = 3
 _NORMALIZATION_TENSORS = 3
 _DROPOUT_TENSORS = 3
+_RESIDUAL_TENSORS = 1
+# Tensors of the pooled shape: the values, their gradient, and the places of maxima in 64 bits.
+_POOLED_TENSORS = 4
 # Tensors of the weights' shape that weight standardization keeps; it keeps none of a layer's
 # output shape.
 _STANDARDIZED_COPIES = 3
@@ -43,9 +46,13 @@ def bytes_per_trial(spec: dict[str, Any], shape: tuple[int, int, int], classes: 
         tensors += _NORMALIZATION_TENSORS
     if spec["dropout"]["name"] != "none":
         tensors += _DROPOUT_TENSORS
+    if "residual" in spec["architecture"]:
+        tensors += _RESIDUAL_TENSORS
     outputs = sum(size.units * size.height * size.width for size in sizes)
+    overlapping = sum(size.units * size.overlapping for size in sizes)
     channels, height, width = shape
-    numbers_per_sample = outputs * tensors + channels * height * width
+    numbers_per_sample = outputs * tensors + overlapping * _POOLED_TENSORS
+    numbers_per_sample += channels * height * width
     numbers = parameters * copies + spec["budget"]["batch_size"] * numbers_per_sample
     return _FLOAT_BYTES * numbers
 

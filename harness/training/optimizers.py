@@ -1,12 +1,13 @@
-"""Optimizers: torch's own fused ones, with options and a schedule for every trial of a pack.
+"""Optimizers: torch's own, with options and a schedule for every trial of a pack.
 
-An optimizer is one registered `OptimizerSpec`; its options are those of `conf/optimizer`. All are
-elementwise, so that one parameter of a run of trials with equal settings is one tensor to them.
+They are fused where torch has such a form. An optimizer is one registered `OptimizerSpec`; its
+options are those of `conf/optimizer`. All are elementwise, so that one parameter of a run of trials
+with equal settings is one tensor to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -34,12 +35,15 @@ class OptimizerSpec:
             among them: `harness.training.memory` counts with them.
         counts_steps: whether the optimizer counts its steps. The count must be a tensor on a GPU,
             where the whole step is replayed (`capturable`).
+        fused: whether torch has a fused form; without it the rate is a tensor for the form that
+            takes all parameters at once (`foreach`) on a GPU.
     """
 
     build: Callable[..., torch.optim.Optimizer]
     options: Callable[[dict[str, Any]], dict[str, Any]]
     copies: int
     counts_steps: bool = False
+    fused: bool = True
 
 
 def _no_options(spec: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +58,14 @@ def _adam_options(spec: dict[str, Any]) -> dict[str, Any]:
     return {"betas": (spec["beta1"], spec["beta2"]), "eps": spec["epsilon"]}
 
 
+def _nadam_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return _adam_options(spec) | {"momentum_decay": spec["momentum_decay"]}
+
+
+def _adadelta_options(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"rho": spec["rho"], "eps": spec["epsilon"]}
+
+
 # Copies: the parameter, its gradient, the parameter before an update that is probed, and what the
 # optimizer keeps and passes through.
 optimizers.register("sgd")(OptimizerSpec(torch.optim.SGD, _no_options, copies=3))
@@ -63,6 +75,12 @@ optimizers.register("adam")(
 )
 optimizers.register("adamw")(
     OptimizerSpec(torch.optim.AdamW, _adam_options, copies=6, counts_steps=True)
+)
+optimizers.register("nadam")(
+    OptimizerSpec(torch.optim.NAdam, _nadam_options, copies=7, counts_steps=True, fused=False)
+)
+optimizers.register("adadelta")(
+    OptimizerSpec(torch.optim.Adadelta, _adadelta_options, copies=7, counts_steps=True, fused=False)
 )
 
 
@@ -102,7 +120,8 @@ class PackOptimizer:
         self.rates = self.base_rates.clone()
         spec: OptimizerSpec = optimizers[pack.trials[0].spec["optimizer"]["name"]]
         counter = {"capturable": on_gpu} if spec.counts_steps else {}
-        self.optimizer = spec.build(self._parameter_groups(spec), fused=True, **counter)
+        form = {"fused": True} if spec.fused else {"foreach": on_gpu}
+        self.optimizer = spec.build(self._parameter_groups(spec), **form, **counter)
 
     def multipliers(self, steps: int) -> Tensor:
         """Returns the factors on the learning rates in each of `steps` updates, (steps, runs)."""
@@ -135,6 +154,64 @@ class PackOptimizer:
         # Otherwise the next step would hold two sets of gradients.
         self.optimizer.zero_grad(set_to_none=True)
 
+    def state(self) -> dict[str, Tensor]:
+        """Returns what the optimizer keeps besides the parameters, (trials, ...) by name.
+
+        A name is that of torch's entry, a slash, and the name of the parameter. Torch counts steps
+        in a tensor without dimensions, which stands here for each of its trials.
+        """
+        names = dict.fromkeys(
+            name for _, _, kept in self._kept() for name, value in kept.items() if _is_kept(value)
+        )
+        parts: dict[str, list[Tensor]] = {}
+        for run, (parameter_name, parameter), kept in self._kept():
+            for name in names:
+                value = kept.get(name)
+                if not _is_kept(value):
+                    # A run without momentum keeps nothing and never looks at it.
+                    value = torch.zeros_like(parameter)
+                own = value if value.dim() else value.expand(run.stop - run.start)
+                parts.setdefault(f"{name}/{parameter_name}", []).append(own)
+        return {name: torch.cat(tensors) for name, tensors in parts.items()}
+
+    def check_state(self, state: Mapping[str, Tensor]) -> None:
+        """Refuses a state that is not one of this pack.
+
+        Raises:
+            ValueError: a tensor is missing, unknown or of another shape.
+        """
+        names = dict.fromkeys(name.partition("/")[0] for name in state)
+        expected = {f"{name}/{parameter}" for name in names for parameter in self.pack.spans}
+        if set(state) != expected:
+            raise ValueError(f"optimizer state of {len(state)} tensors, not of {len(expected)}")
+        trials = len(self.pack.trials)
+        for _, (parameter_name, parameter), _ in self._kept():
+            for name in names:
+                shape = state[f"{name}/{parameter_name}"].shape
+                if shape not in ((trials, *parameter.shape[1:]), (trials,)):
+                    raise ValueError(f"optimizer state {name} of {parameter_name} is no such one")
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Sets what the optimizer keeps to what `state` returned."""
+        names = dict.fromkeys(name.partition("/")[0] for name in state)
+        for run, (parameter_name, parameter), _ in self._kept():
+            own = {}
+            for name in names:
+                value = state[f"{name}/{parameter_name}"][run.start : run.stop]
+                if value.dim() < parameter.dim():
+                    value = value[0]
+                own[name] = value.to(parameter.device).clone()
+            self.optimizer.state[parameter] = own
+
+    def _kept(self) -> Iterator[tuple[UpdatedRun, tuple[str, Tensor], Mapping[str, Any]]]:
+        """Gives every parameter of every run with its name and what torch keeps for it.
+
+        The dimensions of the parameter are in the order of memory.
+        """
+        for run, group in zip(self.runs, self.optimizer.param_groups, strict=True):
+            for named in zip(self.pack.spans, group["params"], strict=True):
+                yield run, named, self.optimizer.state.get(named[1], {})
+
     def _parameter_groups(self, spec: OptimizerSpec) -> list[dict[str, Any]]:
         tensors = [
             span.in_memory_order(tensor.detach())
@@ -150,6 +227,10 @@ class PackOptimizer:
             }
             groups.append(group | spec.options(options))
         return groups
+
+
+def _is_kept(value: Any) -> bool:
+    return isinstance(value, Tensor)
 
 
 def _updated_runs(pack: Pack) -> list[UpdatedRun]:

@@ -21,7 +21,9 @@ from torch import Tensor, nn
 from harness.configuration.trial import Trial
 from harness.errors import RequestError
 from harness.networks.architectures import build_network
+from harness.networks.hidden_stack import LayerSize
 from harness.networks.initialization import initialize
+from harness.networks.layout import layer_sizes
 from harness.training.batched import Batched, Group, is_sequential
 from harness.training.programs import Program, State
 from harness.training.stacked import Stacked
@@ -107,7 +109,7 @@ class Pack:
             for name, buffer in template.named_buffers()
         }
         self.step = torch.zeros(count, dtype=torch.int64, device=device)
-        self._initialize(template)
+        self._initialize(template, layer_sizes(self.trials[0].spec, shape, classes))
         for name in self.buffers:
             if name.endswith("dropout.step"):
                 self.buffers[name] = self.step
@@ -165,21 +167,26 @@ class Pack:
         Args:
             images: (samples, channels, height, width).
         """
-        weights = [parameter for parameter in self.state.values() if parameter.dim() > 1]
-        units = max(weight.shape[1] for weight in weights)
-        convolutional = any(weight.dim() > 3 for weight in weights)  # (trials, units, inputs, h, w)
-        positions = images[0, 0].numel() if convolutional else 1
-        return units * positions
+        numbers = []
+        for weight in self.state.values():
+            if weight.dim() > 1:
+                is_convolution = weight.dim() > 3  # (trials, units, inputs, height, width)
+                positions = images[0, 0].numel() if is_convolution else 1
+                numbers.append(weight.shape[1] * positions)
+        return max(numbers)
 
-    def _initialize(self, template: nn.Module) -> None:
+    def _initialize(self, template: nn.Module, sizes: Sequence[LayerSize]) -> None:
         """Draws the weights of every trial from its own seed, and sets its dropout."""
         tensors = self.state | self.buffers
+        own_rates = {size.name: size.dropout for size in sizes if size.dropout is not None}
         for index, trial in enumerate(self.trials):
             own = {name: tensor.detach()[index] for name, tensor in tensors.items()}
-            initialize(template, trial.spec["initializer"], trial.seed, own)
+            spec = trial.spec
+            initialize(template, spec["initializer"], trial.seed, own, spec.get("readout"))
             for name, buffer in self.buffers.items():
                 if name.endswith("dropout.rate"):
-                    buffer[index] = trial.spec["dropout"]["rate"]
+                    layer = name.removesuffix(".dropout.rate")
+                    buffer[index] = own_rates.get(layer, spec["dropout"]["rate"])
 
     def _build_program(self, program: str) -> Program:
         sequential = is_sequential(self.groups[0].network)

@@ -177,7 +177,7 @@ class _Tap:
         update = None if weight_before is None else weight - self._effective(weight_before)
         bias = parameters.get(f"{self.weights_name}.bias")
         return LayerReading(
-            name=self.weights_name.rpartition(".")[0],
+            name=self.weights_name.split(".")[-2],
             kind="linear" if isinstance(self.weights, nn.Linear) else "conv2d",
             activation_module=self.activation,
             inputs=self.inputs.detach(),
@@ -188,7 +188,7 @@ class _Tap:
             weight_gradient=weight_gradient,
             update=update,
             bias=None if bias is None else bias.detach(),
-            weights_module=self.weights,
+            weights_module=self.weights if self._is_on_the_same_map() else None,
             weights_output=None if self._is_direct() else self.weights_output.detach(),
         )
 
@@ -201,11 +201,15 @@ class _Tap:
             weight = standardize(weight, inputs_from=2)
         return weight.flatten(2)
 
+    def _is_on_the_same_map(self) -> bool:
+        """Returns whether z has the positions of the weights' output, so no pooling between."""
+        return self.weights_output.shape == self.pre_activation.shape
+
     def _is_direct(self) -> bool:
         """Returns whether nothing stands between the weights and the activation."""
         if self.weights_output is self.pre_activation:
             return True
-        if self.weights_output.shape != self.pre_activation.shape:
+        if not self._is_on_the_same_map():
             return False
         return torch.equal(self.weights_output.nan_to_num(), self.pre_activation.nan_to_num())
 

@@ -91,7 +91,16 @@ repairs.register("per_sample")(Repair(transform=_preprocess_per_sample))
 
 def _drop_neutrally(spec: Spec) -> Spec:
     """Uses alpha dropout at the rate at which gradients neither grow nor vanish."""
-    return spec | {"dropout": {"name": "alpha", "rate": NEUTRAL_RATE}}
+    dropout = {"name": "alpha", "rate": NEUTRAL_RATE}
+    architecture = dict(spec["architecture"])
+    if "layers" in architecture:
+        architecture["layers"] = [_without_rate(layer) for layer in architecture["layers"]]
+    return spec | {"dropout": dropout, "architecture": architecture}
+
+
+def _without_rate(layer: dict[str, Any]) -> dict[str, Any]:
+    """Returns a listed layer without a rate of its own."""
+    return {name: value for name, value in layer.items() if name != "dropout"}
 
 
 repairs.register("neutral_dropout")(Repair(transform=_drop_neutrally))

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
 from harness.networks.dropouts import StandardDropout
+from harness.networks.residual import Residual
 from harness.training.programs import Mode, Record, State, is_tapped
 
 # Input and output of every tapped module by name.
@@ -82,10 +83,12 @@ class Stacked:
     ) -> tuple[Tensor, Taps]:
         """Runs one trial with hooks on the tapped modules."""
         taps: Taps = {}
+        hosts = _hosts(self.network)
         handles: list[RemovableHandle] = []
         for name, module in self.network.named_modules():
             if is_tapped(name):
-                handles += _tap(name, module, taps, entries.get(name))
+                host = hosts.get(name, module)
+                handles += _tap(name, module, taps, entries.get(name), host)
         try:
             return self._run(parameters, buffers, images), taps
         finally:
@@ -93,8 +96,26 @@ class Stacked:
                 handle.remove()
 
 
-def _tap(name: str, module: nn.Module, taps: Taps, entry: Tensor | None) -> list[RemovableHandle]:
-    """Hooks one module: its input and output go to `taps`, and `entry` is added to its input."""
+def _hosts(network: nn.Module) -> dict[str, nn.Module]:
+    """Returns the residual blocks that an activation stands at the start of, by its name.
+
+    What enters the block is that activation's input, so the gradient by it is that of both paths.
+    """
+    hosts: dict[str, nn.Module] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, Residual):
+            leaf, leaf_name = module.branch, f"{name}.branch"
+            while isinstance(leaf, nn.Sequential):
+                child_name, leaf = next(leaf.named_children())
+                leaf_name = f"{leaf_name}.{child_name}"
+            hosts[leaf_name] = module
+    return hosts
+
+
+def _tap(
+    name: str, module: nn.Module, taps: Taps, entry: Tensor | None, host: nn.Module
+) -> list[RemovableHandle]:
+    """Hooks one module: its input and output go to `taps`; `entry` is added to the host's input."""
 
     def add_entry(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (inputs[0] + entry,)
@@ -104,6 +125,6 @@ def _tap(name: str, module: nn.Module, taps: Taps, entry: Tensor | None) -> list
 
     handles = []
     if entry is not None:
-        handles.append(module.register_forward_pre_hook(add_entry))
+        handles.append(host.register_forward_pre_hook(add_entry))
     handles.append(module.register_forward_hook(keep))
     return handles

@@ -6,6 +6,8 @@ tensors alone, its counters and learning rates included, and never asks the devi
 
 from __future__ import annotations
 
+import math
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from harness.training.capture import CapturedStep
 from harness.training.events import PackData
-from harness.training.feeds import feed
+from harness.training.feeds import Feed, feed
 from harness.training.optimizers import PackOptimizer
 from harness.training.packs import Pack
 from harness.training.programs import TRAIN
@@ -24,6 +26,8 @@ from harness.training.scores import trial_losses
 
 # Steps between two reports: often enough for a progress line, rarely enough to cost nothing.
 _REPORT_EVERY = 16
+# Steps of a large network take long; whoever wants to stop it is heard about every second.
+_REPORT_SECONDS = 1.0
 
 
 class Divergence:
@@ -79,7 +83,8 @@ class Stepper:
         # Factors on the learning rates, (steps, updated runs), and the row of the next step.
         self.multipliers = self.optimizer.multipliers(plan.steps)
         self.position = torch.zeros(1, dtype=torch.int64, device=pack.device)
-        self.batches = feed(data.source, [trial.seed for trial in pack.trials], plan)
+        self._data = data
+        self.batches = self._feed(0)
         self.autocast = nullcontext()
         if pack.trials[0].spec["precision"] == "bfloat16":
             self.autocast = torch.autocast(pack.device.type, torch.bfloat16)
@@ -88,15 +93,22 @@ class Stepper:
         update = weakref.WeakMethod(self._update)
         self.captured_update = CapturedStep(lambda: update()(), pack.device, capture)
 
+    def seek(self, done: int) -> None:
+        """Goes on behind step number `done`, whose parameters were set before the first step."""
+        self.done = done
+        self.position.fill_(done)
+        self.batches = self._feed(done)
+
     def advance(self, to: int) -> Iterator[int]:
         """Takes all steps up to number `to`, and yields the steps done every now and then."""
         while self.done < to:
             next_report = self.done - self.done % _REPORT_EVERY + _REPORT_EVERY
-            self.take_steps(min(to, next_report))
+            self.take_steps(min(to, next_report), _REPORT_SECONDS)
             yield self.done
 
-    def take_steps(self, to: int) -> None:
-        """Takes all steps up to number `to`."""
+    def take_steps(self, to: int, seconds: float = math.inf) -> None:
+        """Takes the steps up to number `to`, at least one, and no more after so many seconds."""
+        end = time.monotonic() + seconds
         while self.done < to:
             self.batches.prepare(self.done)
             is_probed = self.done + 1 in self.plan.probes
@@ -104,6 +116,8 @@ class Stepper:
             self.captured_update()
             self.done += 1
             self.losses += 1
+            if time.monotonic() > end:
+                break
 
     def mean_loss(self) -> Tensor:
         """Returns the mean training loss since the last call, (trials,); NaN without a step."""
@@ -114,6 +128,9 @@ class Stepper:
         self.loss_sum.zero_()
         self.losses = 0
         return mean
+
+    def _feed(self, done: int) -> Feed:
+        return feed(self._data.source, [trial.seed for trial in self.pack.trials], self.plan, done)
 
     def _update(self) -> None:
         images, labels = self.batches.take()

@@ -48,10 +48,11 @@ def assert_refused(answer: subprocess.CompletedProcess[str], message: str) -> No
 
 MISTAKES = {
     "dept=3": "unknown option 'dept'; did you mean depth",
-    "activation=sellu": "unknown activation 'sellu'; known: elu,",
+    "activation=sellu": "unknown activation 'sellu'; known: celu, elu,",
     "depth=0": "depth=0: expected an integer of at least 1",
     "normalization=batch budget.batch_size=1": "a batch of one has no variance",
     "initializer=lecun_exact width=1": "fan-in 1",
+    "architecture=stack architecture.layers=[{conv:4,groups:3}]": "groups=3 do not divide",
     "optimizer.learning_rate=inf": "optimizer.learning_rate=inf: expected a number above 0",
     "optimizer.learning_rate=nan": "optimizer.learning_rate=nan: expected a number above 0",
     "budget.epochs=inf": "budget.epochs=inf: expected a number above 0",
@@ -310,7 +311,7 @@ def test_a_report_of_no_trial_is_refused(trained, arguments, message):
     assert message in answer.stderr
 
 
-@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow"])
+@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow", "verify"])
 def test_scripts_refuse_a_folder_without_results(tmp_path, name):
     answer = script(name, tmp_path / "nothing")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr

@@ -59,10 +59,24 @@ def test_the_id_of_a_golden_trial_is_frozen():
         ("dataset=gaussian", "3fbc02eff8aa12dd"),
         ("budget=initialization", "106253b0a4dfcb9f"),
         ("repair=lsuv", "daf9ca6581818601"),
+        ("readout.initializer=he_normal readout.bias=zeros", "cefde665abfe3b5f"),
     ],
 )
 def test_the_ids_of_options_are_frozen(overrides, trial_id):
     assert first_trial(*GOLDEN, *overrides.split()).trial_id == trial_id
+
+
+@pytest.mark.parametrize(
+    "overrides, trial_id",
+    [
+        ("width=[512,256]", "1867bdc945959165"),
+        ("architecture=resnet", "332c088f61100f28"),
+        ("architecture=stack", "d4a0577f2536e29b"),
+        ("architecture=stack architecture.layers=[{conv:8,kernel:5}]", "1c20e2c4353f8a38"),
+    ],
+)
+def test_the_ids_of_lists_are_frozen(overrides, trial_id):
+    assert first_trial(*overrides.split()).trial_id == trial_id
 
 
 @pytest.mark.parametrize(
@@ -94,6 +108,13 @@ CHANGES = [
     "architecture=cnn",
     "depth=9",
     "width=65",
+    "width=[65,64]",
+    "architecture=stack",
+    "architecture=resnet",
+    "architecture=resnet architecture.residual=scaled",
+    "architecture=stack architecture.layers=[{dense:64}]",
+    "readout.initializer=he_normal",
+    "readout.bias=none",
     "activation=elu",
     "initializer=he_normal",
     "normalization=batch",
@@ -114,7 +135,7 @@ CHANGES = [
 
 
 def test_every_change_of_a_number_changes_the_trial_id():
-    ids = [first_trial(change).trial_id for change in [*CHANGES, "seeds=[0]"]]
+    ids = [first_trial(*change.split()).trial_id for change in [*CHANGES, "seeds=[0]"]]
     assert len(set(ids)) == len(ids)
 
 

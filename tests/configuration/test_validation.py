@@ -37,7 +37,7 @@ REFUSED = {
     "no dropout": ({"repair": "neutral_dropout"}, "there is no dropout to repair"),
     "another's option": (
         {"activation.alpha": 0.5},
-        "activation.alpha=0.5: activation=selu takes no such option; it belongs to elu",
+        "activation.alpha=0.5: activation=selu takes no such option; it belongs to celu, elu",
     ),
     "missing option": (
         {"activation": "elu", "activation.alpha": None},

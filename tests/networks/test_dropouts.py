@@ -10,6 +10,7 @@ from harness.configuration.options import known_names
 from harness.networks.dropouts import (
     NEUTRAL_RATE,
     AlphaDropout,
+    FeatureAlphaDropout,
     StandardDropout,
     hashed_uniform,
 )
@@ -117,3 +118,21 @@ def test_neutral_rate_undoes_the_gradient_gain_of_selu():
     assert chi_1 == pytest.approx(1.0715749925, abs=1e-9)
     a_squared = 1.0 / ((1 - NEUTRAL_RATE) * (1 + NEUTRAL_RATE * FLOOR**2))
     assert a_squared * (1 - NEUTRAL_RATE) * chi_1 == pytest.approx(1.0, abs=1e-12)
+
+
+def test_feature_alpha_dropout_drops_whole_maps_with_the_moments_of_alpha_dropout():
+    module = FeatureAlphaDropout(0.2)
+    module.key.fill_(int(KEY))
+    x = torch.randn(400, 50, 3, 3, generator=torch.Generator().manual_seed(0))
+    y = module(x)
+    a = ((1 - 0.2) * (1 + 0.2 * FLOOR**2)) ** -0.5
+    floor = a * FLOOR - a * 0.2 * FLOOR
+    dropped = torch.isclose(y, torch.tensor(floor)).flatten(2)
+    assert torch.equal(dropped.any(2), dropped.all(2))
+    assert float(dropped.all(2).double().mean()) == pytest.approx(0.2, abs=0.02)
+    assert float(y.mean()) == pytest.approx(0.0, abs=0.03)
+    assert float(y.var()) == pytest.approx(1.0, abs=0.05)
+    vectors = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+    alpha = AlphaDropout(0.2)
+    alpha.key.fill_(int(KEY))
+    assert torch.equal(module(vectors), alpha(vectors))

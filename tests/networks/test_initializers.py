@@ -8,6 +8,7 @@ from scipy import stats
 from torch import nn
 
 from harness.configuration.options import known_names
+from harness.configuration.trial import canonical
 from harness.errors import RequestError
 from harness.networks.initialization import draw_bias, draw_weight, fans
 from harness.networks.initializers import TRUNCATED_VARIANCE, initializers
@@ -29,8 +30,12 @@ VARIANCES = {
     "pytorch_default": lambda fan_in, fan_out: 1 / (3 * fan_in),
     "torch_selu_gain": lambda fan_in, fan_out: (3 / 4) ** 2 / fan_in,
     "gaussian": lambda fan_in, fan_out: 1.7 / fan_in,
+    "edge_of_chaos": lambda fan_in, fan_out: 1.7 / fan_in,
+    "heavy_tailed": lambda fan_in, fan_out: 1 / fan_in,
+    "mean_shifted": lambda fan_in, fan_out: 1 / fan_in - (0.5 / fan_in) ** 2,
     "orthogonal": lambda fan_in, fan_out: 1 / fan_in,
 }
+OPTIONS = {"sigma_w2": 1.7, "degrees": 9, "omega": 0.5}
 LAYERS = {
     "wide": nn.Linear(300, 700),
     "narrow": nn.Linear(700, 300),
@@ -42,7 +47,7 @@ LAYERS = {
 def draw(name: str, module: nn.Module, seed: int = 0) -> torch.Tensor:
     weight = torch.empty_like(module.weight)
     generator = torch.Generator().manual_seed(seed)
-    draw_weight(weight, {"name": name, "sigma_w2": 1.7}, generator, getattr(module, "groups", 1))
+    draw_weight(weight, {"name": name} | OPTIONS, generator, getattr(module, "groups", 1))
     return weight
 
 
@@ -58,9 +63,10 @@ def test_drawn_weights_have_the_published_variance(name, layer):
     weight = draw(name, module)
     fan = fans(weight, getattr(module, "groups", 1))
     expected = VARIANCES[name](fan.fan_in, fan.fan_out)
-    # A sample variance has variance of at most 2 sigma^4 / n for these laws: six deviations.
-    assert float(weight.var()) == pytest.approx(expected, rel=6 * (2 / weight.numel()) ** 0.5)
-    assert abs(float(weight.mean())) < 6 * (expected / weight.numel()) ** 0.5
+    # A sample variance has variance (kurtosis - 1) sigma^4 / n, and a kurtosis is 4.2 at most here.
+    assert float(weight.var()) == pytest.approx(expected, rel=6 * (3.2 / weight.numel()) ** 0.5)
+    mean = 0.5 / fan.fan_in if name == "mean_shifted" else 0.0
+    assert abs(float(weight.mean()) - mean) < 6 * (expected / weight.numel()) ** 0.5
 
 
 @pytest.mark.parametrize("layer", LAYERS)
@@ -68,8 +74,10 @@ def test_drawn_weights_have_the_published_variance(name, layer):
 def test_the_law_promises_the_variance_that_is_published(name, layer):
     module = LAYERS[layer]
     fan = fans(module.weight, getattr(module, "groups", 1))
-    promised = initializers[name].sigma_w2(fan, {"sigma_w2": 1.7})
+    promised = initializers[name].sigma_w2(fan, OPTIONS)
     published = fan.fan_in * VARIANCES[name](fan.fan_in, fan.fan_out)
+    if name == "mean_shifted":
+        published += 0.5**2 / fan.fan_in  # sigma_w2 is the expected sum of squares
     assert promised == pytest.approx(published, rel=1e-14)
 
 
@@ -155,3 +163,55 @@ def test_an_unknown_bias_is_refused(make_trial):
     spec = make_trial(initializer="pytorch_default", **{"initializer.bias": "ones"}).spec
     with pytest.raises(RequestError, match="initializer.bias=ones: expected one of zeros, uniform"):
         check_layout(spec, (1, 8, 8), 10)
+
+
+def test_heavy_tails_are_those_of_student():
+    weight = draw("heavy_tailed", nn.Linear(1000, 300)).flatten().double()
+    # t of 9 degrees has variance 9 / 7; 20,000 weights tell a normal apart.
+    standard = (weight * (1000 * 9 / 7) ** 0.5)[:20_000]
+    assert stats.kstest(standard.numpy(), stats.t(9).cdf).pvalue > 1e-3
+    assert stats.kstest((standard * (7 / 9) ** 0.5).numpy(), "norm").pvalue < 1e-6
+    assert initializers["heavy_tailed"].family({"degrees": 9}).kurtosis == 4.2
+
+
+@pytest.mark.parametrize(
+    "activation, sigma_w2, sigma_b2", [("selu", 0.933206, 0.066794), ("relu", 2.0, 0.0)]
+)
+def test_the_edge_of_chaos_is_that_of_the_swept_activation(
+    make_trial, activation, sigma_w2, sigma_b2
+):
+    """SELU: sigma_w2 = 1 / chi_1 = 1 / 1.071575, and the biases make up for the rest."""
+    options = make_trial(activation=activation, initializer="edge_of_chaos").spec["initializer"]
+    assert options["sigma_w2"] == pytest.approx(sigma_w2, abs=1e-6)
+    assert options["sigma_b2"] == pytest.approx(sigma_b2, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"initializer": "heavy_tailed", "initializer.degrees": 2},
+            "degrees=2: expected an integer",
+        ),
+        ({"initializer": "mean_shifted", "initializer.omega": 8.0}, r"omega=8 with fan-in 64"),
+    ],
+)
+def test_impossible_laws_are_refused(make_trial, changes, message):
+    with pytest.raises(RequestError, match=message):
+        check_layout(make_trial(**changes).spec, (1, 8, 8), 10)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"activation": "math:tanh"}, "only for built-in activations"),
+        ({"initializer.q": 0.0}, "q_star=0 must be a finite number above 0"),
+        ({"activation": "softplus"}, "has no edge of chaos there"),
+    ],
+)
+def test_an_edge_that_there_is_not_is_refused(make_config, changes, message):
+    activation = changes.pop("activation", "selu")
+    config = make_config(initializer="edge_of_chaos", **changes)
+    config.activation.name = activation
+    with pytest.raises(RequestError, match=message):
+        canonical(config)

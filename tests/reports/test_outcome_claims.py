@@ -199,8 +199,20 @@ def test_the_step_of_leaving_is_told_and_those_that_learned_nothing_are_not_aske
     sweep.add(depth=32, share_moments_end=1.0, train_accuracy=0.1, left_step_moments=math.nan)
     found = decide("self_normalisation_lasts")
     assert found.word == REFUTED
-    assert "half of the others had left by 5.0 % of their steps" in found.sentence
+    assert "half of the others were outside by step 25, 5.0 % of all" in found.sentence
+    assert found.numbers["started"] == 5
     assert [row["depth"] for row in found.rows] == [8]
+
+
+def test_networks_outside_at_initialisation_did_not_leave_in_training(sweep, decide):
+    sweep.add(share_moments_end=sweep.near(0.2, 0.02), left_step_moments=0.0)
+    assert "none of the networks was inside at initialisation" in (
+        decide("self_normalisation_lasts").sentence
+    )
+    sweep.add(depth=4, share_moments_end=sweep.near(0.2, 0.02), left_step_moments=50.0)
+    found = decide("self_normalisation_lasts")
+    assert "of 5 networks that were inside at initialisation 0.0 %" in found.sentence
+    assert found.numbers["median_left_share_of_steps"] == 0.1
 
 
 @pytest.mark.parametrize(

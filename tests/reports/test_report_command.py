@@ -10,12 +10,12 @@ from harness.commands import selu_report
 
 
 @pytest.fixture
-def run(sweep, monkeypatch, tmp_path, capsys):
-    """Runs the command on the trials of a sweep: exit code, output, errors."""
+def run(sweep, tmp_path, capsys):
+    """Runs the command on the tables of a sweep: exit code, output, errors."""
 
     def answer(*options: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(selu_report, "collect", lambda store: sweep.tables())
-        code = selu_report.main(["--runs", str(tmp_path), *options])
+        sweep.tables().write(tmp_path)
+        code = selu_report.main(["--tables", str(tmp_path), *options])
         printed = capsys.readouterr()
         return code, printed.out, printed.err
 
@@ -54,3 +54,27 @@ def test_an_empty_store_is_one_line(tmp_path, capsys):
         "error: no trials to report on; train some with python -m harness.train\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["trials"]
+
+
+def test_tables_that_are_missing_or_torn_are_one_line(sweep, tmp_path, capsys):
+    folder = tmp_path / "tables"
+    assert selu_report.main(["--tables", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: no table of trials: {folder / 'trials.parquet'} is missing\n"
+    )
+    sweep.add().tables().write(folder)
+    layers = folder / "layers.parquet"
+    layers.write_bytes(layers.read_bytes()[:-100])
+    assert selu_report.main(["--tables", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {layers} cannot be read: ")
+    assert error.count("\n") == 1
+
+
+def test_a_report_from_mlflow_names_what_is_missing(tmp_path, capsys):
+    address = f"sqlite:///{tmp_path / 'absent.db'}"
+    assert selu_report.main(["--from-mlflow", address]) == 2
+    assert capsys.readouterr().err == f"error: there is no tracking store {address}\n"
+    assert selu_report.main(["--experiment", "other"]) == 2
+    assert capsys.readouterr().err.startswith("error: --experiment: only with --from-mlflow")
+    assert not list(tmp_path.iterdir())

@@ -20,7 +20,8 @@ from harness.store.trials import Store
 from harness.sweeps import sweep
 from harness.sweeps.cells import cell
 
-TINY = ["width=8", "budget.epochs=null", "budget.steps=2", "budget.evaluations=1", "tracking=none"]
+BUDGET = ["budget.epochs=null", "budget.steps=2", "budget.evaluations=1", "tracking=none"]
+TINY = ["width=8", *BUDGET]
 SWEEPS = (
     ["activation=selu,elu", "dropout=none,alpha", "depth=2", "seeds=2"],
     ["optimizer.learning_rate=0.01,0.1", "depth=2,3", "seeds=[1,4]", "preprocessing=raw,none"],
@@ -68,6 +69,29 @@ def test_the_command_stands_for_what_was_run(tmp_path, words):
         for job in jobs
         for member in cell(compose([*job, f"runs={tmp_path}"])).jobs
     }
+    assert again == set(Store(tmp_path).trial_ids())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["width=[8,5],[6,4,3]", "seeds=1"],
+        [
+            "architecture=stack",
+            "architecture.layers=[{conv:3,pool:max,pool_stride:1},{dense:6}],[{dense:5}]",
+            "readout.initializer=he_normal",
+            "seeds=1",
+        ],
+    ],
+    ids=["widths", "layers"],
+)
+def test_the_command_of_lists_stands_for_what_was_run(tmp_path, words):
+    jobs = grid([*BUDGET, *words])
+    sweep.prefetch([compose([*job, f"runs={tmp_path}"]) for job in jobs])
+    again = set()
+    for command in commands(gather(collect(Store(tmp_path)))):
+        for job in grid(shlex.split(command.text)[4:]):
+            again |= {member.trial_id for member in cell(compose([*job, f"runs={tmp_path}"])).jobs}
     assert again == set(Store(tmp_path).trial_ids())
 
 

@@ -124,7 +124,7 @@ def test_beginning_again_clears_what_an_earlier_attempt_left(store):
     (folder / "mlflow.json").write_text("{}")
     (folder / ".summary.json.1.2.tmp").write_text("torn")
     store.begin(TRIAL)
-    assert sorted(os.listdir(folder)) == ["status.json", "trial.json"]
+    assert sorted(os.listdir(folder)) == ["mlflow.json", "status.json", "trial.json"]
     assert store.read(TRIAL["trial_id"]).status == "interrupted"
 
 
@@ -159,7 +159,7 @@ def test_a_damaged_done_trial_names_the_file_and_the_mend(store, name, damage):
         (folder / name).write_text('{"a": ' if damage == "torn" else "[1]")
     with pytest.raises(
         RequestError,
-        match=re.escape(f"{folder / name} is ") + f".*delete the folder {re.escape(str(folder))}",
+        match=re.escape(f"{folder / name} is ") + ".*; the next sweep trains that trial again",
     ):
         store.read(TRIAL["trial_id"])
 

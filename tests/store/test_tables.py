@@ -14,11 +14,10 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from harness.errors import RequestError
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
 from harness.store.records import Record
-from harness.store.tables import collect
+from harness.store.tables import collect, read
 from harness.store.trials import Store
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -259,13 +258,15 @@ def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkey
     assert same(tables, collect(store))
 
 
-def test_a_damaged_trial_stops_collecting_and_not_the_survey(store):
-    (store.folder(f"{0:016x}") / "summary.json").write_text("{")
-    with pytest.raises(RequestError, match="summary.json is damaged"):
-        collect(store)
-    state = progress.survey(store)
-    assert list(state.damaged) == [f"{0:016x}"]
-    assert state.counts["done"] == 1
+def test_tables_that_were_written_are_read_as_they_were(store, tmp_path):
+    wanted = collect(store)
+    wanted.write(tmp_path / "shared")
+    found = read(tmp_path / "shared")
+    for name in ("trials", "curves", "layers"):
+        pandas.testing.assert_frame_equal(getattr(found, name), getattr(wanted, name))
+    assert found.histograms.equals(wanted.histograms)
+    (tmp_path / "shared" / "histograms.parquet").unlink()
+    assert read(tmp_path / "shared").histograms.equals(wanted.histograms.slice(0, 0))
 
 
 def test_progress_counts_and_names_the_failures(store):
@@ -329,15 +330,16 @@ sys.exit("torch" in sys.modules or "mlflow" in sys.modules)
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 
 
-def test_a_result_without_its_identity_is_told_and_trained_anew(tmp_path, caplog):
+def test_a_result_without_its_identity_is_told_and_trained_anew(tmp_path):
     store = Store(tmp_path)
     for number in (1, 2):
         finish(store, number)
     lost = f"{1:016x}"
     (store.folder(lost) / "trial.json").unlink()
-    assert list(collect(store).trials["trial_id"]) == [f"{2:016x}"]
-    assert f"whose trial.json is gone, which the next sweep trains anew: {lost}" in caplog.text
-    assert "trial.json is gone" in progress.survey(store).damaged[lost]
+    tables = collect(store)
+    assert list(tables.trials["trial_id"]) == [f"{2:016x}"]
+    assert "trial.json" in tables.set_aside[lost]
+    assert "trial.json" in progress.survey(store).damaged[lost]
     assert not store.is_done(lost)
     assert store.is_done(f"{2:016x}")
 

@@ -21,7 +21,6 @@ NAMES = sorted(str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.
 # Sets that need no download; others are replaced by digits.
 BUNDLED = ("digits", "gaussian")
 TINY = (
-    "width=8",
     "seeds=1",
     "budget.epochs=null",
     "budget.steps=2",
@@ -57,12 +56,19 @@ def request(name: str, end: int) -> Config:
     chosen = {axis: values[end] for axis, values in axes(name).items()}
     config = to_config(composed(name, [f"{axis}={value}" for axis, value in chosen.items()]))
     validate(config)  # as it is
-    tiny = [*TINY, f"depth={min(config.depth, MOST_LAYERS)}"]
+    tiny = [*TINY, *_tiny_size(config)]
     if config.dataset.name not in BUNDLED:
         tiny += ["dataset=digits", "dataset.training_samples=null"]
     replaced = {word.partition("=")[0] for word in tiny}
     kept = [f"{axis}={value}" for axis, value in chosen.items() if axis not in replaced]
     return to_config(composed(name, [*kept, *tiny]))
+
+
+def _tiny_size(config: Config) -> list[str]:
+    """Returns the overrides that make a network small; one of listed layers stays as it is."""
+    if config.architecture.layers is not None:
+        return []
+    return ["width=8", f"depth={min(config.depth, MOST_LAYERS)}"]
 
 
 def test_experiments_are_found():

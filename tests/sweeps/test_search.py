@@ -20,7 +20,7 @@ from harness.store import searches
 from harness.store.searches import DrawRecord, SearchRecord
 from harness.store.tables import collect
 from harness.store.trials import Store
-from harness.sweeps import cells, command_line, runner, search, sweep
+from harness.sweeps import attempts, cells, command_line, runner, search, sweep
 
 TINY = {
     "depth": 1,
@@ -62,7 +62,7 @@ def counting(monkeypatch) -> list[list[str]]:
         packs.append([job.trial_id for job in jobs])
         return runner.run_pack(jobs, *rest)
 
-    monkeypatch.setattr(sweep, "run_pack", run_pack)
+    monkeypatch.setattr(attempts, "run_pack", run_pack)
     return packs
 
 
@@ -217,7 +217,7 @@ def test_a_search_that_was_interrupted_while_tuning_knows_its_trials(searched, m
         raise KeyboardInterrupt
 
     with monkeypatch.context() as first_run:
-        first_run.setattr(sweep, "run_pack", interrupted)
+        first_run.setattr(attempts, "run_pack", interrupted)
         with pytest.raises(KeyboardInterrupt):
             sweep.prefetch([config])
     assert record_of(config).chosen is None
@@ -256,7 +256,7 @@ def test_a_failed_tuning_trial_leaves_its_cell_unconfirmed_and_others_go_on(
         return runner.run_pack(jobs, *rest)
 
     with monkeypatch.context() as failing:
-        failing.setattr(sweep, "run_pack", picky)
+        failing.setattr(attempts, "run_pack", picky)
         sweep.prefetch([good, bad])
         assert "not confirmed, as tuning trials failed: 1 of 2 cells" in capsys.readouterr().err
         with pytest.raises(TrialsFailed, match="not at this rate") as failure:

@@ -13,7 +13,7 @@ import torch
 from harness.errors import RequestError, TrialsFailed
 from harness.store import claims
 from harness.store.trials import Store
-from harness.sweeps import cells, packing, runner, sweep
+from harness.sweeps import attempts, cells, packing, runner, sweep
 from harness.training.arrangements import Arrangement
 
 TINY = {
@@ -39,14 +39,14 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
     config = make_config(**TINY | {"seeds": 10})
     tried, trained = [], []
 
-    def scarce(jobs, program, on_steps):
+    def scarce(jobs, *rest):
         tried.append(len(jobs))
         if len(jobs) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory")
         trained.extend(job.trial_id for job in jobs)
-        return runner.run_pack(jobs, program, on_steps)
+        return runner.run_pack(jobs, *rest)
 
-    monkeypatch.setattr(sweep, "run_pack", scarce)
+    monkeypatch.setattr(attempts, "run_pack", scarce)
     sweep.prefetch([config], workers=workers)
     assert statuses(config) == ["done"] * 10
     assert len(trained) == len(set(trained)) == 10
@@ -61,10 +61,10 @@ def test_a_pack_that_is_too_large_is_halved_and_nothing_is_lost_or_done_twice(
 def test_a_trial_that_is_too_large_alone_fails_and_says_so(make_config, monkeypatch):
     config = make_config(**TINY | {"seeds": 3})
 
-    def never(jobs, program, on_steps):
+    def never(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
-    monkeypatch.setattr(sweep, "run_pack", never)
+    monkeypatch.setattr(attempts, "run_pack", never)
     sweep.prefetch([config])
     assert statuses(config) == ["failed"] * 3
     with pytest.raises(TrialsFailed, match="Tried to allocate 9 GiB"):
@@ -89,17 +89,17 @@ def test_one_bad_trial_fails_alone_and_is_retried_only_when_asked(make_config, m
     config = make_config(**TINY | {"seeds": 4})
     real = runner.run_pack
 
-    def picky(jobs, program, on_steps):
+    def picky(jobs, *rest):
         if any(job.trial.seed == 2 for job in jobs):
             raise ValueError("seed 2 is not for me")
-        return real(jobs, program, on_steps)
+        return real(jobs, *rest)
 
-    monkeypatch.setattr(sweep, "run_pack", picky)
+    monkeypatch.setattr(attempts, "run_pack", picky)
     sweep.prefetch([config])
     assert statuses(config) == ["done", "done", "done", "failed"]
     with pytest.raises(TrialsFailed, match="seed 2 is not for me"):
         sweep.run_cell(config)
-    monkeypatch.setattr(sweep, "run_pack", real)
+    monkeypatch.setattr(attempts, "run_pack", real)
     sweep.prefetch([config], retry=False)
     assert statuses(config) == ["done", "done", "done", "failed"]
     sweep.prefetch([config])
@@ -320,7 +320,7 @@ def test_a_failure_by_another_sweep_meanwhile_is_the_outcome_here(make_config, m
         return runner.run_pack(jobs, *rest)
 
     monkeypatch.setattr(sweep.time, "sleep", other_fails)
-    monkeypatch.setattr(sweep, "run_pack", count)
+    monkeypatch.setattr(attempts, "run_pack", count)
     sweep.prefetch([config], retry=retry)
     with pytest.raises(TrialsFailed, match=f"{first.trial_id}: ValueError: not there either"):
         sweep.run_cell(config)
@@ -338,7 +338,7 @@ def test_a_failed_trial_that_another_sweep_lets_go_is_tried_again(make_config, m
         raise ValueError("not today")
 
     with monkeypatch.context() as today:
-        today.setattr(sweep, "run_pack", never)
+        today.setattr(attempts, "run_pack", never)
         sweep.prefetch([config])
     claim = store.claim(trial.trial_id)  # of a sweep that is killed before it begins
     monkeypatch.setattr(sweep.time, "sleep", lambda _: claim.release())

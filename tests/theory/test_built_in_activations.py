@@ -53,15 +53,24 @@ def test_a_configuration_file_and_the_declaration_name_one_source(path):
     assert specification(path.stem).source in text
 
 
+# torch rounds 1 / alpha of CELU to single precision.
+ROUNDED = {"celu": 1e-6}
+
+
 def assert_module_equals_function(module, phi):
     x = np.concatenate([np.linspace(-12.0, 12.0, 481), [-300.0, 300.0]])
     leaf = torch.tensor(x, requires_grad=True)
     value = module(leaf)
     value.sum().backward()
-    np.testing.assert_allclose(phi.value(x), value.detach().numpy(), rtol=1e-13, atol=1e-14)
+    rounded = ROUNDED.get(phi.name, 0.0)
+    expected = value.detach().numpy()
+    np.testing.assert_allclose(phi.value(x), expected, rtol=1e-13 + rounded, atol=1e-14)
     away_from_kinks = ~np.isin(x, phi.kinks)
     np.testing.assert_allclose(
-        phi.slope(x)[away_from_kinks], leaf.grad.numpy()[away_from_kinks], rtol=1e-12, atol=1e-14
+        phi.slope(x)[away_from_kinks],
+        leaf.grad.numpy()[away_from_kinks],
+        rtol=1e-12 + rounded,
+        atol=1e-14,
     )
 
 

@@ -216,6 +216,19 @@ def test_gradients_of_skip_and_branch_add():
     assert layers[0]["gradient_product"] == pytest.approx(2.0, rel=0.05)
 
 
+def test_both_paths_lead_to_the_activation_at_the_start_of_a_branch():
+    """E |dL/dx|^2 of x + W phi(x) is 1 + chi_1 times that of the sum."""
+    block = Residual((Activation("selu"), Dense(256, 256, 256, 1.0)))
+    network = (
+        Dense(256, WIDE, WIDE, 1.0),
+        block,
+        Activation("identity"),
+        Dense(256, 10, 10, 1.0),
+    )
+    layers = predict(network, normal_inputs(1.0, 0.4))
+    assert layers[0]["gradient_product"] == pytest.approx(1 + CHI_1, rel=1e-6)
+
+
 def test_centred_weights_do_not_see_the_common_mean(random):
     x = 3.0 + random.standard_normal((16, 1, 4, 4))
     network = (

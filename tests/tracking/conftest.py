@@ -136,6 +136,11 @@ def synthetic(tmp_path, tables_of_mlflow) -> Store:
     return made_up(tmp_path / "runs", tables_of_mlflow)
 
 
+def unseal(folder: Path) -> None:
+    """Lets a trial's marker vouch for nothing, so that a test may change its files."""
+    (folder / "done").write_bytes(b"")
+
+
 def made_up(runs: Path, tables: Path | None) -> Store:
     """A store of four made-up trials, with an empty `mlflow.db` where its tables are given."""
     store = Store(runs, sync=False)

@@ -23,6 +23,7 @@ from harness.configuration.schema import TrackingConfig
 from harness.store.trials import Store
 from harness.sweeps import sweep
 from harness.tracking import contents
+from tests.tracking.conftest import unseal
 
 # The random key of a table's rows, and the column that identifies a row.
 _NAMES = {"runs": ("run_uuid", "name"), "datasets": ("dataset_uuid", "digest")}
@@ -217,6 +218,7 @@ def test_odd_values_are_kept_as_the_client_keeps_them(trials, place, monkeypatch
         (folder / "trial.json").write_text(
             json.dumps(trial | {"axes": trial["axes"] | {"long": "x" * 9000, "empty": ""}})
         )
+        unseal(folder)
     one, many = place("one"), place("many")
     assert open_for_client(one, trials.runs).log(trials, trials.trial_ids()) == 4
     tracker = open_in_bulk(many, trials.runs)
@@ -418,6 +420,7 @@ def multiplied(trials: Store, folder: Path, count: int) -> Store:
         }
         shutil.copytree(trials.folder(old), store.folder(trial["trial_id"]))
         (store.folder(trial["trial_id"]) / "trial.json").write_text(json.dumps(trial))
+        unseal(store.folder(trial["trial_id"]))
     return store
 
 

@@ -13,6 +13,7 @@ from harness.configuration.schema import TrackingConfig
 from harness.reports.accuracies import accuracy_interval
 from harness.store.trials import Store
 from harness.tracking import run_names
+from tests.tracking.conftest import unseal
 
 # As the README gives them: a question, the experiment, and the search that answers it.
 SEARCHES = {
@@ -68,6 +69,7 @@ def change(synthetic) -> Callable[..., None]:
         path.write_text(json.dumps(json.loads(path.read_text()) | summary))
         path = synthetic.folder(trial_id) / "status.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"status": status}))
+        unseal(synthetic.folder(trial_id))
 
     return apply
 

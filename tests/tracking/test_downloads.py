@@ -8,6 +8,7 @@ import pandas
 import pytest
 
 from harness import tracking
+from harness.commands import selu_report
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store import searches
@@ -42,6 +43,21 @@ def test_a_database_gives_the_tables_of_the_store(synthetic):
     shutil.rmtree(synthetic.runs / "searches")
     uri = f"sqlite:///{synthetic.runs}/mlflow.db"
     assert_same_tables(tracking.tables_from_mlflow(uri), wanted)
+
+
+def test_a_report_is_made_from_a_server_alone(trained, server, tmp_path):
+    settings = TrackingConfig(uri=server, experiment="reported")
+    tracking.open(settings, trained.runs).log(trained, trained.trial_ids())
+    sources = (
+        ("--runs", str(trained.runs)),
+        ("--from-mlflow", server, "--experiment", "reported"),
+    )
+    pages = []
+    for number, source in enumerate(sources):
+        folder = tmp_path / str(number)
+        assert selu_report.main([*source, "--out", str(folder)]) == 0
+        pages.append((folder / "report.html").read_bytes())
+    assert pages[0] == pages[1]
 
 
 def test_a_server_gives_the_tables_of_the_store(trained, server):

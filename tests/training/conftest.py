@@ -89,6 +89,17 @@ BUDGET = {
     "depth": 3,
     "width": 12,
 }
+_LISTED = {
+    "architecture": "stack",
+    "architecture.layers": [
+        {"conv": 4, "padding": "valid", "pool": "max", "pool_size": 3, "pool_stride": 1},
+        {"conv": 6, "padding": "reflect", "pool": "average", "pool_position": "before"},
+        {"conv": 4, "groups": 2, "stride": 2},
+        {"dense": 9, "dropout": 0.4},
+    ],
+    "depth": "${listed_depth:8}",
+    "width": "${listed_width:64}",
+}
 _SMALL_CNN = {"architecture": "cnn", "width": 6, "architecture.pool": "max"}
 
 
@@ -96,11 +107,14 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases = {}
     for architecture in ("mlp", "cnn"):
         for normalization in normalizations.names():
-            cases[f"{architecture} {normalization}"] = {
-                "architecture": architecture,
-                "normalization": normalization,
-            }
-        for dropout in ("alpha", "standard"):
+            if architecture == "mlp" and normalizations[normalization].needs_maps:
+                continue
+            case = {"architecture": architecture, "normalization": normalization}
+            if normalization == "group":
+                # Deviations of very few units would magnify rounding.
+                case["normalization.groups"] = 2
+            cases[f"{architecture} {normalization}"] = case
+        for dropout in ("alpha", "standard", "feature_alpha"):
             cases[f"{architecture} {dropout}"] = {
                 "architecture": architecture,
                 "dropout": dropout,
@@ -115,6 +129,14 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases["pooled"] = _SMALL_CNN
     cases["average head"] = _SMALL_CNN | average_head
     cases["circular"] = _SMALL_CNN | {"architecture.padding": "circular"}
+    cases["listed layers"] = _LISTED | {"dropout": "alpha"}
+    cases["listed layers batch"] = _LISTED | {"normalization": "batch", "dropout": "standard"}
+    residual = {"architecture": "resnet", "depth": 4}
+    cases["residual batch"] = residual | {"normalization": "batch", "dropout": "alpha"}
+    cases["residual skip_init"] = residual | {"architecture.residual": "skip_init"}
+    cases["residual fixup"] = residual | {"architecture.residual": "fixup"}
+    cases["residual maps"] = residual | {"architecture.layer": "conv", "width": 6}
+    cases["widths"] = {"width": [12, 5, 8], "readout.bias": "none"}
     return cases
 
 

@@ -40,6 +40,17 @@ CASES = {
     "standard": LARGE_BATCH | {"dropout": "standard"},
     "cnn": CNN,
     "cnn batch": CNN | {"normalization": "batch", "dropout": "standard"},
+    "residual": LARGE_BATCH | {"architecture": "resnet", "depth": 7},
+    "listed": {
+        "architecture": "stack",
+        "architecture.layers": [
+            {"conv": 8, "pool": "max", "pool_size": 3, "pool_stride": 1},
+            {"conv": 12, "padding": "valid", "stride": 2},
+            {"dense": 64},
+        ],
+        "depth": 3,
+        "width": [8, 12, 64],
+    },
     "pooled": CNN | {"depth": 4, "architecture.pool": "max"},
 }
 # The model divided by the measurement must lie between these.

@@ -24,6 +24,11 @@ OPTIONS = {
     "momentum": ({"optimizer.momentum": 0.7}, {"optimizer.momentum": 0.2}),
     "adam": (_ADAM_OPTIONS, {"optimizer.beta1": 0.5}),
     "adamw": (_ADAM_OPTIONS, {"optimizer.epsilon": 1e-6}),
+    "nadam": (_ADAM_OPTIONS | {"optimizer.momentum_decay": 0.1}, {"optimizer.beta1": 0.5}),
+    "adadelta": (
+        {"optimizer.rho": 0.7, "optimizer.epsilon": 1e-4},
+        {"optimizer.rho": 0.5},
+    ),
 }
 
 
@@ -38,6 +43,10 @@ def plain_optimizer(name: str, network: nn.Module, learning_rate: float) -> torc
         return torch.optim.SGD(parameters, momentum=0.7, **shared)
     if name == "adam":
         return torch.optim.Adam(parameters, **adam, **shared)
+    if name == "nadam":
+        return torch.optim.NAdam(parameters, momentum_decay=0.1, **adam, **shared)
+    if name == "adadelta":
+        return torch.optim.Adadelta(parameters, rho=0.7, eps=1e-4, **shared)
     assert name == "adamw"
     return torch.optim.AdamW(parameters, **adam, **shared)
 

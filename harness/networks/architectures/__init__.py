@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from harness.configuration.options import known_names
-from harness.networks.architectures.declaration import Architecture, Shape
+from harness.networks.architectures.declaration import Architecture
+from harness.networks.hidden_stack import Shape
 from harness.registry import unknown
 
 if TYPE_CHECKING:

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.errors import RequestError
-from harness.networks.architectures.declaration import (
-    Architecture,
-    LayerSize,
-    Shape,
-    describe_readout,
-)
-from harness.networks.hidden_layers import (
-    build_hidden,
-    describe_after_weights,
-    describe_weights,
-    layer_name,
-    standardizes_weights,
-)
-from harness.theory.networks.description import Convolution, Flatten, Layer, Network, Pool
-
-if TYPE_CHECKING:
-    from torch import nn
+from harness.networks.architectures.declaration import Architecture, widths
+from harness.networks.hidden_layers import Pooling
+from harness.networks.hidden_stack import HiddenLayer, Shape
 
 # Maps whose smaller side is below this are not pooled, so that none vanishes in a deep network.
 _SMALLEST_POOLED_SIDE = 4
@@ -63,86 +49,29 @@ class CNN(Architecture):
                 "expected an integer of at least 1"
             )
 
-    def layer_sizes(self, spec: dict[str, Any], shape: Shape, classes: int) -> list[LayerSize]:
-        """Returns the size of every weight layer in order, the readout last."""
+    def head(self, spec: dict[str, Any]) -> str:
+        """Returns how maps become vectors."""
+        return spec["architecture"]["head"]
+
+    def hidden_layers(self, spec: dict[str, Any], shape: Shape, classes: int) -> list[HiddenLayer]:
+        """Returns the hidden layers in order."""
         options = spec["architecture"]
-        units = spec["width"]
-        area = options["kernel_size"] ** 2
-        channels, height, width = shape
-        sizes = []
-        for index in range(spec["depth"]):
-            pooled = _pools_after(options, index, height, width)
-            size = LayerSize(
-                name=layer_name(index),
+        _, height, width = shape
+        layers = []
+        for index, units in enumerate(widths(spec)):
+            pooling = None
+            if _pools_after(options, index, height, width):
+                pooling = Pooling(options["pool"])
+                height, width = pooling.pooled(height), pooling.pooled(width)
+            layer = HiddenLayer(
                 kind="conv2d",
-                fan_in=channels * area,
                 units=units,
-                height=height,
-                width=width,
                 kernel_size=options["kernel_size"],
-                pooled=pooled,
-            )
-            sizes.append(size)
-            channels = units
-            if pooled:
-                height, width = height // 2, width // 2
-        positions = 1 if options["head"] == "average" else height * width
-        sizes.append(LayerSize("readout", "linear", channels * positions, classes))
-        return sizes
-
-    def build(self, spec: dict[str, Any], shape: Shape, classes: int) -> nn.Sequential:
-        """Returns the network with torch's own weights."""
-        from torch import nn
-
-        from harness.networks.normalizations import StandardizedConv2d
-
-        options = spec["architecture"]
-        convolution = StandardizedConv2d if standardizes_weights(spec) else nn.Conv2d
-        pool = nn.MaxPool2d if options["pool"] == "max" else nn.AvgPool2d
-        *hidden, readout = self.layer_sizes(spec, shape, classes)
-        channels = shape[0]
-        network = nn.Sequential()
-        for size in hidden:
-            weights = convolution(
-                channels,
-                size.units,
-                size.kernel_size,
-                padding=size.kernel_size // 2,
-                padding_mode=options["padding"],
-            )
-            layer = build_hidden(weights, size.units, spec, spatial=True)
-            if size.pooled:
-                layer.add_module("pool", pool(2))
-            network.add_module(size.name, layer)
-            channels = size.units
-        if options["head"] == "average":
-            network.add_module("average", nn.AdaptiveAvgPool2d(1))
-        network.add_module("flatten", nn.Flatten())
-        network.add_module("readout", nn.Linear(readout.fan_in, classes))
-        return network
-
-    def describe(self, spec: dict[str, Any], shape: Shape, classes: int) -> Network:
-        """Returns the network as theory sees it."""
-        options = spec["architecture"]
-        *hidden, readout = self.layer_sizes(spec, shape, classes)
-        layers: list[Layer] = []
-        for size in hidden:
-            fan_out = size.units * size.kernel_size**2
-            law = describe_weights(spec, size.fan_in, fan_out, size.units, hidden=True)
-            convolution = Convolution(
-                **law,
-                kernel_size=size.kernel_size,
-                height=size.height,
-                width=size.width,
                 padding=options["padding"],
+                pooling=pooling,
             )
-            layers.append(convolution)
-            layers += describe_after_weights(spec)
-            if size.pooled:
-                layers.append(Pool(options["pool"]))
-        if options["head"] == "average":
-            layers.append(Pool("average", 0))
-        return (*layers, Flatten(), describe_readout(spec, readout))
+            layers.append(layer)
+        return layers
 
 
 def _pools_after(options: dict[str, Any], index: int, height: int, width: int) -> bool:

@@ -1,43 +1,31 @@
-"""The interface of an architecture, and the size of a weight layer."""
+"""The interface of an architecture: a list of hidden layers, from which all else follows."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.networks.hidden_layers import describe_weights
-from harness.theory.networks.description import Dense, Network
+from harness.networks.hidden_stack import (
+    HiddenLayer,
+    LayerSize,
+    PlacedLayer,
+    Shape,
+    add_hidden,
+    describe_hidden,
+    place,
+)
+from harness.networks.readout import READOUT, build_readout, describe_readout
+from harness.theory.networks.description import Network
 
 if TYPE_CHECKING:
     from torch import nn
-
-# (channels, height, width) of an input.
-Shape = tuple[int, int, int]
-
-
-@dataclass(frozen=True)
-class LayerSize:
-    """The size of one weight layer.
-
-    `kind` is "linear" or "conv2d". `height` and `width` are those of the map that the weights put
-    out, before any pooling; 1 for a linear layer.
-    """
-
-    name: str
-    kind: str
-    fan_in: int
-    units: int
-    height: int = 1
-    width: int = 1
-    kernel_size: int = 1
-    pooled: bool = False
 
 
 class Architecture(ABC):
     """A kind of network. Its methods take `Trial.spec`, and the shape and classes of a data set.
 
-    Only `build` may import torch.
+    `hidden_layers` says what the network is. Its sizes, its modules and its description for theory
+    follow from that list. Only `build` may import torch.
     """
 
     @abstractmethod
@@ -49,22 +37,50 @@ class Architecture(ABC):
         """
 
     @abstractmethod
-    def layer_sizes(self, spec: dict[str, Any], shape: Shape, classes: int) -> list[LayerSize]:
-        """Returns the size of every weight layer in order, the readout last."""
+    def hidden_layers(self, spec: dict[str, Any], shape: Shape, classes: int) -> list[HiddenLayer]:
+        """Returns the hidden layers in order."""
 
-    @abstractmethod
+    def head(self, spec: dict[str, Any]) -> str:
+        """Returns how maps become vectors: "flatten", or "average" over positions."""
+        return "flatten"
+
+    def layer_sizes(self, spec: dict[str, Any], shape: Shape, classes: int) -> list[LayerSize]:
+        """Returns the size of every weight layer in order, the readout last.
+
+        Raises:
+            RequestError: a layer does not fit the map that enters it.
+        """
+        placed, inputs = self._placed(spec, shape, classes)
+        readout = LayerSize(READOUT, "linear", inputs, classes)
+        return [*(item.size for item in placed), readout]
+
     def build(self, spec: dict[str, Any], shape: Shape, classes: int) -> nn.Sequential:
         """Returns the network with torch's own weights.
 
         Every hidden layer is a `Sequential` named `layer_01`, `layer_02`, ... from
         `harness.networks.hidden_layers.build_hidden`; the last module is `readout`.
         """
+        from torch import nn
 
-    @abstractmethod
+        placed, inputs = self._placed(spec, shape, classes)
+        network = nn.Sequential()
+        add_hidden(network, placed, spec, self.head(spec))
+        network.add_module(READOUT, build_readout(spec, inputs, classes))
+        return network
+
     def describe(self, spec: dict[str, Any], shape: Shape, classes: int) -> Network:
         """Returns the network as theory sees it."""
+        placed, inputs = self._placed(spec, shape, classes)
+        hidden = describe_hidden(placed, spec, self.head(spec))
+        return (*hidden, describe_readout(spec, inputs, classes))
+
+    def _placed(
+        self, spec: dict[str, Any], shape: Shape, classes: int
+    ) -> tuple[list[PlacedLayer], int]:
+        return place(self.hidden_layers(spec, shape, classes), shape, self.head(spec))
 
 
-def describe_readout(spec: dict[str, Any], size: LayerSize) -> Dense:
-    """Returns the linear readout as theory sees it."""
-    return Dense(**describe_weights(spec, size.fan_in, size.units, size.units, hidden=False))
+def widths(spec: dict[str, Any]) -> list[int]:
+    """Returns the units of every hidden layer, from a number or a list."""
+    width = spec["width"]
+    return width if isinstance(width, list) else [width] * spec["depth"]

@@ -28,6 +28,7 @@ from harness.reports.claims.selection import (
     RECIPE,
     Arm,
     by_seed,
+    cells_in_words,
     distinct,
     known,
     layers_at_start,
@@ -104,6 +105,7 @@ def lecun_weights_meet_the_premise(evidence: Evidence) -> Decision:
     sentence = (
         f"{found.sentence} of the units of a layer meet the premise: the sum of independent "
         "weights has standard deviation 1, whatever the width"
+        f"{cells_in_words(evidence, 'weights')}"
     )
     return Decision(found.word, sentence, found.numbers, found.rows)
 
@@ -135,11 +137,24 @@ def the_scale_is_a_simplification(evidence: Evidence) -> Decision:
     "Theorem 1: mean in [-0.1, 0.1], variance in [0.8, 1.5].",
     source=f"{_KLAMBAUER}, Theorem 1 and section 'Weight initialization'",
     matters="nine of ten layers of a network inside",
-    experiment="reference/initialization",
+    experiment="reference/widths",
 )
 def pooled_moments_hold_at_initialisation(evidence: Evidence) -> Decision:
     """Share of layers inside, by depth and width."""
     return _promise(evidence, {}, "SELU with LeCun's weights", ("depth", "width"))
+
+
+@claim(
+    "With LeCun's weights and every pixel standardised by itself, pooled means and variances stay "
+    "in the domain of Theorem 1 at initialisation.",
+    source=f"{_KLAMBAUER}, whose theorem needs inputs of one mean and variance; per pixel they are",
+    matters="nine of ten layers of a network inside",
+    experiment="reference/preprocessing",
+)
+def pixels_standardised_alone_keep_the_promise(evidence: Evidence) -> Decision:
+    """Share of layers inside with per-pixel standardisation, by depth and width."""
+    what = "SELU with LeCun's weights on pixels standardised one by one"
+    return _promise(evidence, {"preprocessing": "per_pixel"}, what, ("depth", "width"))
 
 
 @claim(
@@ -156,6 +171,7 @@ def single_units_are_normalised(evidence: Evidence) -> Decision:
     if _PROMISE in trials and trials[_PROMISE].notna().any():
         pooled = f", while {100 * trials[_PROMISE].mean():.1f} % of the layers hold them pooled"
     sentence = f"{found.sentence} of the units hold their own moments{pooled}"
+    sentence += cells_in_words(evidence, "units")
     return Decision(found.word, sentence, found.numbers, found.rows)
 
 
@@ -194,7 +210,7 @@ def gradients_cannot_explode(evidence: Evidence) -> Decision:
     "The initializer must be scaled by alpha for SELU.",
     source=f"{_NOTE} ('alpha-scaled LeCun initialisation')",
     matters="nine of ten layers hold without the factor; else 0.1 of the layers come back with it",
-    experiment="reference/initialization",
+    experiment="reference/alpha_scale",
 )
 def lecun_needs_an_alpha(evidence: Evidence) -> Decision:
     """Pooled moments with plain LeCun weights; supported only if weights scaled by alpha do better.

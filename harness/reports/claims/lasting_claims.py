@@ -21,7 +21,7 @@ from harness.reports.claims.deciding import (
     percent,
     shares_by,
 )
-from harness.reports.claims.selection import RECIPE, known, need, select
+from harness.reports.claims.selection import LIMIT_ARM, RECIPE, cells_in_words, known, need, select
 from harness.reports.evidence import Evidence
 from harness.reports.prediction import LEARNS, tasks, trains
 from harness.reports.roc_areas import area, area_difference
@@ -43,7 +43,7 @@ def _learned(evidence: Evidence) -> pandas.DataFrame:
     "Self-normalisation lasts through training.",
     source=f"the usual reading of {_KLAMBAUER}; the theorems are about fixed weights",
     matters="nine of ten layers inside Theorem 1's domain at the end",
-    experiment="reference/training",
+    experiment="reference/rates",
 )
 def self_normalisation_lasts(evidence: Evidence) -> Decision:
     """Share of layers inside at the end of trials that learned, and the step at which they left."""
@@ -53,24 +53,65 @@ def self_normalisation_lasts(evidence: Evidence) -> Decision:
     numbers = numbers_of(overall, "share")
     sentence = f"at the end of training {percent(overall)} of the layers are inside"
     if "left_step_moments" in trials:
-        left = trials["left_step_moments"] / trials["steps"]
-        stayed = wilson(int(left.isna().sum()), len(left))
-        sentence += f"; {percent(stayed)} of {len(left)} networks were inside at every probe"
-        numbers |= numbers_of(stayed, "stayed")
-        if left.notna().any():
-            median = float(left.median())
-            sentence += f", half of the others had left by {100 * median:.1f} % of their steps"
-            numbers["median_left_share_of_steps"] = median
+        told, more = _leaving(trials)
+        sentence += told
+        numbers |= more
     if condition:
         sentence += f"; {condition}"
     return Decision(word, sentence, numbers, tuple(row.record("share") for row in rows))
+
+
+def _leaving(trials: pandas.DataFrame) -> tuple[str, dict[str, float]]:
+    """Returns how many networks that were inside at first stayed, and when half of the others left.
+
+    A network is inside while nine of ten of its layers are; only probed steps are known.
+    """
+    left = trials["left_step_moments"]
+    started = left.isna() | (left > 0)
+    if not started.any():
+        return "; none of the networks was inside at initialisation", {"started": 0}
+    steps = trials["steps"][started]
+    left = left[started]
+    stayed = wilson(int(left.isna().sum()), len(left))
+    told = (
+        f"; of {len(left)} networks that were inside at initialisation {percent(stayed)} were so "
+        "at every probe"
+    )
+    numbers = {"started": len(left)} | numbers_of(stayed, "stayed")
+    if left.notna().any():
+        step = float(left.median())
+        share = float((left / steps).median())
+        told += f", half of the others were outside by step {step:.0f}, {100 * share:.1f} % of all"
+        numbers |= {"median_left_step": step, "median_left_share_of_steps": share}
+    return told, numbers
+
+
+@claim(
+    "Gradients of SELU networks neither vanish nor explode after training, in all of their layers.",
+    source=f"{_KLAMBAUER}, abstract, read as a statement about trained networks",
+    matters="nine of ten layers inside the range of the criteria",
+    experiment="reference/training",
+)
+def gradients_stay_bounded(evidence: Evidence) -> Decision:
+    """Share of layers that keep the promise on gradients at the end of training, by depth."""
+    what = "trained SELU networks"
+    trials = select(evidence, {"activation": "selu", "repair": "none"})
+    trials = known(trials, "share_gradients_end", what)
+    overall, rows = shares_by(trials, "share_gradients_end", ("dataset", "depth"), what)
+    word, condition = judge_rows(overall, rows, MOST)
+    sentence = f"{percent(overall)} of the layers of {what} keep it"
+    sentence += cells_in_words(evidence, "gradients")
+    if condition:
+        sentence += f"; {condition}"
+    records = tuple(row.record("share") for row in rows)
+    return Decision(word, sentence, numbers_of(overall, "share"), records)
 
 
 @claim(
     "A network that loses self-normalisation during training is less accurate for it.",
     source="implied wherever the recipe is recommended for accuracy",
     matters=f"{MARGIN} of accuracy between all layers inside at the end and none",
-    experiment="reference/training",
+    experiment="reference/rates",
 )
 def losing_it_costs_accuracy(evidence: Evidence) -> Decision:
     """Regression of accuracy on the final share of layers, with the settings held."""
@@ -96,7 +137,7 @@ def losing_it_costs_accuracy(evidence: Evidence) -> Decision:
     "learning rate x sharpness < 2 (1 + momentum), and not by self-normalisation.",
     source="Cohen et al. 2021 for the limit; this project for SELU",
     matters="an area under the ROC curve of 0.9, and above that of the share of layers inside",
-    experiment="reference/training",
+    experiment="reference/rates",
 )
 def the_stability_limit_decides(evidence: Evidence) -> Decision:
     """Areas under ROC curves of the margin and of the pooled promise at initialisation.
@@ -106,8 +147,7 @@ def the_stability_limit_decides(evidence: Evidence) -> Decision:
     gets a tenth of the way from guessing to 1, because slow is not unstable; a diverged one does
     not.
     """
-    arm = {**RECIPE, "initializer": ("lecun_normal", "he_normal")}
-    trials = select(evidence, arm, tuning=True)
+    trials = select(evidence, LIMIT_ARM, tuning=True)
     trials = trials[trials["steps"].fillna(0) > 0]
     trials = known(trials, "stability_margin_init", "SELU networks", _LIMIT_TRIALS)
     outcome = trains(trials, LEARNS)

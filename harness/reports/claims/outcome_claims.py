@@ -99,7 +99,6 @@ def _tuned(
     source=f"{_KLAMBAUER}, Figure 1, one learning rate for both",
     matters="a ratio of training losses of 0.9",
     experiment="reference/training",
-    overrides="search=none",
 )
 def figure_1_with_one_rate(evidence: Evidence) -> Decision:
     """Ratio of training losses at equal rates, paired.

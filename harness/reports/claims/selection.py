@@ -8,8 +8,10 @@ from typing import Any
 import numpy
 import pandas
 
+from harness.reports.axis_values import number_or_text
 from harness.reports.claims.claim import NotEnoughData
 from harness.reports.evidence import FIXED, Evidence
+from harness.reports.share_tables import cell_shares
 from harness.store.searches import CONFIRMATION
 
 # An arm: values by axis; a tuple of values allows each of them.
@@ -26,6 +28,8 @@ RECIPE: Arm = {
     "preprocessing": "global",
     "architecture": "mlp",
 }
+# The networks that are asked whether the stability limit of gradient descent decides training.
+LIMIT_ARM: Arm = {**RECIPE, "initializer": ("lecun_normal", "he_normal")}
 # The plain network it is compared with.
 RECTIFIER: Arm = {**RECIPE, "activation": "relu", "initializer": "he_normal"}
 BATCH_NORM: Arm = {**RECTIFIER, "normalization": "batch"}
@@ -78,6 +82,24 @@ def known(
     if len(kept) < count:
         raise NotEnoughData(f"{len(kept)} of at least {count} trials of {what} with {column}")
     return kept
+
+
+def cells_in_words(evidence: Evidence, name: str) -> str:
+    """Returns in how many SELU cells a premise or promise has each word, in each phase.
+
+    No text where no cell is graded.
+    """
+    shares = cell_shares(evidence)
+    cells = select(evidence, {"activation": "selu"})["cell_id"]
+    shares = shares[shares["cell_id"].isin(set(cells)) & (shares["name"] == name)]
+    told = ""
+    places = {"init": "at initialisation", "early": "early in training", "end": "at the end"}
+    for phase, place in places.items():
+        words = shares["word"][shares["phase"] == phase]
+        if len(words):
+            counts = [f"{word} in {(words == word).sum()}" for word in ("holds", "mixed", "fails")]
+            told += f"; of {len(words)} SELU cells it {', '.join(counts)} {place}"
+    return told
 
 
 def layers_at_start(
@@ -185,7 +207,7 @@ def paired(
     both = both.rename(columns={"value_arm": "arm", "value_baseline": "baseline"})
     both["difference"] = both["arm"] - both["baseline"]
     numbers = [name for name in ("depth", "width", "learning_rate") if name in keys]
-    both[numbers] = both[numbers].apply(pandas.to_numeric, errors="coerce")
+    both[numbers] = both[numbers].map(number_or_text)
     return both.dropna(subset=["difference"])
 
 

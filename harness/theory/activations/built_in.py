@@ -91,6 +91,42 @@ def elu(alpha: float) -> ActivationFunction:
 
 
 @_declare(
+    source="Barron 2017, Continuously differentiable exponential linear units",
+    torch_class="CELU",
+    recommended_initializers=_HE,
+    options={"alpha": 1.0},
+)
+def celu(alpha: float) -> ActivationFunction:
+    """Returns CELU: x if x > 0 else alpha * (e^(x / alpha) - 1)."""
+
+    def value(x: Array) -> Array:
+        return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))
+
+    def slope(x: Array) -> Array:
+        return np.exp(np.minimum(x, 0.0) / alpha)
+
+    return ActivationFunction("celu", value, slope, kinks=(0.0,))
+
+
+@_declare(
+    source="So, Manke, Liu, Dai, Shazeer and Le 2021, Primer: searching for efficient transformers "
+    "for language modeling",
+    torch_class="harness.networks.activation_modules:SquaredReLU",
+    recommended_initializers=_VARIANCE_KEEPING,
+)
+def squared_relu() -> ActivationFunction:
+    """Returns squared ReLU: x^2 if x > 0 else 0."""
+
+    def value(x: Array) -> Array:
+        return np.square(np.maximum(x, 0.0))
+
+    def slope(x: Array) -> Array:
+        return 2.0 * np.maximum(x, 0.0)
+
+    return ActivationFunction("squared_relu", value, slope, kinks=(0.0,))
+
+
+@_declare(
     source="Nair and Hinton 2010, Rectified linear units improve restricted Boltzmann machines",
     torch_class="ReLU",
     recommended_initializers=_HE,

@@ -47,8 +47,8 @@ class ActivationSpec:
         name: its name in configurations and tables.
         source: the paper that introduced it, with its year.
         function: makes the activation from its options and theory options.
-        torch_class: the name of its class in `torch.nn`, which takes `options` by keyword; None
-            where PyTorch has none, so that the activation is known to theory only.
+        torch_class: the name of its class in `torch.nn`, or `module:class` of a class of our own,
+            which takes `options` by keyword; None where the activation is known to theory only.
         recommended_initializers: initializers that it is published or commonly used with, the
             preferred one first.
         options: its options with their defaults, as in `conf/activation/NAME.yaml`.

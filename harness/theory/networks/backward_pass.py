@@ -70,6 +70,10 @@ def _pass_back(steps: list[Step], gradient: Array, squares: dict[int, Array]) ->
             branch = step.branch
             of_branch = _pass_back(branch.steps, branch.branch_scale**2 * gradient, squares)
             gradient = branch.skip_scale**2 * gradient + of_branch
+            first = branch.steps[0].activated if branch.steps else None
+            if first is not None:
+                # This activation's input is what enters the block, so both paths lead to it.
+                squares[first] = gradient
             continue
         gradient = step.backward(gradient)
         if step.activated is not None:

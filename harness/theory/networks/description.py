@@ -24,6 +24,7 @@ class Dense:
         centred: the weights of each unit sum to 0.
         exact: the squared weights of each unit sum to `sigma_w2` exactly, not only on average.
         kurtosis: E w^4 / (E w^2)^2, 3 for normal weights.
+        omega: mean sum of each unit's weights.
     """
 
     fan_in: int
@@ -35,6 +36,7 @@ class Dense:
     centred: bool = False
     exact: bool = False
     kurtosis: float = 3.0
+    omega: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,9 @@ class Convolution:
         units: output channels.
         height: height of the input map.
         width: width of the input map.
-        padding: "zeros" or "circular" keep the size of the map at stride 1; "none" does not.
+        padding: "zeros", "circular" or "reflect" keep the size of the map at stride 1; "none" does
+            not.
+        groups: groups of channels that are kept apart.
     """
 
     fan_in: int
@@ -63,6 +67,8 @@ class Convolution:
     width: int = 1
     padding: str = "zeros"
     kurtosis: float = 3.0
+    groups: int = 1
+    omega: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,10 +120,12 @@ class Pool:
     Attributes:
         kind: "max" or "average".
         size: side of a block; 0 stands for the whole map.
+        stride: step from one block to the next; 0 stands for the size.
     """
 
     kind: str
     size: int = 2
+    stride: int = 0
 
 
 @dataclass(frozen=True)

@@ -177,6 +177,10 @@ def _obstacle(layer: Layer, signal: Signal, activated_input: ActivatedInput | No
         )
     if isinstance(layer, Pool) and layer.kind == "max" and activated_input is None:
         return "maximum pooling that does not directly follow an activation of a normal signal"
+    if isinstance(layer, (Dense, Convolution)) and layer.omega:
+        return "weights whose mean is not 0, so that units are not independent"
+    if isinstance(layer, Convolution) and layer.groups > 1:
+        return "a grouped convolution, whose units see different inputs"
     if not math.isfinite(signal.level):
         return "the signal overflows"
     return None

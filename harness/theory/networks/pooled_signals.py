@@ -6,7 +6,7 @@ correlation falls geometrically, from that of direct neighbours to that of dista
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,19 +30,44 @@ _TINY = 1e-300
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The blocks of positions that pooling takes together: their number and their size."""
+    """The blocks of positions that pooling takes together.
+
+    Attributes:
+        rows: blocks above each other.
+        columns: blocks beside each other.
+        size_y: rows of a block.
+        size_x: columns of a block.
+        stride: rows and columns from one block to the next; 0 stands for the size.
+    """
 
     rows: int
     columns: int
     size_y: int
     size_x: int
+    stride: int = 0
 
     @classmethod
-    def cut(cls, shape: tuple[int, int], size: int) -> _Blocks:
-        """Cuts maps into blocks of this side, one block for size 0."""
+    def cut(cls, shape: tuple[int, int], size: int, stride: int = 0) -> _Blocks:
+        """Cuts maps into blocks of this side, one block for size 0.
+
+        A stride of 0 stands for the size; below it blocks overlap.
+        """
         height, width = shape
         size = size or max(height, width)
-        return cls(height // size or 1, width // size or 1, min(size, height), min(size, width))
+        size_y, size_x = min(size, height), min(size, width)
+        rows = (height - size_y) // (stride or size_y) + 1
+        columns = (width - size_x) // (stride or size_x) + 1
+        return cls(rows, columns, size_y, size_x, stride)
+
+    @property
+    def step_y(self) -> int:
+        """Rows from one block to the next."""
+        return self.stride or self.size_y
+
+    @property
+    def step_x(self) -> int:
+        """Columns from one block to the next."""
+        return self.stride or self.size_x
 
     @property
     def count(self) -> int:
@@ -54,16 +79,36 @@ class _Blocks:
 
         Rows and columns left over are lost.
         """
+        if not self._is_disjoint:
+            total = sum(maps[:, rows, columns] for rows, columns in self._members())
+            return np.asarray(total) / self.count
         cut = maps[:, : self.rows * self.size_y, : self.columns * self.size_x]
         split = cut.reshape(len(cut), self.rows, self.size_y, self.columns, self.size_x)
         return split.mean((2, 4))
 
     def spread(self, values: Array, shape: tuple[int, ...]) -> Array:
-        """Copies each block's value to all its positions in maps of this shape."""
+        """Adds each block's value to all its positions in maps of this shape."""
         maps = np.zeros(shape)
+        if not self._is_disjoint:
+            for rows, columns in self._members():
+                maps[:, rows, columns] += values
+            return maps
         copies = values.repeat(self.size_y, 1).repeat(self.size_x, 2)
         maps[:, : self.rows * self.size_y, : self.columns * self.size_x] = copies
         return maps
+
+    @property
+    def _is_disjoint(self) -> bool:
+        """True where blocks stand side by side, without gaps."""
+        return (self.step_y, self.step_x) == (self.size_y, self.size_x)
+
+    def _members(self) -> Iterator[tuple[slice, slice]]:
+        """Yields for each position in a block the rows and columns that it has in all blocks."""
+        for y in range(self.size_y):
+            for x in range(self.size_x):
+                rows = slice(y, y + (self.rows - 1) * self.step_y + 1, self.step_y)
+                columns = slice(x, x + (self.columns - 1) * self.step_x + 1, self.step_x)
+                yield rows, columns
 
 
 @dataclass(frozen=True)
@@ -93,8 +138,8 @@ def pool(
     Raises:
         ValueError: a maximum without `activated`.
     """
-    blocks = _Blocks.cut(signal.length.shape[1:], layer.size)
-    pairs = signal.pairs.shrunk((blocks.size_y, blocks.size_x))
+    blocks = _Blocks.cut(signal.length.shape[1:], layer.size, layer.stride)
+    pairs = signal.pairs.shrunk((blocks.step_y, blocks.step_x))
     if layer.kind == "average":
         return _average(signal, blocks, pairs)
     if activated is None:
@@ -121,7 +166,8 @@ def _average(signal: Signal, blocks: _Blocks, pairs: Pairs) -> tuple[Signal, Bac
         length=pooling.average_length(level, within, blocks.count),
         mean=blocks.mean(signal.mean),
         product=product,
-        normal=False,
+        # A mean over positions keeps a unit's mean, and not its variance.
+        fixed_degrees=signal.fixed_degrees & {1} if blocks.count > 1 else signal.fixed_degrees,
     )
     factor = 1.0 / blocks.count**2
     shape = signal.length.shape
@@ -192,8 +238,8 @@ def _block_correlation(signal: Signal, blocks: _Blocks, apart: tuple[int, int]) 
     # Pairs of positions count by their distance alone, so that the work grows with the block.
     down, rows = _displacements(blocks.size_y)
     across, columns = _displacements(blocks.size_x)
-    down = down + apart[0] * blocks.size_y
-    across = across + apart[1] * blocks.size_x
+    down = down + apart[0] * blocks.step_y
+    across = across + apart[1] * blocks.step_x
     values = correlation_at(np.hypot(down[:, None], across[None, :]))
     total = float(rows @ values @ columns)
     count = blocks.count

@@ -7,6 +7,7 @@ which takes squared gradients the other way. Forward and backward pass are treat
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,16 @@ from numpy.typing import NDArray
 
 from harness.theory.activations import hermite
 from harness.theory.activations.functions import ActivationFunction
+from harness.theory.networks import pooled_signals
 from harness.theory.networks.convolution_taps import spread_over_taps, sum_over_taps
-from harness.theory.networks.description import Convolution, Dense, Dropout, Normalization, Residual
+from harness.theory.networks.description import (
+    Convolution,
+    Dense,
+    Dropout,
+    Normalization,
+    Pool,
+    Residual,
+)
 from harness.theory.networks.signals import Backward, Pairs, Signal
 from harness.theory.selu.moment_map import FLOOR
 
@@ -40,19 +49,26 @@ def dense(signal: Signal, layer: Dense) -> tuple[Signal, Backward]:
 def convolution(signal: Signal, layer: Convolution) -> tuple[Signal, Backward]:
     """Applies a convolution: at every position the mean over its taps.
 
-    Zero padding leaves some taps at the border without input.
+    Zero padding leaves some taps at the border without input. A stride keeps some positions of what
+    the convolution would put out without it, as a pooling over single positions does.
     """
+    dense_after, dense_backward = _dense_convolution(signal, layer)
+    if layer.stride == 1:
+        return dense_after, dense_backward
+    kept, spread = pooled_signals.pool(dense_after, Pool("average", 1, layer.stride), None)
+    return kept, lambda gradient: dense_backward(spread(gradient))
+
+
+def _dense_convolution(signal: Signal, layer: Convolution) -> tuple[Signal, Backward]:
+    """Applies a convolution at every position."""
     area = layer.kernel_size**2
     pairs = signal.pairs
     length = sum_over_taps(signal.length, layer) / area
     product = sum_over_taps(signal.product, layer, pairs.shift) / area
-    if layer.stride != 1:
-        pairs = pairs.shrunk((layer.stride, layer.stride))
     if layer.centred:
         mean = sum_over_taps(signal.mean, layer) / area
         length, product = _centred(length, product, mean, pairs, layer.fan_in)
-    strided = replace(signal, pairs=pairs)
-    after = _weighted(strided, layer.sigma_w2 * length, layer.sigma_w2 * product, layer.sigma_b2)
+    after = _weighted(signal, layer.sigma_w2 * length, layer.sigma_w2 * product, layer.sigma_b2)
     height, width = signal.length.shape[1:]
     share = layer.sigma_w2 / area
     return after, lambda gradient: share * spread_over_taps(gradient, layer, height, width)
@@ -133,7 +149,9 @@ def residual(
     weight = skip2 * signal.level / max(float(length.mean()), _TINY)
 
     def mix(of_skip: float, of_branch: float) -> float:
-        return weight**2 * of_skip + (1 - weight) ** 2 * of_branch
+        # The branch inherits fluctuations of what enters it, so that deviations add, not variances.
+        deviation = weight * math.sqrt(of_skip) + (1 - weight) * math.sqrt(of_branch)
+        return deviation**2
 
     return Signal(
         pairs=pairs,

@@ -193,8 +193,9 @@ def _map_signal(images: Array, network: Network) -> Signal:
 def _map_pairs(samples: int, size: tuple[int, int], network: Network) -> Pairs:
     """Returns aligned and scattered pairs, and neighbours where the network has pooling."""
     first, second = np.triu_indices(samples, 1)
-    # Random shifts are multiples of this step, so that they stay whole under every later pooling.
-    step = 2 ** sum(isinstance(layer, Pool) and layer.size == 2 for layer in network)
+    # Random shifts are multiples of this step, so that they stay whole under pooling over 2x2
+    # blocks. Other windows and strides round them.
+    step = 2 ** sum(layer == Pool(layer.kind) for layer in network if isinstance(layer, Pool))
     generator = np.random.Generator(np.random.PCG64(_SEED))
     shift_y = generator.integers(0, max(1, size[0] // step), len(first)) * step
     shift_x = generator.integers(0, max(1, size[1] // step), len(first)) * step
@@ -203,7 +204,7 @@ def _map_pairs(samples: int, size: tuple[int, int], network: Network) -> Pairs:
     seconds = [second, second]
     shifts = [np.zeros_like(scattered), scattered]
     random_shifts = [np.zeros(len(first), dtype=bool), np.ones(len(first), dtype=bool)]
-    if any(isinstance(layer, Pool) for layer in network):
+    if any(isinstance(layer, Pool) or _has_stride(layer) for layer in network):
         neighbour = neighbour_shifts()
         own = np.repeat(np.arange(samples), len(neighbour))
         firsts.append(own)
@@ -216,3 +217,7 @@ def _map_pairs(samples: int, size: tuple[int, int], network: Network) -> Pairs:
         shift=np.concatenate(shifts),
         random_shift=np.concatenate(random_shifts),
     )
+
+
+def _has_stride(layer: Layer) -> bool:
+    return isinstance(layer, Convolution) and layer.stride > 1

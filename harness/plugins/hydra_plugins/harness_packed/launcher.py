@@ -8,7 +8,7 @@ state, and has no postponed annotations, which a dataclass could not look up.
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from hydra_plugins.harness_packed.compose_once import ComposeOnce
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 
 @dataclass
@@ -31,7 +31,27 @@ class PackedLauncherConf:
     program: str = "auto"
     workers: Any = "auto"
     retry: bool = True
+    # Where packs are trained: none (in this process), slurm, local or debug, by submitit.
+    executor: str = "none"
+    # Options of submitit by their names there; null leaves one to it. Any other option of SLURM
+    # goes into additional_parameters: `+hydra.launcher.additional_parameters.reservation=week`.
+    partition: str | None = None
+    timeout_min: int = 240
+    cpus_per_task: int | None = None
+    gpus_per_node: int | None = None
+    mem_gb: float | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    array_parallelism: int | None = None
+    max_num_timeout: int = 100
+    signal_delay_s: int = 120
+    setup: list[str] | None = None
+    additional_parameters: dict[str, Any] = field(default_factory=dict)
 
+
+# The options that say how packs are made; the others but the executor are submitit's.
+_OF_PACKS = ("pack", "program", "workers", "retry")
 
 ConfigStore.instance().store(
     group="hydra/launcher", name="packed", node=PackedLauncherConf, provider="harness_packed"
@@ -45,8 +65,16 @@ class PackedLauncher(Launcher):
     folder and callbacks do not hear of it.
     """
 
-    def __init__(self, pack: Any, program: str, workers: Any, retry: bool) -> None:
-        self.options = {"pack": pack, "program": program, "workers": workers, "retry": retry}
+    def __init__(self, executor: str = "none", **options: Any) -> None:
+        for name in options:
+            if name not in PackedLauncherConf.__dataclass_fields__:
+                raise TypeError(
+                    f"PackedLauncher.__init__() got an unexpected keyword argument '{name}'"
+                )
+        self.options = {name: options.pop(name) for name in _OF_PACKS}
+        if executor != "none":
+            plain = {name: _plain(value) for name, value in options.items()}
+            self.options |= {"executor": executor, "cluster": plain}
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -110,6 +138,11 @@ class PackedLauncher(Launcher):
 
     def _configure_log(self) -> None:
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+
+
+def _plain(value: Any) -> Any:
+    """Returns a list or a dict of the configuration as Python's own."""
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _finished_before(overrides: Sequence[str], result: Any) -> JobReturn:
