@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["diagnose"]
+__all__ = ["Monitor", "diagnose"]
 
 
 def __getattr__(name: str) -> Any:
@@ -11,4 +11,8 @@ def __getattr__(name: str) -> Any:
         from harness.diagnosis.diagnose import diagnose
 
         return diagnose
+    if name == "Monitor":
+        from harness.monitoring.monitor import Monitor
+
+        return Monitor
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

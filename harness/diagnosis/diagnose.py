@@ -8,11 +8,8 @@ there is any, and gradients in a last pass over small batches, of which only sum
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from typing import Any
 
-import pandas
 import torch
 from torch import Tensor, nn
 
@@ -20,9 +17,10 @@ from harness.diagnosis.card import Card
 from harness.diagnosis.card_notes import SampleCounts, card_notes
 from harness.diagnosis.dropout_pass import DropoutMeasurement, measure_dropout
 from harness.diagnosis.first_samples import Samples, first_samples, placed
-from harness.diagnosis.gradient_pass import GradientMeasurements, measure_gradients
+from harness.diagnosis.gradient_pass import measure_gradients
 from harness.diagnosis.input_statistics import InputStatistics
 from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
+from harness.diagnosis.layer_table import add_gradients, add_ratios, layer_table
 from harness.diagnosis.lint import lint
 from harness.diagnosis.model_checks import check_model, check_samples, check_structure
 from harness.diagnosis.predicted_columns import predicted_columns
@@ -30,7 +28,6 @@ from harness.diagnosis.structure import Structure
 from harness.diagnosis.trace import Listeners
 from harness.diagnosis.tracer import run_traced
 from harness.diagnosis.undisturbed import undisturbed
-from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.verdicts.evaluation import evaluate, verdicts
 from harness.verdicts.judging import judge_network
 
@@ -85,10 +82,10 @@ def diagnose(model: nn.Module, loader: Any, *, samples: int = DEFAULT_SAMPLES) -
         numbers_per_sample = pilot.numbers // _PILOT_SAMPLES
         gradients = measure_gradients(model, inputs, labels, numbers_per_sample, structure)
     predicted, end_of_prediction = predicted_columns(structure, inputs)
-    _add_gradients(measurements, gradients, structure)
+    add_gradients(measurements, gradients, structure)
     _add_dropout(measurements, dropout)
-    _add_gradient_ratios(measurements)
-    layers = _layer_table(structure, measurements, predicted)
+    add_ratios(measurements)
+    layers = layer_table(structure, measurements, predicted)
     judged = verdicts(layers)
     others = _reading_notes(data, measurements)
     counts = SampleCounts(samples, available, len(inputs), _MOST_NUMBERS)
@@ -141,61 +138,8 @@ def structure_of(model: nn.Module, inputs: Tensor) -> Structure:
     return structure
 
 
-def _add_gradients(
-    measurements: LayerMeasurements, gradients: GradientMeasurements, structure: Structure
-) -> None:
-    """Adds the columns of each layer's own gradients, NaN with the reason where there are none."""
-    uses = Counter(layer.name for layer in structure.layers if not layer.repeats)
-    for index, layer in enumerate(structure.activated):
-        columns = measurements.columns[index]
-        reasons = measurements.absent[index]
-        columns["gradient_square"] = gradients.square[index]
-        columns["weight_gradient_norm"] = gradients.weight_norm(layer)
-        if gradients.reason is not None:
-            reasons.append(f"no gradient: {gradients.reason}")
-        elif math.isnan(gradients.square[index]):
-            reasons.append("no gradient: the loss does not reach this layer")
-        if uses[layer.name] > 1:
-            columns["weight_gradient_norm"] = math.nan
-            reasons.append("weights used several times have one gradient, that of all uses")
-
-
 def _add_dropout(measurements: LayerMeasurements, dropout: list[DropoutMeasurement] | None) -> None:
     """Adds the columns of the pass with dropout acting, if there was one."""
     if dropout is not None:
         for columns, measurement in zip(measurements.columns, dropout, strict=True):
             columns.update(measurement.columns())
-
-
-def _add_gradient_ratios(measurements: LayerMeasurements) -> None:
-    """Adds the ratios of squared gradients from layer to layer."""
-    squares = [
-        {"gradient_square": torch.tensor([columns["gradient_square"]], dtype=torch.float64)}
-        for columns in measurements.columns
-    ]
-    add_gradient_ratios(squares)
-    for columns, tensors in zip(measurements.columns, squares, strict=True):
-        for name, tensor in tensors.items():
-            columns[name] = float(tensor[0])
-
-
-def _layer_table(
-    structure: Structure, measurements: LayerMeasurements, predicted: list[dict[str, float]]
-) -> pandas.DataFrame:
-    """Returns one row for each activated layer, with the columns of a trial's layer table."""
-    rows = []
-    for index, layer in enumerate(structure.activated):
-        description = {
-            "step": 0,
-            "phase": "diagnosis",
-            "layer": index + 1,
-            "name": layer.label,
-            "kind": layer.kind,
-            "units": layer.units,
-            "fan_in": layer.fan_in,
-            "activation": layer.activation,
-            "normalization": ", ".join(layer.normalizations) or "none",
-            "absent": "; ".join(measurements.absent[index]),
-        }
-        rows.append(description | predicted[index] | measurements.columns[index])
-    return pandas.DataFrame(rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,6 +13,7 @@ from harness.diagnosis.structure import Layer
 from harness.diagnosis.trace import Activated
 from harness.probes.measurement import FULL, measure
 from harness.probes.readings import LayerReading, too_few_for_intervals
+from harness.probes.statistic import Statistic
 
 # With fewer samples a variance over samples is mostly noise.
 FEW_SAMPLES = 64
@@ -23,20 +26,34 @@ _MOST_WEIGHTS = 2**23
 class LayerMeasurements:
     """Measures every activated layer of a forward pass; keeps columns and reasons, no tensors.
 
+    Args:
+        statistics: what is measured, all statistics by default.
+        is_chosen: whether a layer is measured, all of them by default.
+
     Attributes:
         columns: measured columns of each layer, in the order of the activations.
         absent: reasons why some of them have no number.
         partly: layers of which not all samples or units are read.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        statistics: Sequence[Statistic] = FULL,
+        is_chosen: Callable[[Layer], bool] = lambda layer: True,
+    ) -> None:
+        self._statistics = statistics
+        self._is_chosen = is_chosen
         self.columns: list[dict[str, float]] = []
         self.absent: list[list[str]] = []
         self.partly: list[str] = []
 
     def __call__(self, activated: Activated) -> None:
-        """Measures one layer."""
-        columns, absent = layer_columns(activated)
+        """Measures one layer; one that is not chosen has no columns."""
+        if not self._is_chosen(activated.layer):
+            self.columns.append({})
+            self.absent.append([])
+            return
+        columns, absent = layer_columns(activated, self._statistics)
         part = partly_read(activated)
         if part is not None:
             self.partly.append(part)
@@ -44,7 +61,9 @@ class LayerMeasurements:
         self.absent.append(absent)
 
 
-def layer_columns(activated: Activated) -> tuple[dict[str, float], list[str]]:
+def layer_columns(
+    activated: Activated, statistics: Sequence[Statistic] = FULL
+) -> tuple[dict[str, float], list[str]]:
     """Returns the columns of one activated layer, and reasons why some are absent."""
     finite = torch.isfinite(activated.pre_activation)
     if not bool(finite.all()):
@@ -56,7 +75,7 @@ def layer_columns(activated: Activated) -> tuple[dict[str, float], list[str]]:
         return {}, ["its inputs were overwritten before the activation"]
     reading = layer_reading(activated)
     samples = reading.pre_activation.shape[1]
-    measured = measure([reading], FULL)[0]
+    measured = measure([reading], statistics)[0]
     columns = {name: float(values[0]) for name, values in measured.items()}
     reasons: list[str] = []
     if layer.groups > 1:

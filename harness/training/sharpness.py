@@ -22,7 +22,7 @@ which leaves the expectation of G as it is (Horvitz and Thompson 1952).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -82,6 +82,38 @@ def sharpness(
         multiply = _kernel(drawn_logits, list(leaves.values()), weights)
     first = _start_vectors(pack, start, stop, drawn_logits)
     return _top_eigenvalue(multiply, first, steps)
+
+
+def sharpness_of_module(
+    logits_of: Callable[[Tensor], Tensor],
+    parameters: Sequence[Tensor],
+    inputs: Tensor,
+    steps: int = STEPS,
+) -> float:
+    """Returns the top Gauss-Newton eigenvalue of one ordinary module, as `sharpness` of a trial.
+
+    Args:
+        logits_of: maps inputs (samples, ...) to logits (samples, classes), each sample by itself.
+        parameters: leaves that require gradients; those that do not act are left out.
+        inputs: (samples, ...).
+        steps: products with the Gauss-Newton matrix.
+
+    Raises:
+        RuntimeError: the module has no second derivatives that autograd knows.
+    """
+    with torch.no_grad():
+        drawn, weights = _draw(logits_of(inputs).float().unsqueeze(0), False)
+    with torch.enable_grad():
+        logits = logits_of(inputs[drawn[0]]).float().unsqueeze(0)
+        first_pass = torch.autograd.grad(
+            logits.sum(), list(parameters), retain_graph=True, allow_unused=True
+        )
+        pairs = zip(parameters, first_pass, strict=True)
+        multiply = _kernel(logits, [leaf for leaf, used in pairs if used is not None], weights)
+    generator = torch.Generator().manual_seed(0)
+    shared = torch.randn(1, 1, logits.shape[2], generator=generator)
+    first = shared + torch.randn(logits.shape, generator=generator)
+    return float(_top_eigenvalue(multiply, first.to(logits.device), steps)[0])
 
 
 def _draw(logits: Tensor, has_batch_statistics: bool) -> tuple[Tensor, Tensor]:

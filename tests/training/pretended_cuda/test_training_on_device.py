@@ -41,9 +41,9 @@ def waits_in_steps(gpu, monkeypatch) -> list[str]:
     take_steps = Stepper.take_steps
     waits = []
 
-    def watched(stepper: Stepper, to: int) -> None:
+    def watched(stepper: Stepper, *arguments: float) -> None:
         before = len(gpu.waits)
-        take_steps(stepper, to)
+        take_steps(stepper, *arguments)
         waits.extend(gpu.waits[before:])
 
     monkeypatch.setattr(Stepper, "take_steps", watched)

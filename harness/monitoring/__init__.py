@@ -1,0 +1,1 @@
+"""A model watched in its user's own training loop."""
