@@ -20,6 +20,7 @@ from pathlib import Path
 from harness.configuration.result_folder import writable_folder
 from harness.configuration.schema import PROJECT_ROOT
 from harness.errors import RequestError
+from harness.sweeps.progress import answer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(json.dumps(numbers, indent=1) if options.json else page)
+    answer(json.dumps(numbers, indent=1) if options.json else page)
     _say(f"Written to {folder}")
     return 0
 

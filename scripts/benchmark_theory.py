@@ -12,6 +12,7 @@ import sys
 from dataclasses import asdict
 
 from harness.benchmark.theory_targets import Measurement, measure_all
+from harness.sweeps.progress import answer
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,10 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     measurements = measure_all()
     if options.json:
         rows = [asdict(measurement) | {"met": measurement.met} for measurement in measurements]
-        print(json.dumps(rows, indent=1))
+        answer(json.dumps(rows, indent=1))
     else:
         for measurement in measurements:
-            print(_line(measurement))
+            answer(_line(measurement))
     return 0 if all(measurement.met for measurement in measurements) else 1
 
 

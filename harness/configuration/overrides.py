@@ -60,7 +60,7 @@ def parsed(arguments: Iterable[str]) -> list[Override]:
 
 def is_multirun(arguments: Iterable[str]) -> bool:
     """Returns whether the arguments ask for a sweep."""
-    return any(argument in ("-m", "--multirun") for argument in arguments)
+    return any(argument in ("-m", "--multirun", "hydra.mode=MULTIRUN") for argument in arguments)
 
 
 def check_cells(arguments: Iterable[str]) -> None:

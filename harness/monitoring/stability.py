@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from harness.diagnosis.gradient_pass import floating_tensors
 from harness.training.sharpness import sharpness_of_module, stability_margin
@@ -50,7 +51,9 @@ def measure_stability(
         return outputs[0]
 
     try:
-        sharpness = sharpness_of_module(logits_of, parameters, inputs)
+        # The fast kernels of attention have no second derivatives.
+        with sdpa_kernel(SDPBackend.MATH):
+            sharpness = sharpness_of_module(logits_of, parameters, inputs)
     except Exception as error:
         # A user's model may raise anything when it is differentiated twice.
         text = (str(error).splitlines() or [type(error).__name__])[0]

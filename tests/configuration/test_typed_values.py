@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from harness import train
 from harness.configuration.composing import compose, register_schema
-from harness.configuration.overrides import FREE_TEXT, parsed, ready
+from harness.configuration.overrides import FREE_TEXT, check_cells, parsed, ready
 from harness.configuration.schema import CONF_DIR
 from harness.errors import RequestError
 from harness.sweeps import command_line
@@ -78,6 +78,11 @@ def test_an_unreadable_value_names_its_option_and_shows_the_quoting(argument, sh
         compose([argument])
     assert str(refusal.value).startswith(f"{argument}: the value cannot be read")
     assert shown in str(refusal.value)
+
+
+@pytest.mark.parametrize("asked", ["-m", "--multirun", "hydra.mode=MULTIRUN"])
+def test_several_values_are_a_sweep_where_one_is_asked_for(asked):
+    check_cells([asked, "activation=selu,relu", "depth=range(2,5)"])
 
 
 @pytest.fixture

@@ -122,6 +122,27 @@ def test_the_margin_is_the_share_of_the_edge_of_stability(model, batch):
     assert stability.reason is None
 
 
+class Attending(nn.Module):
+    """A classifier whose attention has a fast kernel without second derivatives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(4, 8)
+        self.classify = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = functional.selu(self.read(x.reshape(len(x), 1, 3, 4)))
+        return self.classify(functional.scaled_dot_product_attention(h, h, h).mean((1, 2)))
+
+
+def test_the_margin_of_a_network_with_attention_is_measured(batch):
+    model = Attending()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    stability = Monitor(model, batch, optimizer=optimizer).close().stability
+    assert stability.reason is None
+    assert stability.margin > 0
+
+
 @pytest.mark.parametrize(
     "optimizer, labelled, reason",
     [

@@ -340,8 +340,9 @@ def test_a_result_without_its_identity_is_told_and_trained_anew(tmp_path):
     assert list(tables.trials["trial_id"]) == [f"{2:016x}"]
     assert "trial.json" in tables.set_aside[lost]
     assert "trial.json" in progress.survey(store).damaged[lost]
-    assert not store.is_done(lost)
-    assert store.is_done(f"{2:016x}")
+    looking_anew = Store(tmp_path)
+    assert not looking_anew.is_done(lost)
+    assert looking_anew.is_done(f"{2:016x}")
 
 
 def test_a_store_without_trials_has_tables_without_rows(tmp_path):

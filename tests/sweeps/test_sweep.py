@@ -259,14 +259,14 @@ def test_two_sweeps_on_one_folder_train_nothing_twice(make_config):
 
 def test_trials_that_another_sweep_finished_meanwhile_are_counted(make_config, monkeypatch, capsys):
     config = make_config(**TINY | {"seeds": 2})
-    finished = sweep._Sweep._train
+    finished = attempts.Attempts.train
 
     def held_first(self, pack):
         """The other sweep holds the pack, and has finished it when this one looks again."""
         finished(self, pack)
         return [], pack.jobs
 
-    monkeypatch.setattr(sweep._Sweep, "_train", held_first)
+    monkeypatch.setattr(attempts.Attempts, "train", held_first)
     sweep.prefetch([config])
     last = [line for line in capsys.readouterr().err.splitlines() if "trial-steps/s" in line][-1]
     assert last.startswith("2/2 trials")
