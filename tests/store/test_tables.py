@@ -336,6 +336,7 @@ def test_a_result_without_its_identity_is_told_and_trained_anew(tmp_path):
         finish(store, number)
     lost = f"{1:016x}"
     (store.folder(lost) / "trial.json").unlink()
+    store = Store(tmp_path)  # which has not seen the trial whole
     tables = collect(store)
     assert list(tables.trials["trial_id"]) == [f"{2:016x}"]
     assert "trial.json" in tables.set_aside[lost]
