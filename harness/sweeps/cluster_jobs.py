@@ -92,8 +92,6 @@ class ClusterJobs:
                     self.lost[trial_id] = self._problem(trial_id, submissions)
             if waiting:
                 time.sleep(self._cluster.poll_seconds)
-        for submission in submissions:
-            self._record(submission.job_id).unlink(missing_ok=True)
 
     def _submit(self, jobs: Sequence[Job]) -> list[_Submission]:
         """Submits jobs in arrays, one job for each pack, and records them."""

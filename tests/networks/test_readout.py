@@ -71,7 +71,7 @@ def test_hidden_weights_do_not_depend_on_the_readout(make_trial):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"readout.initializer": "he"}, "readout.initializer=he: expected one of same, gaussian"),
+        ({"readout.initializer": "he"}, "initializer=he: expected one of same, delta_orthogonal"),
         ({"readout.bias": "ones"}, "readout.bias=ones: expected one of same, zeros, uniform, none"),
     ],
 )

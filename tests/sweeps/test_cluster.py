@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
@@ -187,7 +188,8 @@ def test_jobs_of_an_earlier_sweep_are_waited_for(make_config, here, tmp_path, mo
     sweep.prefetch([config], cluster=slurm)
     assert len(submitted) == 1
     assert statuses(config) == ["done", "done"]
-    assert not list((Path(config.runs) / "packs" / "jobs").glob("*.json"))
+    (record,) = (Path(config.runs) / "packs" / "jobs").glob("*.json")
+    assert json.loads(record.read_text())["code"] == code_version()
 
 
 def _write_command(path, line):
@@ -210,6 +212,22 @@ def test_jobs_are_cut_by_the_size_that_their_device_likes(make_config):
         for device in ("cpu", "cuda")
     }
     assert sizes == {"cpu": [13, 13, 14], "cuda": [40]}
+
+
+def test_the_preset_composes():
+    from hydra import compose, initialize_config_dir
+
+    from harness.configuration.composing import register_schema
+    from harness.configuration.hydra_version import VERSION_OPTIONS
+    from harness.configuration.schema import CONF_DIR
+
+    register_schema()
+    overrides = ["hydra/launcher=cluster", "hydra.launcher.partition=gpu"]
+    overrides += ["+hydra.launcher.additional_parameters.reservation=week"]
+    with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
+        launcher = compose("config", overrides, return_hydra_config=True).hydra.launcher
+    assert (launcher.executor, launcher.partition) == ("slurm", "gpu")
+    assert launcher.additional_parameters == {"requeue": True, "reservation": "week"}
 
 
 def test_an_unknown_executor_is_refused():
