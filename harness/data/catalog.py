@@ -174,7 +174,7 @@ def check(config: DatasetConfig) -> None:
             )
     if not 0 <= config.split_seed < _LARGEST_SEED:
         raise RequestError(
-            f"dataset.split_seed={config.split_seed}: expected an integer in [0, 2^31)"
+            f"dataset.split_seed={config.split_seed}: expected an integer of at least 0, below 2^31"
         )
     if spec.check is not None:
         spec.check(config)

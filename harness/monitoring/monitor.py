@@ -146,6 +146,11 @@ class Monitor:
         """The layer table so far: one row per layer and probe, with `step` and the columns."""
         return pandas.concat(self._tables, ignore_index=True)
 
+    @property
+    def seconds(self) -> float:
+        """Seconds that all probes but the first have taken."""
+        return self._spent
+
     def step(self, step: int | None = None) -> bool:
         """Tells the monitor that the model has taken a step; reads its layers where that is due.
 

@@ -148,7 +148,7 @@ REFUSALS = {
     "budget.probes=1000000000": "expected at most",
     "search=learning_rate search.draws=1000000000": "expected at most",
     "search=learning_rate search.seeds=1000000000": "expected at most",
-    "dataset.split_seed=99999999999999999999": "[0, 2^31)",
+    "dataset.split_seed=99999999999999999999": "below 2^31",
 }
 
 

@@ -200,8 +200,8 @@ def test_a_probe_waits_until_it_takes_little_of_the_loops_time(model, batch, mon
         clock[0] += 0.5  # seconds of the loop
         if monitor.step():
             taken.append(step)
-    assert monitor._spent == len(taken)
-    assert monitor._spent <= 0.1 * clock[0] + 1.0
+    assert monitor.seconds == len(taken)
+    assert monitor.seconds <= 0.1 * clock[0] + 1.0
     assert len(taken) >= 3
 
 
