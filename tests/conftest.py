@@ -48,6 +48,13 @@ _DEFAULTS = {
 register_resolvers()
 
 
+@pytest.fixture(autouse=True)
+def short_errors(monkeypatch) -> None:
+    """Takes back what a command line that ran within the test has set for its process."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+
+
 @pytest.fixture
 def make_config(tmp_path) -> Callable[..., Config]:
     """Makes a request from the files in conf.

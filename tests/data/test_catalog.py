@@ -125,7 +125,7 @@ def gaussian(**changes):
         ),
         (
             DatasetConfig("digits", split_seed=-1),
-            "dataset.split_seed=-1: expected an integer of at least 0",
+            r"dataset.split_seed=-1: expected an integer in \[0, 2\^31\)",
         ),
         (
             DatasetConfig("digits", training_samples=1080),
