@@ -44,7 +44,6 @@ WORDS = (
     "hydra.launcher.workers=1",
     "hydra.launcher.pack=4",
 )
-TRIALS = 8
 
 
 @dataclass
@@ -114,45 +113,72 @@ def undisturbed(runs: Path, words: Sequence[str]) -> tuple[Tables, float]:
     return collect(Store(runs)), time.monotonic() - before
 
 
-def endure(
-    fault: str,
-    runs: Path,
-    words: Sequence[str],
-    disturb: Callable[[subprocess.Popen[str]], None],
-    rounds: int,
-) -> Outcome:
-    """Disturbs the same command again and again, then lets it end.
+class Course:
+    """Disturbs the same command by one fault after the other.
 
     Args:
-        fault: the name for the table.
-        runs: the folder of results.
-        words: the command.
-        disturb: does the harm to a process that was started a moment ago.
-        rounds: how often.
+        folder: an empty folder for results.
+        chance: chooses the moments and the files.
     """
-    outcome = Outcome(fault, rounds)
-    for _ in range(rounds):
-        process = start(runs, words)
-        disturb(process)
-        finish(process)
-    code, errors = finish(start(runs, words))
-    if code:
-        outcome.unequal.append(f"exit code {code}: {errors.strip().splitlines()[-1]}")
-    return outcome
 
+    def __init__(self, folder: Path, chance: random.Random) -> None:
+        self._folder = folder
+        self._chance = chance
+        self._expected, self._seconds = undisturbed(folder / "undisturbed", WORDS)
 
-def killed_at_random(
-    number: signal.Signals, seconds: float, chance: random.Random
-) -> Callable[[subprocess.Popen[str]], None]:
-    """Returns a fault: a signal at a random moment of the first `seconds`."""
+    def endure(self, fault: str, rounds: int) -> Outcome:
+        """Disturbs a sweep so often, lets it end, and compares what is left."""
+        outcome = Outcome(fault, rounds)
+        runs = self._folder / fault.replace(" ", "_")
+        for _ in range(rounds):
+            process = start(runs, WORDS)
+            FAULTS[fault](self, process, runs)
+            finish(process)
+        code, errors = finish(start(runs, WORDS))
+        if code:
+            outcome.unequal.append(f"exit code {code}: {errors.strip().splitlines()[-1]}")
+        return verify(compare(outcome, self._expected, runs), runs)
 
-    def disturb(process: subprocess.Popen[str]) -> None:
-        until = time.monotonic() + chance.uniform(0, seconds)
+    def signal(self, number: signal.Signals, process: subprocess.Popen[str]) -> None:
+        """Sends a signal at a random moment of the time that a sweep takes."""
+        until = time.monotonic() + self._chance.uniform(0, self._seconds)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
         process.send_signal(number)
 
-    return disturb
+    def tear(self, process: subprocess.Popen[str], runs: Path) -> None:
+        """Cuts a random file of a random trial, or of a checkpoint, after the sweep has ended."""
+        self.signal(signal.SIGTERM, process)
+        finish(process)
+        files = [
+            path for path in runs.glob("trials/*/*") if path.name not in ("lock", "status.json")
+        ]
+        files += runs.glob("packs/checkpoints/*.checkpoint")
+        if files:
+            path = self._chance.choice(sorted(files))
+            os.truncate(path, self._chance.randrange(path.stat().st_size + 1))
+
+    def crowd(self, process: subprocess.Popen[str], runs: Path) -> None:
+        """Runs two more sweeps beside the first one, which is killed at a random moment."""
+        others = [start(runs, WORDS) for _ in range(2)]
+        self.signal(signal.SIGKILL, process)
+        for other in others:
+            finish(other)
+
+
+def _by_signal(number: signal.Signals) -> Fault:
+    return lambda course, process, runs: course.signal(number, process)
+
+
+Fault = Callable[[Course, subprocess.Popen[str], Path], None]
+FAULTS: dict[str, Fault] = {
+    "SIGKILL": _by_signal(signal.SIGKILL),
+    "SIGTERM": _by_signal(signal.SIGTERM),
+    "SIGHUP": _by_signal(signal.SIGHUP),
+    "SIGUSR1": _by_signal(signal.SIGUSR1),
+    "torn file": Course.tear,
+    "three sweeps": Course.crowd,
+}
 
 
 def compare(outcome: Outcome, expected: Tables, runs: Path) -> Outcome:
@@ -192,17 +218,12 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100, help="of every fault (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
-    chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        expected, seconds = undisturbed(folder / "undisturbed", WORDS)
+        course = Course(Path(name), random.Random(options.seed))
         print(HEADER, flush=True)
         clean = True
-        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-            runs = folder / number.name
-            disturb = killed_at_random(number, seconds, chance)
-            outcome = endure(number.name, runs, WORDS, disturb, options.rounds)
-            outcome = verify(compare(outcome, expected, runs), runs)
+        for fault in FAULTS:
+            outcome = course.endure(fault, options.rounds)
             clean = clean and outcome.is_clean
             print(outcome.row(), flush=True)
     return 0 if clean else 1

@@ -6,7 +6,7 @@ The long form disturbs real processes at a hundred random moments; see `enduranc
 from __future__ import annotations
 
 import random
-import signal
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -69,9 +69,14 @@ def torn_write(step, number):
     return write_bytes, written
 
 
-@pytest.mark.parametrize(
-    "step", ["before it", "in the middle of it", "before it gets its name", "after it"]
-)
+# Before a write is after the one before it, and a whole temporary file is as good as half of one.
+_ALIKE = [
+    pytest.param("before it", marks=pytest.mark.slow),
+    pytest.param("before it gets its name", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("step", ["in the middle of it", "after it", *_ALIKE])
 def test_a_sweep_that_is_killed_at_any_write_goes_on(make_config, tmp_path, undisturbed, step):
     number = 0
     while True:
@@ -127,27 +132,32 @@ def test_the_comparison_sees_what_is_lost_doubled_or_changed(make_config, tmp_pa
     }
 
 
-def test_a_killed_process_loses_nothing(tmp_path):
-    words = [*endurance.WORDS, "tracking=none", "depth=2"]
-    expected, seconds = endurance.undisturbed(tmp_path / "undisturbed", words)
+def test_a_killed_process_loses_nothing(tmp_path, make_config):
+    """The process is killed as soon as it has written a checkpoint."""
+    settings = TINY | {"budget.steps": 1500, "device": "cpu"}
+    words = [f"{key}={'null' if value is None else value}" for key, value in settings.items()]
+    words += ["budget=short", "tracking=none"]
     runs = tmp_path / "killed"
-    # Late moments, in which packs are trained and stored.
-    disturb = endurance.killed_at_random(signal.SIGKILL, seconds, _Late())
-    outcome = endurance.endure("SIGKILL", runs, words, disturb, 1)
-    assert endurance.compare(outcome, expected, runs).is_clean, outcome
+    folder = pack_checkpoints.PackCheckpoints(runs).folder
 
-
-class _Late(random.Random):
-    def uniform(self, a: float, b: float) -> float:
-        return super().uniform(0.7 * b, b)
+    process = endurance.start(runs, words)
+    until = time.monotonic() + 120
+    while not list(folder.glob("[!.]*")) and time.monotonic() < until:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.kill()
+    endurance.finish(process)
+    assert not list((runs / "trials").glob("*/done"))
+    config = make_config(**settings, runs=str(runs))
+    sweep.prefetch([config])
+    alone = make_config(**settings | {"checkpoint_minutes": 0})
+    sweep.prefetch([alone])
+    assert outcome_of(config, collect(Store(alone.runs))).is_clean
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda each: each.name)
-def test_sweeps_endure_signals_at_random_moments(tmp_path, number):
-    expected, seconds = endurance.undisturbed(tmp_path / "undisturbed", endurance.WORDS)
-    disturb = endurance.killed_at_random(number, seconds, random.Random(0))
-    runs = tmp_path / "disturbed"
-    outcome = endurance.endure(number.name, runs, endurance.WORDS, disturb, 5)
-    outcome = endurance.verify(endurance.compare(outcome, expected, runs), runs)
+@pytest.mark.parametrize("fault", endurance.FAULTS)
+def test_sweeps_endure_faults_at_random_moments(tmp_path, fault):
+    course = endurance.Course(tmp_path, random.Random(0))
+    outcome = course.endure(fault, rounds=3)
     assert outcome.is_clean, outcome

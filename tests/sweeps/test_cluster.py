@@ -287,6 +287,7 @@ def test_a_local_job_that_is_pre_empted_goes_on_from_its_checkpoint(
     assert_same_tables(config, alone)
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_by_local_jobs(tmp_path, submitit):
     from tests.sweeps.test_processes import ended, start
 
