@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from harness.reports.axis_values import ordered
+from harness.reports.claims.claim import NotEnoughData
 from harness.reports.claims.deciding import share_interval
 from harness.reports.claims.selection import LIMIT_ARM, RECIPE, Arm, by_seed, distinct, select
 from harness.reports.drawing import log_axis, new_figure, plain, step_axis
@@ -52,7 +53,8 @@ def start_shares(evidence: Evidence) -> pandas.DataFrame:
     """Returns the share of layers inside at initialisation by initializer and preprocessing.
 
     One row each: initializer, preprocessing, `share` with its 95 % interval over seeds `low`,
-    `high`, and `seeds`. Depths and widths are averaged within each seed.
+    `high`, and `seeds`. Depths and widths are averaged within each seed; fewer than three seeds
+    make no row.
     """
     rows = []
     trials = select(evidence, {**RECIPE, "initializer": tuple(evidence.levels("initializer"))})
@@ -64,7 +66,11 @@ def start_shares(evidence: Evidence) -> pandas.DataFrame:
             if _SHARE not in cells or cells[_SHARE].notna().sum() < 2:
                 continue
             cells = cells[cells[_SHARE].notna()]
-            interval = share_interval(by_seed(cells, _SHARE, initializer), distinct(cells))
+            try:
+                shares = by_seed(cells, _SHARE, initializer)
+            except NotEnoughData:
+                continue
+            interval = share_interval(shares, distinct(cells))
             numbers = {"share": interval.value, "low": interval.low, "high": interval.high}
             names = {"initializer": initializer, "preprocessing": preprocessing}
             rows.append({**names, **numbers, "seeds": interval.n})

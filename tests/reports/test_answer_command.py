@@ -68,6 +68,16 @@ def test_the_page_of_a_store_hands_on_its_tables(sweep, tmp_path, monkeypatch, c
     assert "supported" in verdicts[0].values()
 
 
+@pytest.mark.parametrize("settings", [{}, {"activation": "relu"}, {"steps": 0.0}])
+def test_a_study_of_one_seed_and_one_cell_has_a_page(sweep, tmp_path, capsys, settings):
+    sweep.add(range(1), share_moments_init=0.97, **settings)
+    sweep.tables().write(tmp_path / "tables")
+    words = ["--tables", str(tmp_path / "tables"), "--out", str(tmp_path / "answer")]
+    assert selu_answer.main(words) == 0
+    assert "These trials decide none" in (tmp_path / "answer" / "README.md").read_text()
+    assert capsys.readouterr().err == ""
+
+
 def test_a_page_without_marks_is_left_alone(tables, tmp_path, capsys):
     readme = tmp_path / "README.md"
     readme.write_text("# Title\n")
