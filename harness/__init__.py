@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["Monitor", "diagnose"]
+__all__ = ["Monitor", "diagnose", "trained_network"]
 
 
 def __getattr__(name: str) -> Any:
@@ -15,4 +15,8 @@ def __getattr__(name: str) -> Any:
         from harness.monitoring.monitor import Monitor
 
         return Monitor
+    if name == "trained_network":
+        from harness.sweeps.trained_network import trained_network
+
+        return trained_network
     raise AttributeError(f"module 'harness' has no attribute {name!r}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -18,6 +18,7 @@ from harness.configuration.composing import explain
 from harness.configuration.schema import CONF_DIR, DatasetConfig, PreprocessingConfig, known_names
 from harness.data import datasets, preprocessing
 from harness.errors import RequestError
+from harness.sweeps.trained_network import trained_specification
 
 _T = TypeVar("_T")
 # Training images that are resized for the statistics of a preprocessing.
@@ -30,8 +31,8 @@ def diagnosed_data(options: argparse.Namespace) -> tuple[Tensor, Tensor]:
     They are those of the validation split and, where it has too few, of the training split.
 
     Args:
-        options: `data` (a data set or a folder), `settings` (a list of key=value), `samples`,
-            `image_size` and `channels`.
+        options: `data` (a data set or a folder; None: that of `trial`, the folder of a trial),
+            `settings` (a list of key=value), `samples`, `image_size` and `channels`.
 
     Returns:
         Images (samples, channels, height, width) and labels (samples,).
@@ -109,29 +110,40 @@ class _Settings:
 
 
 def _configurations(options: argparse.Namespace) -> tuple[DatasetConfig, PreprocessingConfig]:
-    """Returns the configurations of data set and preprocessing, from files and settings."""
+    """Returns the configurations of data set and preprocessing, from files and settings.
+
+    A trial's own stand before the settings, its preprocessing on other data too.
+    """
+    own = {} if options.trial is None else trained_specification(options.trial)
+    own_dataset: dict[str, Any] = {}
+    if options.data is None:
+        own_dataset = {**own["dataset"]}
+        own_dataset.pop("fingerprint", None)
+    data = options.data or own_dataset["name"]
     names = known_names("dataset")
-    is_folder = options.data not in names
-    if is_folder and not Path(options.data).is_dir():
+    is_folder = data not in names
+    if is_folder and not Path(data).is_dir():
         raise RequestError(
-            f"--data {options.data}: neither a folder nor a data set; known data sets: "
-            f"{', '.join(names)}"
+            f"--data {data}: neither a folder nor a data set; known data sets: {', '.join(names)}"
         )
-    default = "none" if options.data == "gaussian" else "global"
-    settings = _parsed(options.settings, default)
+    default = "none" if data == "gaussian" else "global"
+    settings = _parsed(options.settings, own["preprocessing"]["name"] if own else default)
     if is_folder:
-        settings.dataset.insert(0, f"root={options.data}")
+        settings.dataset.insert(0, f"root={data}")
         if options.image_size:
             settings.dataset.append(f"image_size={options.image_size}")
     name = settings.preprocessing_name
     if name not in known_names("preprocessing"):
         known = ", ".join(known_names("preprocessing"))
         raise RequestError(f"unknown preprocessing {name!r}; known: {known}")
-    dataset_name = "image_folder" if is_folder else options.data
+    dataset_name = "image_folder" if is_folder else data
+    own_preprocessing = own.get("preprocessing", {})
+    if own_preprocessing.get("name") != name:
+        own_preprocessing = {}
     try:
         return (
-            _merged(DatasetConfig, "dataset", dataset_name, settings.dataset),
-            _merged(PreprocessingConfig, "preprocessing", name, settings.preprocessing),
+            _merged(DatasetConfig, dataset_name, own_dataset, settings.dataset),
+            _merged(PreprocessingConfig, name, own_preprocessing, settings.preprocessing),
         )
     except OmegaConfBaseException as error:
         raise RequestError(explain(error)) from error
@@ -155,11 +167,13 @@ def _parsed(texts: Sequence[str], preprocessing_name: str) -> _Settings:
     return settings
 
 
-def _merged(schema: type[_T], group: str, name: str, settings: Sequence[str]) -> _T:
-    """Returns a file of a group, with settings, as its schema."""
+def _merged(schema: type[_T], name: str, own: Mapping[str, Any], settings: Sequence[str]) -> _T:
+    """Returns a file of a group, with a trial's own values and then settings, as its schema."""
+    group = "dataset" if schema is DatasetConfig else "preprocessing"
     merged = OmegaConf.merge(
         OmegaConf.structured(schema),
         OmegaConf.load(CONF_DIR / group / f"{name}.yaml"),
+        dict(own),
         OmegaConf.from_dotlist(list(settings)),
     )
     return cast(_T, OmegaConf.to_object(merged))

@@ -14,6 +14,7 @@ from torch import nn
 
 from harness.errors import RequestError
 from harness.registry import load_callable
+from harness.sweeps.trained_network import trained_network
 from harness.training import devices
 
 
@@ -22,13 +23,16 @@ def diagnosed_model(options: argparse.Namespace) -> nn.Module:
 
     Args:
         options: `factory` (module:function or module:model), `argument` (a list of NAME=VALUE),
-            `seed` and `device`.
+            `seed` and `device`; or `trial`, the folder of a trial that keeps weights.
 
     Raises:
-        RequestError: the factory cannot be loaded, raises, or returns no module; or there is no
-            such device.
+        RequestError: the factory cannot be loaded, raises, or returns no module; the trial keeps
+            no weights; or there is no such device.
     """
-    model = _made(options.factory, options.argument, options.seed)
+    if options.trial is not None:
+        model = trained_network(options.trial)
+    else:
+        model = _made(options.factory, options.argument, options.seed)
     if not options.device:
         return model
     return model.to(devices.resolve(options.device, "float32"))
@@ -39,15 +43,19 @@ def compared_model(options: argparse.Namespace, other: str) -> nn.Module:
 
     Args:
         options: as in `diagnosed_model`.
-        other: a file with a state dictionary of the same model, or module:function, which is called
-            without arguments unless it is the same factory.
+        other: a file with a state dictionary of the same model, the folder of a trial that keeps
+            weights, or module:function, which is called without arguments unless it is the same
+            factory.
 
     Raises:
         RequestError: as in `diagnosed_model`, or the checkpoint does not fit the model.
     """
     if not Path(other).is_file():
         arguments = options.argument if other == options.factory else []
-        model = _made(other, arguments, options.seed)
+        if Path(other).is_dir():
+            model = trained_network(other)
+        else:
+            model = _made(other, arguments, options.seed)
         return model.to(devices.resolve(options.device, "float32")) if options.device else model
     model = diagnosed_model(options)
     # A ready model of a module is one object, which another diagnosis may still use.

@@ -18,7 +18,7 @@ Per-layer statistics, verdicts on SELU's premises and promises, and a lint for a
 
 FACTORY is module:function that returns a model (torchvision.models:vgg11_bn, or your own; the
 current folder is importable), or module:name of a model itself. Arguments of the function:
---argument num_classes=10."""
+--argument num_classes=10. --trial names the network of a sweep's trial instead, on its own data."""
 _EXAMPLES = """\
 examples:
   python scripts/diagnose.py torchvision.models:resnet18 --data cifar10 \\
@@ -28,7 +28,8 @@ examples:
       preprocessing=per_channel
   python scripts/diagnose.py nets:make --data digits --json > before.json
   python scripts/diagnose.py nets:mended --data digits --against before.json
-  python scripts/diagnose.py nets:make --data mnist dataset.root=/data preprocessing.shift=0.5"""
+  python scripts/diagnose.py nets:make --data mnist dataset.root=/data preprocessing.shift=0.5
+  python scripts/diagnose.py --trial runs/trials/0123456789abcdef"""
 
 # Exit codes: findings with --fail-on lint, and a program that Ctrl-C ended.
 _FINDINGS = 1
@@ -59,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _diagnose(options: argparse.Namespace) -> int:
     """Diagnoses, prints and writes; returns the exit code."""
+    _settle_model(options)
     if options.html:
         _check_page(options.html)
     # torch takes seconds to import, which a wrong option need not wait for.
@@ -89,6 +91,27 @@ def _diagnose(options: argparse.Namespace) -> int:
         if not options.json:
             answer(f"\nPage: {options.html.resolve()}")
     return _FINDINGS if options.fail_on == "lint" and card.findings else 0
+
+
+def _settle_model(options: argparse.Namespace) -> None:
+    """Checks that one model is named, and its data; sorts a trial's settings from a factory.
+
+    Raises:
+        RequestError: there is no model, or more than one, or no data.
+    """
+    if options.trial is None:
+        if options.factory is None:
+            raise RequestError("no model: give FACTORY, or --trial runs/trials/ID")
+        if options.data is None:
+            raise RequestError("no data: give --data with a data set or a folder of images")
+        return
+    if options.factory is not None and "=" in options.factory:
+        # The first word without a dash, which is a setting where there is no factory.
+        options.settings.insert(0, options.factory)
+        options.factory = None
+    if options.factory is not None or options.argument:
+        named = options.factory or f"--argument {options.argument[0]}"
+        raise RequestError(f"{named} beside --trial: a trial names its network; leave one out")
 
 
 def _check_page(path: Path) -> None:
@@ -139,8 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="OTHER",
         help="compare, layer by layer, with an earlier card (FILE.json, written with --json), a "
-        "checkpoint of the model (a file of torch.save), or another module:factory; may be "
-        "repeated",
+        "checkpoint of the model (a file of torch.save), another trial's folder, or another "
+        "module:factory; may be repeated",
     )
     parser.add_argument(
         "--fail-on",
@@ -152,7 +175,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("factory", metavar="FACTORY", help="package.module:factory")
+    parser.add_argument("factory", nargs="?", metavar="FACTORY", help="package.module:factory")
+    parser.add_argument(
+        "--trial",
+        metavar="FOLDER",
+        help="the trained network in a trial's folder, runs/trials/ID, of a sweep with "
+        "keep_weights=best or keep_weights=last",
+    )
     parser.add_argument(
         "--device", help="where to run: cpu, cuda, cuda:N (default: where the model is)"
     )
@@ -181,10 +210,9 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data",
-        required=True,
         metavar="DATASET|FOLDER",
         help="a data set of the harness (digits, mnist, cifar10, gaussian, ...) or a folder with "
-        "one sub-folder of images a class",
+        "one sub-folder of images a class (default with --trial: its own)",
     )
     parser.add_argument(
         "--samples",

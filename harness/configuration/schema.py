@@ -267,6 +267,7 @@ class Config:
     repair: str = "none"
     device: str = "auto"
     checkpoint_minutes: float = 5.0
+    keep_weights: str = "none"
     runs: str = "runs"
 
 

@@ -17,6 +17,7 @@ from harness.registry import unknown
 
 PROBE_STATISTICS = ("standard", "full")
 READOUT_BIASES = ("same", "zeros", "uniform", "none")
+KEPT_WEIGHTS = ("none", "best", "last")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 REPAIRS = (
     "none",
@@ -183,6 +184,7 @@ def _check_listed_size(config: Config) -> None:
 def _check_choices(config: Config) -> None:
     _check_choice("precision", config.precision, PRECISIONS)
     _check_choice("repair", config.repair, REPAIRS)
+    _check_choice("keep_weights", config.keep_weights, KEPT_WEIGHTS)
     _check_choice("normalization.position", config.normalization.position, ("before", "after"))
     _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)

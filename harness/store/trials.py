@@ -1,7 +1,8 @@
 """The folders of trials: writing, claiming and listing them.
 
-A folder holds `trial.json`, `status.json`, `summary.json`, `curves.parquet`, `layers.parquet`, and
-`done`, which is written last and vouches for the others. A folder that is not whole costs no other
+A folder holds `trial.json`, `status.json`, `summary.json`, `curves.parquet`, `layers.parquet`,
+`weights.safetensors` where trained weights are kept, and `done`, which is written last and vouches
+for the others. A folder that is not whole costs no other
 trial: it does not count as done, and whoever reads the store sets it aside and names it.
 """
 
@@ -29,7 +30,7 @@ TEXT_COLUMNS = ("phase", "name", "kind", "absent")
 _LISTS = ("histogram",)
 # Files that an earlier attempt may have left. `mlflow.json` stays: it names the run that the next
 # result replaces.
-_RESULTS = ("done", "summary.json", "curves.parquet", "layers.parquet")
+_RESULTS = ("done", "summary.json", "curves.parquet", "layers.parquet", wholeness.WEIGHTS)
 
 
 class Store:
@@ -79,12 +80,22 @@ class Store:
                 "give a writable folder with runs="
             ) from None
 
-    def is_done(self, trial_id: str) -> bool:
+    def is_done(self, trial_id: str, weights: str = "none") -> bool:
         """Returns whether the trial has its whole result (done or diverged).
 
         Its files are read once; after that it is one look at the disk.
+
+        Args:
+            trial_id: the trial.
+            weights: the weights that it has to keep as well, `best` or `last`. A diverged trial
+                keeps none, so it has everything that it can have.
         """
-        return wholeness.signature(self.folder(trial_id)) is not None and not self.damage(trial_id)
+        folder = self.folder(trial_id)
+        if wholeness.signature(folder) is None or self.damage(trial_id):
+            return False
+        if weights == "none" or wholeness.kept_weights(folder) == weights:
+            return True
+        return read_status(folder).get("status") == "diverged"
 
     def damage(self, trial_id: str, *, thorough: bool = False) -> str | None:
         """Returns what is wrong with a trial that is marked as done; None where nothing is.
@@ -127,10 +138,14 @@ class Store:
         ended = read_status(self.folder(trial_id)).get("ended")
         return ended if isinstance(ended, str) else None
 
-    def claim(self, trial_id: str) -> Claim | None:
+    def claim(self, trial_id: str, weights: str = "none") -> Claim | None:
         """Takes the right to train the trial.
 
         A held claim keeps one file open, so claim what trains next and not a whole sweep.
+
+        Args:
+            trial_id: the trial.
+            weights: the weights that it has to keep; see `is_done`.
 
         Returns:
             The claim, or None where another process has it or the trial is done meanwhile.
@@ -142,7 +157,7 @@ class Store:
         with writes.storing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             claim = claims.take(folder / "lock")
-        if claim is not None and self.is_done(trial_id):
+        if claim is not None and self.is_done(trial_id, weights):
             claim.release()
             return None
         return claim
@@ -173,6 +188,7 @@ class Store:
         curves: pandas.DataFrame | Mapping[str, Any],
         layers: pandas.DataFrame | Mapping[str, Any],
         diverged_step: int | None = None,
+        weights: tuple[str, bytes] | None = None,
     ) -> None:
         """Writes the result of a trial that was begun, and marks it done.
 
@@ -182,6 +198,7 @@ class Store:
             curves: one row per evaluation, as a frame or as columns of equal length.
             layers: one row per (step, layer), likewise.
             diverged_step: the step at which the trial diverged; its status says so.
+            weights: which weights are kept, `best` or `last`, and the content of their file.
 
         Raises:
             NotStored: a file cannot be written; the trial is not done then.
@@ -198,11 +215,16 @@ class Store:
                 ended=_now(),
                 diverged_step=diverged_step,
             )
+            names = list(wholeness.VOUCHED_FOR)
+            if weights is not None:
+                names.append(wholeness.WEIGHTS)
+                writes.write_bytes(folder / wholeness.WEIGHTS, weights[1], sync=False)
             if self._sync:
-                writes.sync_folder(folder, wholeness.VOUCHED_FOR)
+                writes.sync_folder(folder, names)
             # If a power failure loses the marker, that costs one more training; everything that
             # the marker vouches for is on the disk.
-            writes.write_bytes(folder / wholeness.MARKER, wholeness.marker(folder), sync=False)
+            marker = wholeness.marker(folder, "none" if weights is None else weights[0])
+            writes.write_bytes(folder / wholeness.MARKER, marker, sync=False)
         written = wholeness.signature(folder)
         if written is not None:
             self._whole[trial_id] = written

@@ -1,7 +1,7 @@
 """Whole trials: what the marker `done` vouches for, and what is wrong with a folder.
 
 The marker holds the SHA-256 of every file that it vouches for. Earlier versions left it empty; such
-a trial is whole where its files can be read.
+a trial is whole where its files can be read. It also says which weights the trial keeps, if any.
 """
 
 from __future__ import annotations
@@ -28,19 +28,41 @@ VOUCHED_FOR = (
     "curves.parquet",
     "layers.parquet",
 )
+# Trained weights, of a trial that keeps some.
+WEIGHTS = "weights.safetensors"
 _DIGESTS = "sha256"
+_KEPT = "kept_weights"
+_BYTES = "weights_bytes"
 _TABLES = ("curves.parquet", "layers.parquet")
 _PARQUET_MAGIC = b"PAR1"
 
 
-def marker(folder: Path) -> bytes:
+def marker(folder: Path, kept_weights: str = "none") -> bytes:
     """Returns the content of the marker for a folder whose files are complete.
+
+    Args:
+        folder: the folder of a trial.
+        kept_weights: which weights `weights.safetensors` has; `none` where there is no such file.
 
     Raises:
         OSError: a file cannot be read.
     """
-    digests = {name: _digest((folder / name).read_bytes()) for name in VOUCHED_FOR}
-    return f"{json.dumps({_DIGESTS: digests}, indent=1)}\n".encode()
+    content: dict[str, Any] = {}
+    names: tuple[str, ...] = VOUCHED_FOR
+    if kept_weights != "none":
+        names = (*VOUCHED_FOR, WEIGHTS)
+        content = {_KEPT: kept_weights, _BYTES: (folder / WEIGHTS).stat().st_size}
+    content[_DIGESTS] = {name: _digest(folder / name) for name in names}
+    return f"{json.dumps(content, indent=1)}\n".encode()
+
+
+def kept_weights(folder: Path) -> str:
+    """Returns which weights a done trial keeps: `none`, `best` or `last`.
+
+    Raises:
+        RequestError: the marker is damaged.
+    """
+    return _read_marker(folder / MARKER).get(_KEPT, "none")
 
 
 def signature(folder: Path) -> tuple[int, int] | None:
@@ -57,16 +79,21 @@ def check(folder: Path, *, thorough: bool = False) -> None:
 
     Args:
         folder: a folder with a marker.
-        thorough: reads the tables too where the marker vouches for nothing. Otherwise only their
-            beginnings and ends are looked at, which a file cut short does not have.
+        thorough: reads the trained weights too, of which otherwise only the size is looked at,
+            because they are large and most readers of a store do not use them. Where the marker
+            vouches for nothing, reads the tables too, of which otherwise only the beginnings and
+            ends are looked at, which a file cut short does not have.
 
     Raises:
         RequestError: a file is missing or damaged, or the folder holds another trial.
     """
-    digests = _read_marker(folder / MARKER)
-    if digests:
+    content = _read_marker(folder / MARKER)
+    if content:
+        digests = content[_DIGESTS]
         for name in VOUCHED_FOR:
             _check_digest(folder / name, digests.get(name))
+        if _KEPT in content:
+            _check_weights(folder / WEIGHTS, content, thorough)
     else:
         _check_readable(folder, thorough)
     check_name(folder, read_object(folder / "trial.json"))
@@ -88,26 +115,38 @@ def check_name(folder: Path, trial: Mapping[str, Any]) -> None:
 
 
 def _read_marker(path: Path) -> Mapping[str, Any]:
-    """Returns the digests by name; none for the empty marker of an earlier version."""
+    """Returns the content, digests included; nothing for the empty marker of earlier versions."""
     try:
         content = path.read_bytes()
     except OSError as error:
         raise damaged(path, error) from None
     if not content:
         return {}
-    digests = read_object(path).get(_DIGESTS)
+    marker = read_object(path)
+    digests = marker.get(_DIGESTS)
     if not isinstance(digests, dict) or not digests:
         raise damaged(path, ValueError(f"has no {_DIGESTS}"))
-    return digests
+    return marker
 
 
 def _check_digest(path: Path, digest: str | None) -> None:
     try:
-        content = path.read_bytes()
+        found = _digest(path)
     except OSError as error:
         raise damaged(path, error) from None
-    if _digest(content) != digest:
+    if found != digest:
         raise damaged(path, ValueError("its content is not what was written"))
+
+
+def _check_weights(path: Path, marker: Mapping[str, Any], thorough: bool) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise damaged(path, error) from None
+    if not path.is_file() or size != marker.get(_BYTES):
+        raise damaged(path, ValueError("its size is not that of what was written"))
+    if thorough:
+        _check_digest(path, marker[_DIGESTS].get(WEIGHTS))
 
 
 def _check_readable(folder: Path, thorough: bool) -> None:
@@ -140,5 +179,6 @@ def _check_ends(path: Path) -> None:
         raise ValueError("is no whole Parquet file")
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -13,6 +13,7 @@ import torch
 
 from harness.configuration.messages import first_line
 from harness.store.trials import Store
+from harness.sweeps.cell_results import has_result
 from harness.sweeps.cells import Job
 from harness.sweeps.pack_checkpoints import Keeper, PackCheckpoints
 from harness.sweeps.packing import PlannedPack
@@ -54,12 +55,12 @@ class Attempts:
         held_by_others: list[Job] = []
         with contextlib.ExitStack() as held:
             for job in pack.jobs:
-                claim = self.store.claim(job.trial_id)
+                claim = self.store.claim(job.trial_id, job.config.keep_weights)
                 if claim is not None:
                     held.enter_context(claim)
                     if not self._failed_meanwhile(job.trial_id):
                         claimed.append(job)
-                elif not self.store.is_done(job.trial_id):
+                elif not has_result(self.store, job):
                     held_by_others.append(job)
             with requests.training():
                 for job in claimed:

@@ -20,8 +20,13 @@ def jobs_of_result(store: Store, request: Cell) -> list[Job]:
 
 
 def was_tried(store: Store, job: Job) -> bool:
-    """Returns whether a trial is done or has failed."""
-    return store.is_done(job.trial_id) or store.has_failed(job.trial_id)
+    """Returns whether a trial is done, with the weights that it has to keep, or has failed."""
+    return has_result(store, job) or store.has_failed(job.trial_id)
+
+
+def has_result(store: Store, job: Job) -> bool:
+    """Returns whether a trial is done, with the weights that it has to keep."""
+    return store.is_done(job.trial_id, job.config.keep_weights)
 
 
 def mean_score(request: Cell, records: list[Record]) -> float:
@@ -39,6 +44,6 @@ def score_if_done(config: Config) -> float | None:
         RequestError: the request is impossible.
     """
     request, store = cell(config), Store(config.runs)
-    if search.is_searched(request) or not all(store.is_done(job.trial_id) for job in request.jobs):
+    if search.is_searched(request) or not all(has_result(store, job) for job in request.jobs):
         return None
     return mean_score(request, [store.read(job.trial_id) for job in request.jobs])

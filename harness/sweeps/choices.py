@@ -114,6 +114,7 @@ class _Case:
             self.info.shape,
             self.info.classes,
             devices.free_memory(self.device),
+            kept_copies=int(config.keep_weights == "best"),
         )
         self.largest_pack = max(1, trials_in_memory // self.most_workers)
 

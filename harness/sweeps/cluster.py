@@ -21,6 +21,7 @@ from harness.configuration.trial import source_digest
 from harness.errors import RequestError
 from harness.store.trials import Store
 from harness.sweeps.attempts import Attempts
+from harness.sweeps.cell_results import has_result
 from harness.sweeps.cells import EXECUTORS, Job
 from harness.sweeps.code_version import code_version
 from harness.sweeps.packing import PackOptions, plan_packs
@@ -142,7 +143,7 @@ class TrainingJob:
             if source is not None and source_digest(activation["name"]) != source:
                 return f"{activation['name']} was edited after the submission"
         store = Store(self.runs)
-        unfinished = [job for job in self.jobs if not store.is_done(job.trial_id)]
+        unfinished = [job for job in self.jobs if not has_result(store, job)]
         for layout, packs in plan_packs(unfinished, self.runs, self.options).items():
             workers = Workers(layout.workers, layout.threads)
             attempts = Attempts(store, self.failed, _ignore, _ignore, workers.check)

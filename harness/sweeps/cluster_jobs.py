@@ -17,6 +17,7 @@ from typing import Any
 
 from harness.store import claims, writes
 from harness.store.trials import Store
+from harness.sweeps.cell_results import has_result
 from harness.sweeps.cells import Job
 from harness.sweeps.cluster import Cluster, TrainingJob
 from harness.sweeps.code_version import code_version
@@ -80,7 +81,7 @@ class ClusterJobs:
         while waiting:
             running = self._running(submissions)
             # Looked at after the jobs: a job that is over has written all that it will write.
-            finished = [job for trial_id, job in waiting.items() if self._has_outcome(trial_id)]
+            finished = [job for job in waiting.values() if self._has_outcome(job)]
             for job in finished:
                 del waiting[job.trial_id]
             if finished:
@@ -168,11 +169,11 @@ class ClusterJobs:
         queued = _queued([each.job_id for each in unfinished])
         return [each for each in unfinished if queued is None or each.job_id in queued]
 
-    def _has_outcome(self, trial_id: str) -> bool:
-        if self._store.is_done(trial_id):
+    def _has_outcome(self, job: Job) -> bool:
+        if has_result(self._store, job):
             return True
-        failed_at = self._store.failed_at(trial_id)
-        return failed_at is not None and failed_at != self._failed.get(trial_id)
+        failed_at = self._store.failed_at(job.trial_id)
+        return failed_at is not None and failed_at != self._failed.get(job.trial_id)
 
     def _is_held(self, trial_id: str) -> bool:
         return claims.is_locked(self._store.folder(trial_id) / "lock")

@@ -21,15 +21,6 @@ from harness.verdicts.judging import judgements, score_columns
 Columns = dict[str, Any]
 
 _CURVES = ("train_loss", "validation_loss", "validation_accuracy")
-# Scores that say nothing about a trial that diverged.
-_SCORES = (
-    "validation_loss",
-    "validation_accuracy",
-    "train_loss",
-    "train_accuracy",
-    "test_loss",
-    "test_accuracy",
-)
 
 
 @dataclass(frozen=True)
@@ -38,12 +29,14 @@ class Result:
 
     `curves` and `layers` are columns of equal length; the column `histogram` of `layers` holds an
     array of counts in each row, or None. `diverged_step` is None for a trial that did not diverge.
+    `weights` says which weights are kept and holds their file; None where none are kept.
     """
 
     diverged_step: int | None
     summary: dict[str, Any]
     curves: Columns
     layers: Columns
+    weights: tuple[str, bytes] | None = None
 
 
 def results(
@@ -184,11 +177,13 @@ class _PackTables:
         summary = {name: float(values[0, index]) for name, values in self._scores.items()}
         for name in ("validation_loss", "validation_accuracy"):
             summary[name] = float(curves[name][-1])
+        scores = list(summary)
         accuracies = curves["validation_accuracy"]
         finite = accuracies[np.isfinite(accuracies)]
         summary["best_validation_accuracy"] = float(finite.max()) if len(finite) else float("nan")
         if diverged_step is not None:
-            summary |= dict.fromkeys(_SCORES, float("nan"))
+            # They say nothing about a trial that diverged.
+            summary |= dict.fromkeys(scores, float("nan"))
         return summary
 
     def _trial_layers(self, index: int, steps_per_epoch: int, diverged_step: int | None) -> Columns:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.configuration.trial import Trial
@@ -19,6 +20,7 @@ from harness.sweeps.inputs import Prepared, View, pack_data
 from harness.sweeps.results import Result, add_prediction, add_verdicts, results
 from harness.training import devices, repairs
 from harness.training.events import Event, PackData, Stepped
+from harness.training.kept_weights import Origin, weights_file
 from harness.training.loop import train
 from harness.training.packs import Pack
 from harness.training.schedules import plan
@@ -77,7 +79,7 @@ def run_pack(
     data = pack_data(prepared, config.probe.samples, device, config.dataset.residency)
     repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     schedule = plan(pack.trials[0].spec, data.source.samples[0])
-    stepper = Stepper(pack, data, schedule)
+    stepper = Stepper(pack, data, schedule, keep_best=config.keep_weights == "best")
     trial_ids = [job.trial_id for job in ordered]
     events = _train(_Course(stepper, data, trial_ids, keeper), on_steps)
     outcome = results(events, pack.trials, schedule, data.source.samples)
@@ -94,6 +96,7 @@ def run_pack(
         prediction = prediction_of(trial.spec, images, info, job.config.probe.samples)
         add_prediction(result, prediction)
     add_verdicts(outcome, schedule.steps)
+    outcome = _with_weights(outcome, stepper, ordered)
     return [outcome[pack.order.index(index)] for index in range(len(jobs))]
 
 
@@ -114,6 +117,28 @@ def _test_split(images: Prepared) -> dict[str, float]:
         "test_samples": len(labels),
         "majority_share": float(labels.bincount().max()) / len(labels),
     }
+
+
+def _with_weights(results: Sequence[Result], stepper: Stepper, jobs: Sequence[Job]) -> list[Result]:
+    """Returns the results, in the pack's order, with the weights that their jobs ask for.
+
+    A diverged trial keeps none: how far its numbers went depends on how long its companions
+    trained.
+    """
+    kept = jobs[0].config.keep_weights
+    if kept == "none":
+        return list(results)
+    pack = stepper.pack
+    with stepper.best.swapped_in() if stepper.best else nullcontext():
+        completed = []
+        for index, (result, job) in enumerate(zip(results, jobs, strict=True)):
+            weights = None
+            if result.diverged_step is None:
+                step = int(pack.step[index])
+                origin = Origin(job.trial_id, kept, job.info.shape, job.info.classes, step)
+                weights = (kept, weights_file(pack, index, origin))
+            completed.append(replace(result, weights=weights))
+    return completed
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,9 @@ class Search:
     def confirmation(self, chosen: DrawRecord) -> list[Job]:
         """Returns the cell's own trials at the chosen learning rate."""
         seeds = [job.trial.seed for job in self.cell.jobs]
-        return _jobs(self.cell, chosen.learning_rate, seeds)
+        jobs = _jobs(self.cell, chosen.learning_rate, seeds)
+        kept = self.cell.config.keep_weights
+        return [replace(job, config=replace(job.config, keep_weights=kept)) for job in jobs]
 
 
 def is_searched(cell: Cell) -> bool:
@@ -260,13 +262,20 @@ def _settings(search: SearchConfig) -> dict[str, object]:
 
 
 def _jobs(cell: Cell, learning_rate: float, seeds: Sequence[int]) -> list[Job]:
-    """Returns ordinary trials of a cell at another learning rate, one for each seed."""
+    """Returns ordinary trials of a cell at another learning rate, one for each seed.
+
+    They keep no trained weights.
+    """
     spec = cell.jobs[0].trial.spec
     at_rate = cell.jobs[0].trial.with_spec(
         spec | {"optimizer": spec["optimizer"] | {"learning_rate": learning_rate}}
     )
     optimizer = replace(cell.config.optimizer, learning_rate=learning_rate)
     config = replace(
-        cell.config, optimizer=optimizer, seeds=list(seeds), search=SearchConfig(name="none")
+        cell.config,
+        optimizer=optimizer,
+        seeds=list(seeds),
+        search=SearchConfig(name="none"),
+        keep_weights="none",
     )
     return [Job(Trial(at_rate.text, seed), config, cell.info) for seed in seeds]

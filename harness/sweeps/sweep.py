@@ -21,12 +21,12 @@ from harness import tracking
 from harness.configuration.composing import to_config
 from harness.configuration.schema import Config
 from harness.data.folder_listing import listed_once
-from harness.errors import TrialsFailed
+from harness.errors import RequestError, TrialsFailed
 from harness.networks.activations import build_activation
 from harness.store.trials import Store
 from harness.sweeps import search
 from harness.sweeps.attempts import Attempts
-from harness.sweeps.cell_results import jobs_of_result, mean_score, was_tried
+from harness.sweeps.cell_results import has_result, jobs_of_result, mean_score, was_tried
 from harness.sweeps.cells import Cell, Job, cell, check_options, unique
 from harness.sweeps.cluster import Cluster
 from harness.sweeps.cluster_jobs import ClusterJobs
@@ -117,6 +117,12 @@ def _fixed(count: int | str) -> int | None:
 def _checked(configs: Sequence[Config], *, on_cluster: bool) -> list[Cell]:
     """Returns all cells, with everything checked that can be checked without pixels."""
     cells = [cell(config) for config in configs]
+    kept = sorted({config.keep_weights for config in configs})
+    if len(kept) > 1:
+        # A trial of two cells would keep those of one, and the next sweep would train it again.
+        raise RequestError(
+            f"keep_weights={','.join(kept)}: all cells of a sweep keep the same weights; choose one"
+        )
     devices_of_cells = {(config.device, config.precision) for config in configs}
     for device, precision in sorted(devices_of_cells):
         # The nodes of a cluster have other devices than the machine that submits.
@@ -237,9 +243,14 @@ class _Sweep:
 
     def _jobs_to_run(self, jobs: list[Job]) -> list[Job]:
         """Returns the jobs without a result; notes which of them failed before."""
-        unfinished = [job for job in jobs if not self.store.is_done(job.trial_id)]
+        unfinished = [job for job in jobs if not has_result(self.store, job)]
         self.done = len(jobs) - len(unfinished)
         self.failed.clear()
+        without = [job for job in unfinished if self.store.is_done(job.trial_id)]
+        if without:
+            kept = without[0].config.keep_weights
+            trials_word = _counted(len(without), "done trial")
+            _say(f"{trials_word} without {kept} weights, which are to be kept: trained again")
         for job in unfinished:
             damage = self.store.damage(job.trial_id)
             if damage is not None:
@@ -285,7 +296,7 @@ class _Sweep:
 
     def _finish_held_by_others(self, jobs: list[Job]) -> None:
         """Waits for trials that another process holds; trains those that it leaves behind."""
-        unfinished = [job for job in jobs if not self.store.is_done(job.trial_id)]
+        unfinished = [job for job in jobs if not has_result(self.store, job)]
         self._note([job for job in jobs if job not in unfinished])
         if not unfinished:
             return

@@ -22,6 +22,7 @@ from torch import Tensor
 from harness.training.events import Evaluated, Event, Probed, ProbedLayer
 from harness.training.stepper import Stepper
 
+_BEST = "best/"
 _EVALUATED = ("train_loss", "validation_loss", "validation_accuracy")
 
 
@@ -138,6 +139,9 @@ def _fixed_tensors(stepper: Stepper) -> Iterator[tuple[str, Tensor]]:
     yield "step", pack.step
     yield "diverged_step", stepper.divergence.step
     yield "loss_sum", stepper.loss_sum
+    if stepper.best is not None:
+        for name, tensor in stepper.best.tensors():
+            yield f"{_BEST}{name}", tensor
 
 
 def _check(stepper: Stepper, state: PackState) -> None:
@@ -146,10 +150,14 @@ def _check(stepper: Stepper, state: PackState) -> None:
     for name in stepper.pack.spans:
         if f"before/{name}" in state.tensors:
             expected[f"before/{name}"] = expected[f"parameter/{name}"]
+    ignored: tuple[str, ...] = ("optimizer/",)
+    if stepper.best is None:
+        # The pack was to keep its best weights before it was stopped, and is not any more.
+        ignored = (*ignored, _BEST)
+    elif not any(name.startswith(_BEST) for name in state.tensors):
+        raise Unfit("it was written without the best weights, which are to be kept now")
     present = {
-        name: tensor.shape
-        for name, tensor in state.tensors.items()
-        if not name.startswith("optimizer/")
+        name: tensor.shape for name, tensor in state.tensors.items() if not name.startswith(ignored)
     }
     if present != expected:
         differing = sorted(

@@ -13,7 +13,7 @@ from harness.training.events import Evaluated, Event, Finished, PackData, Steppe
 from harness.training.packs import Pack
 from harness.training.probing import probe
 from harness.training.schedules import Plan
-from harness.training.scores import evaluate, final_scores
+from harness.training.scores import best_scores, evaluate, final_scores
 from harness.training.stepper import Stepper
 
 
@@ -42,6 +42,8 @@ def train(
             if step in plan.evaluations:
                 validation_loss, validation_accuracy = evaluate(pack, data.validation)
                 stepper.divergence.note(validation_loss, step)
+                if stepper.best is not None:
+                    stepper.best.note(validation_accuracy, step, stepper.divergence.step)
                 yield Evaluated(step, stepper.mean_loss(), validation_loss, validation_accuracy)
                 if stepper.divergence.all_diverged():
                     break
@@ -51,4 +53,7 @@ def train(
         for done in stepper.advance(next_stop):
             yield Stepped(done)
     with devices.exact_products(pack.device, precision):
-        yield Finished(step, stepper.divergence.step, final_scores(pack, data))
+        scores = final_scores(pack, data)
+        if stepper.best is not None:
+            scores |= best_scores(pack, data, stepper.best)
+        yield Finished(step, stepper.divergence.step, scores)

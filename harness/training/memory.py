@@ -25,7 +25,9 @@ _SHARE_OF_FREE_MEMORY = 0.5
 _FLOAT_BYTES = 4
 
 
-def bytes_per_trial(spec: dict[str, Any], shape: tuple[int, int, int], classes: int) -> int:
+def bytes_per_trial(
+    spec: dict[str, Any], shape: tuple[int, int, int], classes: int, kept_copies: int = 0
+) -> int:
     """Returns the bytes that one more trial adds to a pack.
 
     They hold the parameters with the optimizer's state, and one step's batch and activations.
@@ -34,11 +36,12 @@ def bytes_per_trial(spec: dict[str, Any], shape: tuple[int, int, int], classes: 
         spec: the trial's specification.
         shape: channels, height and width of the images.
         classes: the number of classes.
+        kept_copies: copies of the weights that are kept while it trains.
     """
     sizes = layer_sizes(spec, shape, classes)
     normalization = spec["normalization"]["name"]
     parameters = sum((size.fan_in + 1) * size.units for size in sizes)
-    copies = optimizers[spec["optimizer"]["name"]].copies
+    copies = optimizers[spec["optimizer"]["name"]].copies + kept_copies
     tensors = _LAYER_TENSORS
     if normalization == "weight_standardization":
         copies += _STANDARDIZED_COPIES
@@ -57,7 +60,13 @@ def bytes_per_trial(spec: dict[str, Any], shape: tuple[int, int, int], classes: 
     return _FLOAT_BYTES * numbers
 
 
-def largest_pack(spec: dict[str, Any], shape: tuple[int, int, int], classes: int, free: int) -> int:
+def largest_pack(
+    spec: dict[str, Any],
+    shape: tuple[int, int, int],
+    classes: int,
+    free: int,
+    kept_copies: int = 0,
+) -> int:
     """Returns the number of trials that fit into half of `free` bytes, at least one."""
     usable = int(free * _SHARE_OF_FREE_MEMORY)
-    return max(1, usable // bytes_per_trial(spec, shape, classes))
+    return max(1, usable // bytes_per_trial(spec, shape, classes, kept_copies))

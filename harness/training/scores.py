@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.training.events import PackData, Samples
+from harness.training.kept_weights import BestWeights
 from harness.training.packs import Pack
 from harness.training.programs import EVALUATE
 
@@ -70,7 +71,7 @@ def _evaluate_range(
 def final_scores(pack: Pack, data: PackData) -> dict[str, Tensor]:
     """Returns loss and accuracy on the training and test samples, by name, each (trials,).
 
-    The test split is read here and nowhere else.
+    The test split is read here and in `best_scores`, and nowhere else.
     """
     train_loss, train_accuracy = evaluate(pack, data.training)
     test_loss, test_accuracy = evaluate(pack, data.test)
@@ -79,4 +80,18 @@ def final_scores(pack: Pack, data: PackData) -> dict[str, Tensor]:
         "train_accuracy": train_accuracy,
         "test_loss": test_loss,
         "test_accuracy": test_accuracy,
+    }
+
+
+def best_scores(pack: Pack, data: PackData, best: BestWeights) -> dict[str, Tensor]:
+    """Returns the step of the best evaluation, and the test scores of its weights.
+
+    The evaluation is chosen by validation accuracy alone. By name, each (trials,).
+    """
+    with best.swapped_in():
+        test_loss, test_accuracy = evaluate(pack, data.test)
+    return {
+        "best_validation_step": best.step,
+        "test_loss_best": test_loss,
+        "test_accuracy_best": test_accuracy,
     }

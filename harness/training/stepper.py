@@ -18,6 +18,7 @@ from torch import Tensor
 from harness.training.capture import CapturedStep
 from harness.training.events import PackData
 from harness.training.feeds import Feed, feed
+from harness.training.kept_weights import BestWeights
 from harness.training.optimizers import PackOptimizer
 from harness.training.packs import Pack
 from harness.training.programs import TRAIN
@@ -62,19 +63,29 @@ class Stepper:
         before: the parameters before the last update where that update is probed, else None.
         divergence: the steps at which trials diverged.
         captured_update: the update, replayed on a GPU.
+        best: the weights at each trial's best evaluation, or None where they are not kept.
 
     Args:
         pack: the pack, whose parameters change.
         data: its data.
         plan: its plan.
         capture: whether steps are recorded and replayed on a GPU.
+        keep_best: whether the weights at the best evaluation are kept.
     """
 
-    def __init__(self, pack: Pack, data: PackData, plan: Plan, capture: bool = True) -> None:
+    def __init__(
+        self,
+        pack: Pack,
+        data: PackData,
+        plan: Plan,
+        capture: bool = True,
+        keep_best: bool = False,
+    ) -> None:
         self.pack = pack
         self.plan = plan
         self.done = 0
         self.before: Tensor | None = None
+        self.best = BestWeights(pack) if keep_best else None
         self.optimizer = PackOptimizer(pack)
         self.divergence = Divergence(len(pack.trials), pack.device)
         # Sum and number of the losses since they were last read.

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from harness.benchmark import machine
+from harness.networks.layout import layer_sizes
 from harness.sweeps import runner
 from harness.sweeps.cells import Cell, cell
 from harness.sweeps.inputs import pack_data
@@ -125,3 +126,12 @@ def test_at_least_one_trial_fits_however_little_memory_there_is(make_config):
     sizes = [largest_pack(spec, info.shape, info.classes, free) for free in (0, 2**32, 2**33)]
     assert sizes[0] == 1
     assert 50 < sizes[1] < sizes[2] < 4000
+
+
+def test_weights_that_are_kept_while_training_are_counted(make_config):
+    request = cell(make_config(**BASE))
+    network = request.jobs[0].trial.spec, request.info.shape, request.info.classes
+    sizes = layer_sizes(*network)
+    parameters = sum((size.fan_in + 1) * size.units for size in sizes)
+    added = bytes_per_trial(*network, kept_copies=1) - bytes_per_trial(*network)
+    assert added == 4 * parameters
