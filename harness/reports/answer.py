@@ -147,7 +147,7 @@ def _matters(decisions: Mapping[str, Decision]) -> str:
             "among networks that learned, all layers inside at the end instead of none goes with "
             f"{effect} in accuracy, settings held"
         )
-    if _LIMIT in decisions:
+    if _LIMIT in decisions and not math.isnan(decisions[_LIMIT].numbers["margin_area"]):
         limit = decisions[_LIMIT]
         told = (
             f"the stability margin orders networks that learn and do not {_area(limit, 'margin')}"
