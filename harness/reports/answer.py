@@ -6,6 +6,7 @@ with the verdict of a claim in words, and every number in it is a claim's own, w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,18 +24,32 @@ _POOLED = "pooled_moments_hold_at_initialisation"
 _LASTS = "self_normalisation_lasts"
 _COSTS = "losing_it_costs_accuracy"
 _LIMIT = "the_stability_limit_decides"
+_REPAIRS = "repairs_bring_accuracy"
 _WHEN_WORDS = {
-    SUPPORTED: "At initialisation, as averages over the units of a layer",
-    CONDITIONAL: "At initialisation, as averages over the units of a layer, in some networks",
-    REFUTED: "Not in every network even at initialisation",
-    UNDECIDED: "At initialisation it is undecided",
+    SUPPORTED: "Before training, as averages over the units of a layer",
+    CONDITIONAL: "Before training, as averages over the units of a layer, and not in every network",
+    REFUTED: "Not in every network even before training",
+    UNDECIDED: "Before training it is undecided",
 }
 _LASTS_WORDS = {
     SUPPORTED: "Through training",
-    CONDITIONAL: "Through training in some networks",
+    CONDITIONAL: "Through training at some learning rates",
     REFUTED: "Not through training",
     UNDECIDED: "Undecided",
 }
+_REPAIR_WORDS = {
+    SUPPORTED: "before training they do",
+    CONDITIONAL: "before training they can",
+    REFUTED: "before training they do not",
+    UNDECIDED: "before training it is undecided",
+}
+_COST_WORDS = {
+    SUPPORTED: "losing them in training costs accuracy",
+    REFUTED: "losing them in training costs no accuracy",
+    UNDECIDED: "whether losing them in training costs accuracy is undecided",
+}
+# Labels of rows that are told with their names.
+_NUMBERED = ("depth", "width", "rate")
 
 
 @dataclass(frozen=True)
@@ -75,24 +90,25 @@ def _when(decisions: Mapping[str, Decision]) -> str:
         return ""
     pooled = decisions[_POOLED]
     parts = [
-        f"with LeCun's weights and inputs standardised as a whole {_percent(pooled, 'share')} of "
-        "the layers keep their mean and variance in the domain of Theorem 1"
+        "with LeCun's weights and inputs standardised as a whole, the layers whose mean and "
+        f"variance are inside the domain of Theorem 1 are {_percent(pooled, 'share')}"
+        f"{_range(pooled, 'share')}"
     ]
-    if "pixels_standardised_alone_keep_the_promise" in decisions:
-        alone = decisions["pixels_standardised_alone_keep_the_promise"]
-        parts.append(f"with every pixel standardised {_percent(alone, 'share')}")
-    if "lecun_weights_meet_the_premise" in decisions:
-        weights = decisions["lecun_weights_meet_the_premise"]
-        parts.append(f"{_percent(weights, 'share')} of the units meet its premise on weights")
-    if "single_units_are_normalised" in decisions:
-        units = decisions["single_units_are_normalised"]
-        parts.append(f"{_percent(units, 'share')} of the units keep their own moments there")
-    if "he_weights_break_the_promise" in decisions:
-        he_weights = decisions["he_weights_break_the_promise"]
-        parts.append(f"with He's weights {_percent(he_weights, 'share')} of the layers do")
-    if "unstandardised_inputs_negate_it" in decisions:
-        pixels = decisions["unstandardised_inputs_negate_it"]
-        parts.append(f"with pixels in [0, 1] {_percent(pixels, 'all')}")
+    shares = {
+        "pixels_standardised_alone_keep_the_promise": "with every pixel standardised",
+        "unstandardised_inputs_negate_it": "with pixels in [0, 1]",
+        "he_weights_break_the_promise": "with He's weights",
+    }
+    for name, words in shares.items():
+        if name in decisions:
+            parts.append(f"{words} they are {_percent(decisions[name], 'share')}")
+    units = {
+        "lecun_weights_meet_the_premise": "of the units meet the theorem's premise on weights",
+        "single_units_are_normalised": "of the units are inside the domain by themselves",
+    }
+    for name, words in units.items():
+        if name in decisions:
+            parts.append(f"{_percent(decisions[name], 'share')} {words}")
     return _sentence(_WHEN_WORDS[pooled.word], parts)
 
 
@@ -102,66 +118,90 @@ def _how_long(decisions: Mapping[str, Decision]) -> str:
     lasts = decisions[_LASTS]
     parts = [
         f"of the layers of networks that learned, {_percent(lasts, 'share')} are inside at the end"
+        f"{_range(lasts, 'share')}"
     ]
-    if "stayed" in lasts.numbers:
+    numbers = lasts.numbers
+    if numbers.get("started"):
         parts.append(
-            f"{_percent(lasts, 'stayed')} of the networks that were inside at first were so at "
-            "every probe"
+            f"of {numbers['started']:.0f} networks that were inside at first "
+            f"{numbers['stayed']:.0f} were so throughout"
         )
-    if "median_left_share_of_steps" in lasts.numbers:
-        share = lasts.numbers["median_left_share_of_steps"]
-        parts.append(f"half of the others were outside by {100 * share:.1f} % of their steps")
+    if "median_left_step" in numbers:
+        step = numbers["median_left_step"]
+        parts.append(f"half of the others were outside at the probe of step {step:.0f}")
     return _sentence(_LASTS_WORDS[lasts.word], parts)
 
 
 def _matters(decisions: Mapping[str, Decision]) -> str:
     parts = []
+    if _REPAIRS in decisions:
+        repairs = decisions[_REPAIRS].numbers
+        parts.append(
+            f"{repairs['helped']:.0f} of {repairs['repairs']:.0f} repairs that put layers back "
+            f"brought accuracy and {repairs['did_not_help']:.0f} did not, the largest change being "
+            f"{_signed(decisions[_REPAIRS], 'most', 'most_low', 'most_high')}"
+        )
     if _COSTS in decisions:
-        costs = decisions[_COSTS]
-        effect = _signed(costs, "effect_of_all_layers", "all_low", "all_high")
+        effect = _signed(decisions[_COSTS], "effect_of_all_layers", "all_low", "all_high")
         parts.append(
             "among networks that learned, all layers inside at the end instead of none goes with "
             f"{effect} in accuracy, settings held"
         )
-    if _LIMIT in decisions:
+    if _LIMIT in decisions and not math.isnan(decisions[_LIMIT].numbers["margin_area"]):
         limit = decisions[_LIMIT]
         told = (
-            f"the stability margin tells which deep networks train (area {_area(limit, 'margin')}"
+            f"the stability margin orders networks that learn and do not {_area(limit, 'margin')}"
         )
-        if "promise" in limit.numbers:
-            told += f", the share of layers inside {_area(limit, 'promise')}"
-        parts.append(f"{told})")
+        if "promise_area" in limit.numbers:
+            told += f", the share of layers inside at first {_area(limit, 'promise')}"
+        parts.append(f"{told} (area under the ROC curve)")
     arms = {
         "tuned_selu_beats_tuned_relu": "ReLU",
         "tuned_selu_replaces_batch_norm": "ReLU with batch normalization",
     }
-    differences = []
     for name, other in arms.items():
         if name in decisions:
-            differences.append(f"{_difference(decisions[name])} over {other}")
-    if differences:
-        parts.append(
-            f"with a learning rate tuned for each, SELU gains {' and '.join(differences)} in test "
-            "accuracy"
-        )
+            tuned = decisions[name]
+            parts.append(
+                f"SELU minus {other}, each tuned, is {_difference(tuned)} in test accuracy"
+                f"{_range(tuned, 'difference')}"
+            )
     return _sentence(_matter_words(decisions), parts) if parts else ""
 
 
 def _matter_words(decisions: Mapping[str, Decision]) -> str:
-    """Returns the verdict on whether losing the promise decides the outcome.
+    """Returns the verdicts on repairs before training, and on what is lost in training."""
+    words = []
+    if _REPAIRS in decisions:
+        words.append(_REPAIR_WORDS[decisions[_REPAIRS].word])
+    if _COSTS in decisions:
+        words.append(_COST_WORDS[decisions[_COSTS].word])
+    text = "; ".join(words) or "undecided"
+    return text[:1].upper() + text[1:]
 
-    Networks that learned and did not stay inside show that learning does not need the promise; the
-    regression among them says whether accuracy does.
-    """
-    costs = decisions[_COSTS].word if _COSTS in decisions else UNDECIDED
-    lasts = decisions[_LASTS].word if _LASTS in decisions else UNDECIDED
-    if costs == SUPPORTED:
-        return "For accuracy it does" if lasts == REFUTED else "Yes"
-    if lasts == REFUTED:
-        if costs == REFUTED:
-            return "Little, as networks learn without them and lose no accuracy by it"
-        return "Not for learning, and for accuracy it is undecided"
-    return "Not for accuracy" if costs == REFUTED else "Undecided"
+
+def _range(decision: Decision, name: str) -> str:
+    """Returns the least and the largest row of a decision with their places, in brackets."""
+    rows = [row for row in decision.rows if isinstance(row.get(name), float)]
+    rows = [row for row in rows if not math.isnan(_number(row, name))]
+    if len(rows) < 2:
+        return ""
+    least = min(rows, key=lambda row: _number(row, name))
+    most = max(rows, key=lambda row: _number(row, name))
+    ends = []
+    for row in (least, most):
+        value = _number(row, name)
+        text = f"{value:+.3f}" if name == "difference" else f"{100 * value:.0f} %"
+        labels = [label for label in row if not label.startswith(name)]
+        words = [f"{label} {row[label]}" if label in _NUMBERED else row[label] for label in labels]
+        ends.append(f"{text} at {' '.join(map(str, words))}")
+    return f" (from {ends[0]} to {ends[1]})"
+
+
+def _number(row: Mapping[str, object], name: str) -> float:
+    value = row[name]
+    assert isinstance(value, (int, float))
+    return float(value)
 
 
 def _sentence(words: str, parts: Sequence[str]) -> str:

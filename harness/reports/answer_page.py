@@ -32,6 +32,7 @@ from harness.reports.chapter import (
     Code,
     Heading,
     Picture,
+    Points,
     Table,
     Text,
     number_text,
@@ -43,6 +44,7 @@ from harness.reports.claims.selection import RECIPE, select
 from harness.reports.evidence import Evidence
 from harness.reports.markdown import Draw, chapters_text, escaped
 from harness.store import writes
+from harness.verdicts.criteria import load
 
 _DPI = 110
 _FIGURE = "answer.png"
@@ -58,7 +60,7 @@ _LASTING = (
     "the network learns."
 )
 _END_CAPTION = (
-    "Networks of SELU with LeCun's weights by depth and learning rate: the share of layers inside "
+    "Networks of SELU with LeCun's weights by depth, width and rate: the share of layers inside "
     "the domain at first and at the end, the accuracy, and how many diverged."
 )
 
@@ -102,12 +104,28 @@ def page_text(
     decided = decide_all(evidence)
     parts = [
         f"# {title}",
+        f"*{escaped(_scope(evidence))}*",
         answer_text(answer(decided)),
         f"![{escaped(_CAPTION)}]({_FIGURE})",
         f"*{escaped(_CAPTION)}*",
         chapters_text(_chapters(evidence, decided, commands), draw),
     ]
     return "\n\n".join(parts)
+
+
+def _scope(evidence: Evidence) -> str:
+    """Returns what was studied, and what the answer's words mean, in sentences."""
+    told = []
+    for axis in ("dataset", "architecture", "optimizer", "depth", "width"):
+        levels = [str(level) for level in evidence.levels(axis)]
+        if levels:
+            told.append(f"{axis} {', '.join(levels)}")
+    return (
+        f"Studied: {'; '.join(told)}. A layer is inside Theorem 1's domain (Klambauer et al. 2017) "
+        "while the mean of its activations, over samples and units, is in [-0.1, 0.1] and their "
+        "variance in [0.8, 1.5]. A network learned if it got half way from guessing to a perfect "
+        "score on its training samples. Brackets are 95 % intervals over seeds."
+    )
 
 
 def answer_text(found: Answer) -> str:
@@ -153,14 +171,20 @@ def _chapters(
 
 def _when(evidence: Evidence) -> Chapter:
     """Returns premises and promises of SELU networks before training, by recipe."""
+    claims = load().claims
     blocks: list[Block] = [
-        Text(
-            "Shares of layers that meet each premise (what Theorem 1 assumes) and keep each "
-            "promise (what it concludes) before training, in percent, of SELU networks without "
-            "normalization. Depths and widths are averaged. Moments are those of a layer, pooled "
-            "over its units; units asks each unit by itself."
+        Text("Premises are what Theorem 1 assumes, promises what it concludes:"),
+        Points(tuple(f"{name}: {claims[name]}" for name in share_tables.NAMES)),
+        Table(
+            _width_table(evidence),
+            "Layers of SELU networks with LeCun's weights inside Theorem 1's domain before "
+            "training, by width and depth, with inputs standardised as a whole.",
         ),
-        Table(_start_table(evidence)),
+        Table(
+            _start_table(evidence),
+            "Shares of layers that meet each premise and keep each promise before training, of "
+            "SELU networks without normalization; depths, widths and data sets are averaged.",
+        ),
     ]
     table = cross_tables.map_cells(evidence)
     table = table[table["normalization"] == "none"]
@@ -174,6 +198,17 @@ def _when(evidence: Evidence) -> Chapter:
         )
     )
     return Chapter("when", "When do they hold?", tuple(blocks))
+
+
+def _width_table(evidence: Evidence) -> pandas.DataFrame:
+    """Returns the share of layers inside before training, one row per width, by depth."""
+    trials = select(evidence, RECIPE)
+    if "share_moments_init" not in trials or not len(trials):
+        return pandas.DataFrame({"width": []})
+    wide = trials.pivot_table(index="width", columns="depth", values="share_moments_init")
+    shown = wide.map(percent_text).replace("unknown", "")
+    shown.columns = pandas.Index([f"depth {depth}" for depth in wide.columns])
+    return shown.reset_index()
 
 
 def _start_table(evidence: Evidence) -> pandas.DataFrame:
@@ -218,7 +253,7 @@ def _end_table(evidence: Evidence) -> pandas.DataFrame:
     """Returns shares at first and at the end, and the outcome, by data set, depth and rate."""
     shares = share_tables.trial_shares(evidence)
     trials = evidence.finished.assign(rate=rates(evidence)).set_index("trial_id")
-    keys = ["dataset", "depth", "rate"]
+    keys = ["dataset", "depth", "width", "rate"]
     table = trials[[*keys, "score"]].assign(diverged=trials["status"] == "diverged")
     for phase in ("init", "end"):
         column = f"share_moments_{phase}"
@@ -261,8 +296,8 @@ def _matters(evidence: Evidence) -> Chapter:
         Table(
             shown,
             "Cells of all activations by their grades: holds is nine of ten layers or more, fails "
-            "one of ten or fewer. Rows of different grades that train alike say that the grade "
-            "does not decide.",
+            "one of ten or fewer, unknown at the end marks networks that diverged. The table "
+            "describes; learning rates and activations are mixed in its rows.",
         ),
         Heading("What predicts which networks train"),
     ]
@@ -283,8 +318,10 @@ def _matters(evidence: Evidence) -> Chapter:
                 lambda: forest_figures.forest(
                     lines, "area under the ROC curve, within data set and depth", reference=0.5
                 ),
+                "All activations, weights and inputs that were run, draws of searches included. "
                 "Each line is something known before training; the area is the probability that a "
-                "trial that trains has the higher score of two. 0.5 is a coin.",
+                "trial that gets half way from guessing has the higher score of two. 0.5 is a "
+                "coin. Trainability combines signal range, gradient range, correlation and margin.",
             )
         )
     blocks.append(

@@ -106,13 +106,15 @@ def map_cells(evidence: Evidence) -> pandas.DataFrame:
     """Returns shares of layers in the domain and accuracy over the axes of the map.
 
     One row per combination of `MAP_AXES` of the networks with one activation, SELU where it was
-    run: `activation`; `start` and `end`, shares of layers in the domain; `accuracy`; `cells`,
-    `trials`. Other axes are averaged.
+    run, without a repair: `activation`; `start` and `end`, shares of layers in the domain;
+    `accuracy`; `cells`, `trials`. Other axes are averaged.
     """
     trials = evidence.finished
     activations = evidence.levels("activation")
     activation = "selu" if "selu" in activations else activations[0]
     trials = trials[trials["activation"].map(plain_value) == activation]
+    if "repair" in trials:
+        trials = trials[trials["repair"] == "none"]
     shares = trial_shares(evidence)
     table = trials[["trial_id", "cell_id"]].copy()
     for axis in MAP_AXES:

@@ -93,7 +93,7 @@ class Bulk:
     def present(self, tag: str, values: Sequence[str]) -> dict[str, list[Run]]:
         """Returns the runs whose tag has one of these values, by value; see `presence.ask`."""
         query = (
-            select(SqlTag.value, SqlRun.run_uuid, SqlRun.status)
+            select(SqlTag.value, SqlRun.run_uuid, SqlRun.status, SqlRun.end_time)
             .join(SqlRun, SqlRun.run_uuid == SqlTag.run_uuid)
             .where(SqlRun.experiment_id == self._experiment_id)
             .where(SqlRun.lifecycle_stage == LifecycleStage.ACTIVE)
@@ -102,8 +102,8 @@ class Bulk:
         )
         runs: dict[str, list[Run]] = {}
         with self._store.ManagedSessionMaker() as session:
-            for value, run_id, status in session.execute(query):
-                runs.setdefault(value, []).append(Run(run_id, status))
+            for value, *run in session.execute(query):
+                runs.setdefault(value, []).append(Run(*run))
         return runs
 
     def begin(self, runs: Mapping[str, Contents]) -> dict[str, str]:

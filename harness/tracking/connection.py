@@ -38,10 +38,10 @@ from harness.store import searches, writes
 from harness.store.trials import Store
 from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
 from harness.tracking.address import Address
-from harness.tracking.contents import TRIAL_TAG
+from harness.tracking.contents import TRIAL_TAG, milliseconds
 from harness.tracking.metric_batches import batches
 from harness.tracking.outgoing import Outcome
-from harness.tracking.presence import complete
+from harness.tracking.presence import Run, complete
 from harness.tracking.run_writer import RunWriter
 from harness.tracking.trial_sender import GROUP, TrialSender
 
@@ -130,9 +130,12 @@ class Connection:
                 missing = []
                 present = self._trials.present(TRIAL_TAG, part)
                 for trial_id in part:
-                    run_id = complete(present.get(trial_id, ()))
-                    if run_id is not None and self._is_outdated(store, trial_id, run_id):
-                        run_id = None
+                    current = [
+                        run
+                        for run in present.get(trial_id, ())
+                        if not self._is_outdated(store, trial_id, run)
+                    ]
+                    run_id = complete(current)
                     self._trials.delete(present.get(trial_id, ()), kept=run_id)
                     if run_id is None:
                         missing.append(trial_id)
@@ -237,18 +240,19 @@ class Connection:
     def _file_identity(self) -> tuple[int, int] | None:
         return sqlite_file.identity(self.address.file) if self.address.file else None
 
-    def _is_outdated(self, store: Store, trial_id: str, run_id: str) -> bool:
+    def _is_outdated(self, store: Store, trial_id: str, run: Run) -> bool:
         """Returns whether a trial was trained again since this run was marked.
 
-        A run that another store sent for the same trial is not outdated.
+        A run that another store sent for the same trial is not outdated. Where the marker is torn,
+        the run is one of this training if it ended when the trial did.
         """
-        marker = _read(store.folder(trial_id) / _MARKER)
+        path = store.folder(trial_id) / _MARKER
+        marker = _read(path)
+        ended = store.ended(trial_id)
+        if not marker and path.exists():
+            return run.ended != milliseconds(ended)
         marked = marker.get("ended")
-        return (
-            marker.get("run_id") == run_id
-            and marked is not None
-            and marked != store.ended(trial_id)
-        )
+        return marker.get("run_id") == run.run_id and marked not in (None, ended)
 
     def _mark(self, store: Store, trial_id: str, run_id: str) -> None:
         """Writes beside a trial where its run is, and what it was tagged with last.

@@ -20,10 +20,14 @@ _PAGE = 1000
 
 
 class Run(NamedTuple):
-    """A run; `status` is MLflow's word, FINISHED for a complete run."""
+    """A run; `status` is MLflow's word, FINISHED for a complete run.
+
+    `ended` is when it ended, in milliseconds since 1970, or None.
+    """
 
     run_id: str
     status: str
+    ended: int | None = None
 
 
 def ask(
@@ -38,7 +42,8 @@ def ask(
     for run in _candidates(client, experiment_id, tag, values):
         value = run.data.tags.get(tag)
         if value in wanted:
-            runs.setdefault(value, []).append(Run(run.info.run_id, run.info.status))
+            info = run.info
+            runs.setdefault(value, []).append(Run(info.run_id, info.status, info.end_time))
     return runs
 
 

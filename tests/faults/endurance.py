@@ -208,7 +208,7 @@ def verify(outcome: Outcome, runs: Path) -> Outcome:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     if answer.returncode:
-        outcome.verification = (answer.stdout + answer.stderr).strip().splitlines()[-1]
+        outcome.verification = "; ".join((answer.stdout + answer.stderr).splitlines())
     return outcome
 
 

@@ -132,6 +132,7 @@ def test_the_comparison_sees_what_is_lost_doubled_or_changed(make_config, tmp_pa
     }
 
 
+@pytest.mark.slow
 def test_a_killed_process_loses_nothing(tmp_path, make_config):
     """The process is killed as soon as it has written a checkpoint."""
     settings = TINY | {"budget.steps": 1500, "device": "cpu"}

@@ -152,6 +152,14 @@ def test_the_promise_with_he_weights(sweep, decide, shallow, deep, word):
         assert "kept at depth 4; lost at depth 32" in found.sentence
 
 
+def add_standardised(sweep, seeds) -> None:
+    """The recipe, whose late layers are inside in all but a few networks."""
+    inside = {
+        "activation_variance": lambda trial, layer: 1.0 + (trial["seed"] == 0 and layer == 16)
+    }
+    sweep.add(seeds, depth=16, share_moments_init=1.0, layer={**inside, "activation_mean": 0.0})
+
+
 @pytest.mark.parametrize(
     "early, late, word",
     [
@@ -161,6 +169,7 @@ def test_the_promise_with_he_weights(sweep, decide, shallow, deep, word):
     ],
 )
 def test_inputs_that_are_not_standardised(sweep, decide, early, late, word):
+    add_standardised(sweep, range(40))
     sweep.add(
         range(40),
         depth=16,
@@ -178,6 +187,7 @@ def test_inputs_that_are_not_standardised(sweep, decide, early, late, word):
 
 def test_inputs_are_undecided_with_few_seeds(sweep, decide):
     draw = sweep.near(0.9, 0.04)
+    add_standardised(sweep, range(4))
     sweep.add(
         range(4),
         depth=16,

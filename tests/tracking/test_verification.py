@@ -106,16 +106,30 @@ def test_damaged_folders_are_moved_and_the_others_sent(sent, capsys):
     assert verify(sent) == 0
 
 
-def test_a_trial_that_was_trained_again_replaces_its_run(sent):
+@pytest.mark.parametrize("marker", ["whole", "torn"])
+def test_a_trial_that_was_trained_again_replaces_its_run(sent, marker):
     trial_id = sent.trial_ids()[0]
     first = client_and_runs(sent)[1][trial_id]
     trained_again(sent, trial_id)
+    if marker == "torn":
+        os.truncate(sent.folder(trial_id) / "mlflow.json", 20)
     tracker = tracking.open(TrackingConfig(), sent.runs)
     assert tracker.log(sent, sent.trial_ids(), last=True) == 1
     second = client_and_runs(sent)[1][trial_id]
     assert second.data.metrics["accuracy/test"] == first.data.metrics["accuracy/test"] / 2
     assert tracker.log(sent, sent.trial_ids(), last=True) == 0
     assert verify(sent) == 0
+
+
+def test_a_torn_marker_of_a_sent_trial_sends_nothing_again(sent):
+    first = client_and_runs(sent)[1]
+    for trial_id in sent.trial_ids():
+        os.truncate(sent.folder(trial_id) / "mlflow.json", 20)
+    tracker = tracking.open(TrackingConfig(), sent.runs)
+    assert tracker.log(sent, sent.trial_ids(), last=True) == 0
+    assert {name: run.info.run_id for name, run in client_and_runs(sent)[1].items()} == {
+        name: run.info.run_id for name, run in first.items()
+    }
 
 
 def test_sending_names_damaged_trials_and_sends_the_others(synthetic, capsys):

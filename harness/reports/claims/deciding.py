@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -35,6 +36,10 @@ MARGIN = 0.01
 # A network keeps a promise where at least this share of its layers does.
 MOST = 0.9
 FEWEST_EQUAL = 5
+# Labels that are told with their names.
+_NUMBERED = ("depth", "width", "rate")
+# A sentence names so many places of each kind; the claim's table has them all.
+_MOST_PLACES = 6
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Row:
         """The labels as text."""
         words = []
         for name, value in self.labels.items():
-            words.append(f"{name} {value}" if name in ("depth", "width") else str(value))
+            words.append(f"{name} {value}" if name in _NUMBERED else str(value))
         return " ".join(words)
 
 
@@ -99,12 +104,32 @@ def judge_rows(overall: Interval, rows: Sequence[Row], threshold: float) -> tupl
 
     Each row must be decided by itself, at the level that all rows together need.
     """
-    words = [judge(row.interval, threshold) for row in rows]
-    true_at = [row.words for row, word in zip(rows, words, strict=True) if word == SUPPORTED]
-    false_at = [row.words for row, word in zip(rows, words, strict=True) if word == REFUTED]
-    if true_at and false_at:
-        return CONDITIONAL, f"true at {'; '.join(true_at)}; false at {'; '.join(false_at)}"
-    return judge(overall, threshold), ""
+    places: dict[str, list[str]] = {SUPPORTED: [], REFUTED: [], UNDECIDED: []}
+    for row in rows:
+        places[judge(row.interval, threshold)].append(row.words)
+    if not places[SUPPORTED] or not places[REFUTED]:
+        return judge(overall, threshold), ""
+    told = [f"true at {_listed(places[SUPPORTED])}", f"false at {_listed(places[REFUTED])}"]
+    if places[UNDECIDED]:
+        told.append(f"undecided at {_listed(places[UNDECIDED])}")
+    return CONDITIONAL, "; ".join(told)
+
+
+def _listed(places: Sequence[str]) -> str:
+    """Returns places in words, and a count in place of all but six of them."""
+    more = len(places) - _MOST_PLACES
+    shown = "; ".join(places[:_MOST_PLACES])
+    return f"{shown}; {more} more" if more > 0 else shown
+
+
+def range_words(rows: Sequence[Row], text: Callable[[Interval], str]) -> str:
+    """Returns the least and the largest row with their places; no text for fewer than two rows."""
+    known = [row for row in rows if not math.isnan(row.interval.value)]
+    if len(known) < 2:
+        return ""
+    least = min(known, key=lambda row: row.interval.value)
+    most = max(known, key=lambda row: row.interval.value)
+    return f"from {text(least.interval)} at {least.words} to {text(most.interval)} at {most.words}"
 
 
 def share_interval(shares: pandas.Series, trials: int) -> Interval:
@@ -202,8 +227,8 @@ def decide_pairs(
         f"{means.shape[1]} of {len(rows)} tasks and {interval.n} seeds against {threshold:+.3g}"
         f"{diverged_words(pairs, names)}"
     )
-    if condition:
-        sentence += f"; {condition}"
+    told = [range_words(rows, signed), condition]
+    sentence = "; ".join([sentence, *(text for text in told if text)])
     records = tuple(row.record("difference") for row in rows)
     return Decision(word, sentence, numbers_of(interval, "difference"), records)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas
 
+from harness.reports.arms import rates
 from harness.reports.associations import association
 from harness.reports.claims.claim import (
     REFUTED,
@@ -19,13 +20,13 @@ from harness.reports.claims.deciding import (
     judge_rows,
     numbers_of,
     percent,
+    range_words,
     shares_by,
 )
 from harness.reports.claims.selection import LIMIT_ARM, RECIPE, cells_in_words, known, need, select
 from harness.reports.evidence import Evidence
 from harness.reports.prediction import LEARNS, tasks, trains
 from harness.reports.roc_areas import area, area_difference
-from harness.reports.statistics import wilson
 
 _KLAMBAUER = "Klambauer et al. 2017"
 _LEARNED = "the recipe that learned"
@@ -46,43 +47,42 @@ def _learned(evidence: Evidence) -> pandas.DataFrame:
     experiment="reference/rates",
 )
 def self_normalisation_lasts(evidence: Evidence) -> Decision:
-    """Share of layers inside at the end of trials that learned, and the step at which they left."""
+    """Share of layers inside at the end of trials that learned, by learning rate."""
     trials = known(_learned(evidence), "share_moments_end", _LEARNED)
-    overall, rows = shares_by(trials, "share_moments_end", ("dataset", "depth"), _LEARNED)
+    trials = trials.assign(rate=rates(evidence)[trials.index])
+    overall, rows = shares_by(trials, "share_moments_end", ("dataset", "rate"), _LEARNED)
     word, condition = judge_rows(overall, rows, MOST)
     numbers = numbers_of(overall, "share")
-    sentence = f"at the end of training {percent(overall)} of the layers are inside"
+    told = [
+        f"at the end of training {percent(overall)} of the layers are inside",
+        range_words(rows, percent),
+    ]
     if "left_step_moments" in trials:
-        told, more = _leaving(trials)
-        sentence += told
+        leaving, more = _leaving(trials)
+        told.append(leaving)
         numbers |= more
-    if condition:
-        sentence += f"; {condition}"
+    sentence = "; ".join(text for text in (*told, condition) if text)
     return Decision(word, sentence, numbers, tuple(row.record("share") for row in rows))
 
 
 def _leaving(trials: pandas.DataFrame) -> tuple[str, dict[str, float]]:
     """Returns how many networks that were inside at first stayed, and when half of the others left.
 
-    A network is inside while nine of ten of its layers are; only probed steps are known.
+    A network is inside while nine of ten of its layers are; only probed steps are known. These are
+    counts without an interval, because networks of one seed at several rates start equal.
     """
     left = trials["left_step_moments"]
     started = left.isna() | (left > 0)
     if not started.any():
-        return "; none of the networks was inside at initialisation", {"started": 0}
-    steps = trials["steps"][started]
+        return "none of the networks was inside at initialisation", {"started": 0}
     left = left[started]
-    stayed = wilson(int(left.isna().sum()), len(left))
-    told = (
-        f"; of {len(left)} networks that were inside at initialisation {percent(stayed)} were so "
-        "at every probe"
-    )
-    numbers = {"started": len(left)} | numbers_of(stayed, "stayed")
+    stayed = int(left.isna().sum())
+    told = f"of {len(left)} networks that were inside at initialisation {stayed} were so throughout"
+    numbers: dict[str, float] = {"started": len(left), "stayed": stayed}
     if left.notna().any():
         step = float(left.median())
-        share = float((left / steps).median())
-        told += f", half of the others were outside by step {step:.0f}, {100 * share:.1f} % of all"
-        numbers |= {"median_left_step": step, "median_left_share_of_steps": share}
+        told += f", and half of the others were outside at the probe of step {step:.0f}"
+        numbers["median_left_step"] = step
     return told, numbers
 
 

@@ -16,6 +16,8 @@ from harness.reports.claims.deciding import (
     diverged_words,
     judge_rows,
     opposite,
+    range_words,
+    signed,
 )
 from harness.reports.claims.selection import (
     BATCH_NORM,
@@ -190,18 +192,21 @@ def alpha_dropout_beats_dropout(evidence: Evidence) -> Decision:
 
 @claim(
     "Xavier's initialisation is incompatible with SELU.",
-    source=f"{_NOTE}; on square layers Xavier's tau is LeCun's",
+    source=f"{_NOTE}; on square layers Xavier's tau is LeCun's, on others it is not",
     matters=f"{_ACCURACY}; refuted only where the two are equivalent",
     experiment="reference/initializers",
 )
 def xavier_is_incompatible(evidence: Evidence) -> Decision:
-    """Equivalence of Xavier's and LeCun's weights, paired by seed."""
+    """Equivalence of Xavier's and LeCun's weights, paired by seed, for each width and depth."""
     arm = {**RECIPE, "initializer": "xavier_normal"}
     scored(evidence, arm, RECIPE)
     pairs, rates = fairest(evidence, arm, RECIPE)
     label = f"Xavier's minus LeCun's weights, {rates}, in accuracy"
-    same = decide_equivalence(by_seed(pairs, "difference", label), MARGIN, label)
-    return opposite(same)
+    same = opposite(decide_equivalence(by_seed(pairs, "difference", label), MARGIN, label))
+    rows = difference_rows(pairs)
+    told = [same.sentence, range_words(rows, signed)]
+    records = tuple(row.record("difference") for row in rows)
+    return Decision(same.word, "; ".join(text for text in told if text), same.numbers, records)
 
 
 @claim(
@@ -245,20 +250,23 @@ def raw_inputs_fail(evidence: Evidence) -> Decision:
     "SELU with one part of its recipe neglected trains worse than ReLU with He's weights.",
     source=f"{_NOTE}: neglect leads to unstable training or worse results than ReLU",
     matters=f"ReLU ahead by {_ACCURACY}",
-    experiment="reference/training",
+    experiment="reference/preprocessing",
 )
 def neglect_is_worse_than_relu(evidence: Evidence) -> Decision:
-    """Paired differences of ReLU and SELU, by neglected part and task."""
+    """Paired differences of ReLU and SELU, by neglected part and task; all parts are needed."""
     pieces = []
     rates = ""
+    missing = []
     for part, change in _NEGLECTS.items():
         neglected = {**RECIPE, **change}
         rectifier = {**RECTIFIER, "preprocessing": neglected["preprocessing"]}
         scored(evidence, neglected, rectifier)
         pairs, rates_here = fairest(evidence, rectifier, neglected)
-        if pairs["seed"].nunique() >= FEWEST_SEEDS and rates in ("", rates_here):
-            pieces.append(pairs.assign(variant=part))
-            rates = rates_here
-    if not pieces:
-        raise NotEnoughData("no pairs of ReLU and SELU with a part of the recipe neglected")
+        if pairs["seed"].nunique() < FEWEST_SEEDS or rates not in ("", rates_here):
+            missing.append(part)
+            continue
+        pieces.append(pairs.assign(variant=part))
+        rates = rates_here
+    if missing:
+        raise NotEnoughData(f"no pairs of ReLU and SELU with {', '.join(missing)}")
     return decide_pairs(pandas.concat(pieces), ("ReLU", "neglected SELU"), MARGIN, rates)
