@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy
 import pandas
 import pyarrow
@@ -61,17 +63,33 @@ def test_layers_of_tuning_and_columns_without_use_are_left_out(tables):
         "tau_mean",
     ]
     pandas.testing.assert_frame_equal(found.trials, tables.trials)
-    pandas.testing.assert_frame_equal(found.curves, tables.curves)
+    assert found.curves.to_dict("list") == {"trial_id": ["a", "b"], "train_loss": [0.1235, 1.0]}
 
 
-def test_numbers_have_four_digits_and_later_probes_the_moments_alone(tables):
+def test_numbers_have_four_digits_and_stand_where_they_are_needed(tables):
     layers = reduced(tables).layers
     start = layers[layers["phase"] == "init"]
     end = layers[layers["phase"] == "end"]
     assert (layers["activation_variance"] == 0.1235).all()
     assert (start["tau_mean"] == 12350.0).all()
     assert end["tau_mean"].isna().all()
-    assert numpy.isinf(layers["score_moments"]).all()
+    further = tables.trials.assign(seed=tables.trials["seed"] + 5)
+    of_further_seeds = reduced(dataclasses.replace(tables, trials=further)).layers
+    at_end = of_further_seeds["phase"] == "end"
+    assert of_further_seeds["activation_variance"][at_end].isna().all()
+    assert (of_further_seeds["activation_variance"][~at_end] == 0.1235).all()
+
+
+@pytest.mark.parametrize(
+    "score, kept", [(0.0, 0.5), (1.0, 0.5), (1.01, 1.5), (2.0, 1.5), (2.1, 3.0), (numpy.inf, 3.0)]
+)
+def test_a_score_keeps_its_word(tables, score, kept):
+    layers = tables.layers.assign(score_moments=score)
+    assert (
+        reduced(dataclasses.replace(tables, layers=layers)).layers["score_moments"] == kept
+    ).all()
+    unknown = dataclasses.replace(tables, layers=tables.layers.assign(score_moments=numpy.nan))
+    assert reduced(unknown).layers["score_moments"].isna().all()
 
 
 def test_histograms_are_those_of_one_seed(tables):
