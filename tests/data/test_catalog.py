@@ -125,7 +125,7 @@ def gaussian(**changes):
         ),
         (
             DatasetConfig("digits", split_seed=-1),
-            r"dataset.split_seed=-1: expected an integer in \[0, 2\^31\)",
+            r"dataset.split_seed=-1: expected an integer of at least 0, below 2\^31",
         ),
         (
             DatasetConfig("digits", training_samples=1080),
