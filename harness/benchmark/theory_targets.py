@@ -49,6 +49,8 @@ EXACT: dict[str, Callable[[mpmath.mpf], mpmath.mpf]] = {
     "relu": lambda x: max(x, mpmath.mpf(0)),
     "leaky_relu": lambda x: x if x > 0 else mpmath.mpf(0.01) * x,
     "elu": lambda x: x if x > 0 else mpmath.expm1(x),
+    "celu": lambda x: x if x > 0 else mpmath.expm1(x),  # with its default alpha of 1
+    "squared_relu": lambda x: max(x, mpmath.mpf(0)) ** 2,
     "gelu": lambda x: x * mpmath.ncdf(x),
     "silu": lambda x: x / (1 + mpmath.exp(-x)),
     "mish": lambda x: x * mpmath.tanh(mpmath.log1p(mpmath.exp(x))),
