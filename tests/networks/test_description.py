@@ -208,7 +208,7 @@ def test_lsuv_is_described_as_one_factor_for_a_whole_layer(make_trial):
 @pytest.mark.parametrize(
     "group, message",
     [
-        ("architecture", "unknown architecture 'mystery'; known: cnn, mlp, resnet, stack"),
+        ("architecture", "unknown architecture 'mystery'; known: cnn, .*mlp, resnet, stack"),
         ("initializer", "unknown initializer 'mystery'; known: delta_orthogonal, edge_of_chaos"),
         ("normalization", "unknown normalization 'mystery'; known: batch"),
         ("dropout", "unknown dropout 'mystery'; known: alpha"),
