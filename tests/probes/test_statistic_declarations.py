@@ -103,7 +103,7 @@ def test_a_column_has_one_statistic(empty_registry):
 
 
 def test_a_statistic_that_the_table_order_does_not_list_comes_last(monkeypatch):
-    def another(reading):
+    def unlisted(reading):
         """Returns nothing."""
         return {}
 
@@ -111,7 +111,7 @@ def test_a_statistic_that_the_table_order_does_not_list_comes_last(monkeypatch):
     known = [spec.name for spec in declared_statistics()]
     for name in known:
         registry.register(name)(specs[name])
-    added = dataclasses.replace(specs["moments"], function=another)
+    added = dataclasses.replace(specs["moments"], function=unlisted)
     registry.register("unlisted")(added)
     monkeypatch.setattr(measurement, "specs", registry)
     names = [spec.name for spec in declared_statistics()]
