@@ -62,14 +62,13 @@ def answer(evidence: Evidence, decided: list[DecidedClaim]) -> Chapter:
         blocks.append(
             Text("One seed has no interval: nothing here is decided; run with seeds=3 or more.")
         )
-    best = evidence.best_cell
+    trained = evidence.of_trained
+    best = trained.best_cell
     if best is not None:
-        row: Any = evidence.cells.loc[best]
+        row: Any = trained.cells.loc[best]
         score = interval_text(row["score"], row["score_low"], row["score_high"])
         blocks.append(
-            Text(
-                f"Best cell by validation accuracy: {evidence.label(best)}, test accuracy {score}."
-            )
+            Text(f"Best cell by validation accuracy: {trained.label(best)}, test accuracy {score}.")
         )
     return Chapter("answer", "The answer", tuple(blocks))
 

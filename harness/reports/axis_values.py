@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeGuard
 
 import numpy
@@ -66,6 +66,15 @@ def value_label(axis: str, value: Any) -> str:
     if axis == "repair":
         return f"{short} {value}"
     return str(value)
+
+
+def label_words(axes: Iterable[str], row: Mapping[Any, Any]) -> list[str]:
+    """Returns the values of some axes as texts; an option that the row does not have is left out.
+
+    It tells the row from others by its absence.
+    """
+    has = [axis for axis in axes if plain_value(row[axis]) != "default"]
+    return [value_label(axis, row[axis]) for axis in has]
 
 
 def ordered(values: Iterable[Any]) -> list[Any]:

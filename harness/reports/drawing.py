@@ -6,6 +6,7 @@ Figures are made without pyplot, so that drawing one changes no backend and no l
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -31,6 +32,10 @@ _LEGEND_ROW = 0.19
 _LEGEND_CHARACTERS = 14
 # Characters that the line beside a text and the gap to the next one take, about.
 _LEGEND_HANDLE = 6
+
+# Characters that fit above a panel, at the size of titles and at a smaller one.
+_TITLE_CHARACTERS = 36
+_SMALL_TITLE_CHARACTERS = 48
 
 # matplotlib's layout engines.
 Layout = Literal["constrained", "compressed", "tight"]
@@ -151,6 +156,15 @@ def step_axis(panel: Axes) -> None:
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     panel.set_xlim(left=-0.4)
+
+
+def set_panel_title(panel: Axes, text: str, size: float) -> None:
+    """Sets a panel's title; a long one is smaller, and has two lines at most."""
+    if len(text) > _TITLE_CHARACTERS:
+        size -= 2.5
+        lines = textwrap.wrap(text, _SMALL_TITLE_CHARACTERS)
+        text = "\n".join(lines[:2]) + ("..." if len(lines) > 2 else "")
+    panel.set_title(plain(text), fontsize=size)
 
 
 def plain(text: str) -> str:

@@ -16,7 +16,13 @@ import pyarrow
 from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_intervals
-from harness.reports.axis_values import number_or_text, ordered, plain_value, value_label
+from harness.reports.axis_values import (
+    label_words,
+    number_or_text,
+    ordered,
+    plain_value,
+    value_label,
+)
 from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
 from harness.verdicts.judging import judge_tables
@@ -153,6 +159,14 @@ class Evidence:
         modes = self.results.groupby("cell_id").size().mode()
         return int(modes.max()) if len(modes) else 0
 
+    @functools.cached_property
+    def of_trained(self) -> Evidence:
+        """The evidence of the trials that took steps or diverged; all of it where none did."""
+        if not self.trained:
+            return self
+        steps = self.trials["steps"].fillna(0)
+        return self.restricted(self.trials[(steps > 0) | (self.trials["status"] == "diverged")])
+
     def restricted(self, trials: pandas.DataFrame) -> Evidence:
         """Returns the evidence of some of the trials alone; layers and curves are shared."""
         kept = self.trials[self.trials["trial_id"].isin(trials["trial_id"])]
@@ -178,9 +192,7 @@ class Evidence:
         """Returns a cell in words: the values of `axes`, or of all varied axes."""
         row = self.cells.loc[cell_id]
         shown = self.varied if axes is None else axes
-        # An option that the cell does not have tells it from others by its absence.
-        has = [axis for axis in shown if plain_value(row[axis]) != "default"]
-        words = [value_label(axis, row[axis]) for axis in has]
+        words = label_words(shown, row.to_dict())
         if not words:
             return value_label("activation", row["activation"])
         return ", ".join(words)

@@ -33,6 +33,7 @@ def matter(evidence: Evidence) -> Chapter:
     title = "Does it matter"
     if not evidence.trained:
         return Chapter("matter", title, (Text("No trial took a step, so nothing was decided."),))
+    evidence = evidence.of_trained
     tables: dict[str, pandas.DataFrame] = {}
     blocks = [
         *_prediction(evidence, tables),

@@ -15,7 +15,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.reports.arms import Arms, ArmStyle
-from harness.reports.drawing import arrange_below_legend, log_axis, new_figure, plain, set_margins
+from harness.reports.drawing import (
+    arrange_below_legend,
+    log_axis,
+    new_figure,
+    plain,
+    set_margins,
+    set_panel_title,
+)
 from harness.reports.figure_style import (
     ARM_COLOURS,
     BLUE,
@@ -177,7 +184,7 @@ def tuning(table: pandas.DataFrame) -> Figure | None:
             _draw_tuning(panel, line, colour, arm)
         log_axis(panel, "x")
         panel.set_xlabel("learning rate")
-        panel.set_title(plain(str(task)), fontsize=_TITLE_SIZE)
+        set_panel_title(panel, str(task), _TITLE_SIZE)
         panel.grid(alpha=0.25)
     for panel in grid.flat[len(tasks) :]:
         panel.axis("off")

@@ -39,6 +39,7 @@ def accuracy(evidence: Evidence) -> Chapter:
     if not evidence.trained:
         text = "No trial took a step: these are probes at initialisation."
         return Chapter("accuracy", title, (Text(text),))
+    evidence = evidence.of_trained
     cells = evidence.cells.sort_values("score", ascending=False).reset_index()
     table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
     table["test accuracy"] = interval_texts(cells, "score", "score_low", "score_high")
@@ -75,6 +76,7 @@ def comparison(evidence: Evidence) -> Chapter:
     title = "Paired comparisons"
     if not evidence.trained:
         return Chapter("comparisons", title, (Text("Nothing to compare."),))
+    evidence = evidence.of_trained
     pairs = comparisons.paired(evidence)
     if not len(pairs):
         text = "No axis varies along which arms could be compared."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy
 import pandas
 
-from harness.reports.axis_values import value_label
+from harness.reports.axis_values import label_words
 from harness.reports.evidence import Evidence
 from harness.reports.roc_areas import area
 from harness.reports.trainability import calibration, trainability
@@ -148,7 +148,7 @@ def worst_misses(evidence: Evidence) -> pandas.DataFrame:
         trial = trials.loc[index]
         rows.append(
             {
-                "cell": ", ".join(value_label(axis, trial[axis]) for axis in shown),
+                "cell": ", ".join(label_words(shown, trial.to_dict())),
                 "seed": trial["seed"],
                 "expected": rule.loc[index, "probability"],
                 "trained": bool(trial["trains"]),

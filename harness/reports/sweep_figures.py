@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.reports.arms import Arms, arms
-from harness.reports.axis_values import ordered, plain_value, value_label
-from harness.reports.drawing import arrange_below_legend, new_figure, plain
+from harness.reports.axis_values import label_words, ordered, plain_value
+from harness.reports.drawing import arrange_below_legend, new_figure, plain, set_panel_title
 from harness.reports.evidence import Evidence
 from harness.reports.figure_style import QUIET
 
@@ -39,7 +39,7 @@ def accuracy(evidence: Evidence) -> Figure | None:
     figure, grid = new_figure(rows, columns, size, sharey=True)
     for panel, (title, group) in zip(grid.flat, groups, strict=False):
         _draw(panel, group, across, report_arms)
-        panel.set_title(plain(title), fontsize=_TITLE_SIZE)
+        set_panel_title(panel, title, _TITLE_SIZE)
         panel.set_xlabel(across or "")
     for panel in grid.flat[len(groups) :]:
         panel.axis("off")
@@ -98,7 +98,7 @@ def _groups(cells: pandas.DataFrame, axes: list[str]) -> list[tuple[str, pandas.
     keys = levels.apply(lambda column: column.map(places[column.name]))
     groups = []
     for _, group in cells.groupby([keys[axis] for axis in axes], sort=True):
-        words = [value_label(axis, group[axis].iloc[0]) for axis in axes]
+        words = label_words(axes, group.iloc[0].to_dict())
         groups.append((", ".join(words), group))
     return groups
 

@@ -11,7 +11,7 @@ import numpy
 import pandas
 
 from harness.reports import statistics
-from harness.reports.axis_values import plain_value, value_label
+from harness.reports.axis_values import label_words, plain_value
 from harness.reports.evidence import FINISHED, Evidence
 from harness.reports.rules import ARM_AXES
 from harness.store.searches import CONFIRMATION, TUNING
@@ -92,7 +92,7 @@ def _curve_rows(evidence: Evidence) -> Iterator[tuple]:
 
 def _words(rows: pandas.DataFrame, axes: Sequence[str], otherwise: str) -> str:
     """Returns the values that all rows share on some axes, as words."""
-    words = [value_label(axis, rows[axis].iloc[0]) for axis in axes]
+    words = label_words(axes, rows.iloc[0].to_dict())
     return ", ".join(words) or otherwise
 
 
