@@ -50,7 +50,7 @@ def test_every_claim_has_a_preset_that_fills_its_cells():
 
 def named(name: str):
     def decide(evidence):
-        raise NotImplementedError
+        pytest.fail("a declaration decided something")
 
     decide.__name__ = name
     return decide

@@ -164,6 +164,29 @@ def shares_by(
     return overall, rows
 
 
+def decide_shares(
+    trials: pandas.DataFrame, column: str, axes: Sequence[str], what: str, keep: str
+) -> Decision:
+    """Returns whether nine of ten layers hold, overall and for each value of some axes.
+
+    Args:
+        trials: with a share of layers in each.
+        column: that share.
+        axes: what tells the rows of the claim's table apart.
+        what: whose layers they are, in words.
+        keep: what they do, as the end of a sentence.
+
+    Raises:
+        NotEnoughData: fewer than three seeds.
+    """
+    overall, rows = shares_by(trials, column, axes, what)
+    word, condition = judge_rows(overall, rows, MOST)
+    told = f"{percent(overall)} of the layers of {what} {keep}"
+    sentence = "; ".join(text for text in (told, range_words(rows, percent), condition) if text)
+    records = tuple(row.record("share") for row in rows)
+    return Decision(word, sentence, numbers_of(overall, "share"), records)
+
+
 def _share_at(shares: pandas.Series, trials: int, level: float) -> Interval:
     if len(shares) < FEWEST_SEEDS:
         return Interval(float(shares.mean()), numpy.nan, numpy.nan, len(shares))

@@ -15,9 +15,9 @@ from harness.reports.claims.claim import (
 )
 from harness.reports.claims.deciding import (
     MOST,
+    decide_shares,
     difference_interval,
     judge,
-    judge_rows,
     number,
     numbers_of,
     percent,
@@ -60,12 +60,7 @@ def _promise(
 ) -> Decision:
     """Returns whether nine of ten layers hold their pooled moments at initialisation."""
     trials = known(select(evidence, {**RECIPE, **changes}), _PROMISE, what)
-    overall, rows = shares_by(trials, _PROMISE, axes, what)
-    word, condition = judge_rows(overall, rows, MOST)
-    told = f"{percent(overall)} of the layers of {what} hold their pooled moments"
-    sentence = "; ".join(text for text in (told, range_words(rows, percent), condition) if text)
-    records = tuple(row.record("share") for row in rows)
-    return Decision(word, sentence, numbers_of(overall, "share"), records)
+    return decide_shares(trials, _PROMISE, axes, what, "hold their pooled moments")
 
 
 def _share_of_units(evidence: Evidence, column: str, axis: str) -> Decision:

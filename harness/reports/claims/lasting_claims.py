@@ -17,6 +17,7 @@ from harness.reports.claims.claim import (
 from harness.reports.claims.deciding import (
     MARGIN,
     MOST,
+    decide_shares,
     judge_rows,
     numbers_of,
     percent,
@@ -97,14 +98,8 @@ def gradients_stay_bounded(evidence: Evidence) -> Decision:
     what = "trained SELU networks"
     trials = select(evidence, {"activation": "selu", "repair": "none"})
     trials = known(trials, "share_gradients_end", what)
-    overall, rows = shares_by(trials, "share_gradients_end", ("dataset", "depth"), what)
-    word, condition = judge_rows(overall, rows, MOST)
-    sentence = f"{percent(overall)} of the layers of {what} keep it"
-    sentence += cells_in_words(evidence, "gradients")
-    if condition:
-        sentence += f"; {condition}"
-    records = tuple(row.record("share") for row in rows)
-    return Decision(word, sentence, numbers_of(overall, "share"), records)
+    keep = f"keep it{cells_in_words(evidence, 'gradients')}"
+    return decide_shares(trials, "share_gradients_end", ("dataset", "depth"), what, keep)
 
 
 @claim(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.reports.claims.claim import Decision, claim
-from harness.reports.claims.deciding import MOST, judge_rows, numbers_of, percent, shares_by
+from harness.reports.claims.deciding import decide_shares
 from harness.reports.claims.selection import Arm, cells_in_words, known, select
 from harness.reports.evidence import Evidence
 
@@ -17,14 +17,8 @@ def _premise(evidence: Evidence, name: str) -> Decision:
     what = "SELU networks"
     column = f"share_{name}_init"
     trials = known(select(evidence, _SELU), column, what)
-    overall, rows = shares_by(trials, column, ("initializer", "preprocessing"), what)
-    word, condition = judge_rows(overall, rows, MOST)
-    sentence = f"{percent(overall)} of the layers of {what} meet it at initialisation"
-    sentence += cells_in_words(evidence, name)
-    if condition:
-        sentence += f"; {condition}"
-    records = tuple(row.record("share") for row in rows)
-    return Decision(word, sentence, numbers_of(overall, "share"), records)
+    keep = f"meet it at initialisation{cells_in_words(evidence, name)}"
+    return decide_shares(trials, column, ("initializer", "preprocessing"), what, keep)
 
 
 @claim(
