@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.diagnosis.grouped_convolutions import grouped_variance_law
-from harness.diagnosis.origins import Held
-from harness.diagnosis.structure import Layer
-from harness.diagnosis.trace import Activated
+from harness.networks.tracing.origins import Held
+from harness.networks.tracing.structure import Layer
+from harness.networks.tracing.trace import Activated
 from harness.probes.measurement import FULL, measure
 from harness.probes.readings import LayerReading, too_few_for_intervals
 from harness.probes.statistic import Statistic

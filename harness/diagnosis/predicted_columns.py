@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.diagnosis.structure import Layer, Pool, Structure
 from harness.errors import RequestError
+from harness.networks.tracing.structure import Layer, Pool, Structure
 from harness.theory.activations.functions import NAMES, ActivationFunction, from_callable
 from harness.theory.networks import description, predictions
 
