@@ -18,7 +18,7 @@ from harness.diagnosis.card_notes import SampleCounts, card_notes
 from harness.diagnosis.dropout_pass import DropoutMeasurement, measure_dropout
 from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import measure_gradients
-from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
+from harness.diagnosis.layer_columns import LayerMeasurements
 from harness.diagnosis.layer_table import add_gradients, add_ratios, layer_table
 from harness.diagnosis.lint import lint
 from harness.diagnosis.model_checks import check_model, check_samples, check_structure
@@ -28,6 +28,7 @@ from harness.networks.tracing.input_statistics import InputStatistics
 from harness.networks.tracing.structure import Structure
 from harness.networks.tracing.trace import Listeners
 from harness.networks.tracing.tracer import run_traced
+from harness.probes.traced_readings import read_samples
 from harness.verdicts.evaluation import evaluate, verdicts
 from harness.verdicts.judging import judge_network
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import measure_gradients
-from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
+from harness.diagnosis.layer_columns import LayerMeasurements
 from harness.diagnosis.layer_table import add_gradients, add_ratios, layer_table
 from harness.diagnosis.model_checks import check_model, check_samples, check_structure
 from harness.diagnosis.undisturbed import undisturbed
@@ -28,6 +28,7 @@ from harness.networks.tracing.structure import Layer, Structure
 from harness.networks.tracing.trace import Listeners, Trace
 from harness.networks.tracing.tracer import run_traced
 from harness.probes.measurement import QUICK, STANDARD
+from harness.probes.traced_readings import read_samples
 from harness.verdicts.judging import judgements, score_columns
 
 _NAME = "monitored"
