@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -16,38 +18,74 @@ _MOST_PRE_ACTIVATIONS = 2**23
 _MOST_WEIGHTS = 2**23
 
 
+@dataclass(frozen=True)
+class Cut:
+    """The samples and units of a large layer that are read.
+
+    Attributes:
+        layer: the layer.
+        samples: indices of the samples, (samples read,).
+        units: indices of the units, (units read,).
+        count: the number of all samples.
+        axis: the dimension of the units in what leaves the weights.
+    """
+
+    layer: Layer
+    samples: Tensor
+    units: Tensor
+    count: int
+    axis: int
+
+    @classmethod
+    def of(cls, activated: Activated) -> Cut:
+        """Returns the cut of an activated layer."""
+        layer, z = activated.layer, activated.pre_activation
+        count = len(activated.inputs)
+        samples = _read_positions(count, z, activated.inputs)
+        axis = z.dim() - 1 if layer.kind == "linear" else 1
+        return cls(layer, samples, _read_units(layer, z.device), count, axis)
+
+    def outputs(self, tensor: Tensor) -> Tensor:
+        """Returns what is read of a tensor of the shape of what leaves the weights.
+
+        Its shape is that of a reading of one trial, (1, samples, ...).
+        """
+        selected = _selected_samples(tensor, self.samples, self.count)
+        if len(self.units) < self.layer.units:
+            selected = selected.index_select(self.axis, self.units)
+        return _shaped(selected, self.layer)
+
+    def inputs(self, tensor: Tensor) -> Tensor:
+        """Returns the same of a tensor that enters the weights."""
+        return _shaped(_selected_samples(tensor, self.samples, self.count), self.layer)
+
+    def rows(self, weight: Tensor) -> Tensor:
+        """Returns what is read of the weights (units, ...), as (1, units, fan_in)."""
+        read = weight if len(self.units) == self.layer.units else weight[self.units]
+        return read.flatten(1).float().unsqueeze(0)
+
+
 def layer_reading(activated: Activated) -> LayerReading:
     """Returns the reading of one layer, cut to the bounds of this module."""
-    layer = activated.layer
-    z = activated.pre_activation
-    units = _read_units(layer, z.device)
-    count = len(activated.inputs)
-    samples = _read_positions(count, z, activated.inputs)
-    all_units = len(units) == layer.units
-
-    def cut(tensor: Tensor) -> Tensor:
-        axis = z.dim() - 1 if layer.kind == "linear" else 1
-        selected = _selected_samples(tensor, samples, count)
-        return _shaped(selected if all_units else selected.index_select(axis, units), layer)
-
+    layer, z = activated.layer, activated.pre_activation
+    cut = Cut.of(activated)
     same_map = activated.outputs.shape[1:] == z.shape[1:]
-    weight = layer.weight if all_units else layer.weight[units]
     sequence = layer.kind == "linear" and z.dim() > 2
     module = _pointwise(layer) if sequence else layer.convolution
     return LayerReading(
         name=layer.label,
         kind="linear" if layer.kind == "linear" and not sequence else "conv2d",
         activation_module=activated.module,
-        inputs=_shaped(_selected_samples(activated.inputs, samples, count), layer),
-        pre_activation=cut(z),
-        activation=cut(activated.activation),
+        inputs=cut.inputs(activated.inputs),
+        pre_activation=cut.outputs(z),
+        activation=cut.outputs(activated.activation),
         gradient=None,
-        weight=weight.flatten(1).float().unsqueeze(0),
+        weight=cut.rows(layer.weight),
         weight_gradient=None,
         update=None,
-        bias=None if layer.bias is None else layer.bias[units].float().unsqueeze(0),
+        bias=None if layer.bias is None else layer.bias[cut.units].float().unsqueeze(0),
         weights_module=module if same_map else None,
-        weights_output=None if layer.direct else cut(activated.outputs),
+        weights_output=None if layer.direct else cut.outputs(activated.outputs),
     )
 
 

@@ -133,9 +133,10 @@ repairs.register("rescale_tau")(Repair(mend=_rescale_tau))
 
 def _zero_bias(pack: Pack, trial: int, samples: Samples) -> None:
     """Sets the biases of all hidden layers to 0."""
-    for name, tensor in pack.state.items():
-        if name.endswith("weights.bias"):
-            tensor.detach()[trial].zero_()
+    for weight in pack.hidden_weights:
+        bias = pack.state.get(f"{weight.removesuffix('weight')}bias")
+        if bias is not None:
+            bias.detach()[trial].zero_()
 
 
 repairs.register("zero_bias")(Repair(mend=_zero_bias))
@@ -154,9 +155,7 @@ def _lsuv(pack: Pack, trial: int, samples: Samples) -> None:
     def record(name: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
         outputs[name] = y
 
-    for name in pack.state:
-        if not name.endswith("weights.weight"):
-            continue
+    for name in pack.hidden_weights:
         for _ in range(_LSUV_MOST_ITERATIONS):
             program(parameters, buffers, images, PROBE, record)
             deviation = outputs[name.removesuffix(".weight")].std()
@@ -172,9 +171,8 @@ repairs.register("lsuv")(Repair(mend=_lsuv))
 
 def _hidden_rows(pack: Pack, trial: int) -> Iterator[Tensor]:
     """Yields the weights of each hidden layer of a trial, (units, fan_in), to change in place."""
-    for name, tensor in pack.state.items():
-        if name.endswith("weights.weight"):
-            yield tensor.detach()[trial].flatten(1)
+    for name in pack.hidden_weights:
+        yield pack.state[name].detach()[trial].flatten(1)
 
 
 def _factor(length: Tensor | float, current: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from harness.errors import RequestError
 from harness.networks import architectures
 from harness.networks.activations import activations
 from harness.networks.architectures import architecture, build_network
-from harness.networks.architectures.declaration import Architecture
+from harness.networks.declaration import Architecture
 from harness.networks.hidden_layers import normalizations
 from harness.networks.initialization import initialize
 from harness.networks.layout import check_layout, layer_sizes

@@ -24,8 +24,14 @@ _EXACT = 1e-4
 _GAUSSIAN_KURTOSIS = 3.0
 
 
-def network_of(structure: Structure) -> tuple[description.Network, dict[str, ActivationFunction]]:
+def network_of(
+    structure: Structure, law_of: Callable[[Layer], dict[str, Any]] = lambda layer: {}
+) -> tuple[description.Network, dict[str, ActivationFunction]]:
     """Describes a model's layers as a plain stack, as far as they are one.
+
+    Args:
+        structure: the layers.
+        law_of: what is known of the law of a layer's weights, which replaces what they show.
 
     Returns:
         The network, opaque where theory cannot follow; and the activations that are not built in,
@@ -40,13 +46,13 @@ def network_of(structure: Structure) -> tuple[description.Network, dict[str, Act
             network.append(description.Opaque(layer.label, obstacle))
         elif layer.kind == "linear" and (previous is None or previous.kind == "conv2d"):
             network.append(description.Flatten())
-        network += _described_layer(layer, number, own_activations)
+        network += _described_layer(layer, number, own_activations, law_of)
         previous = layer
     readout = _readout(structure)
     if previous is not None and readout is not None:
         if previous.kind == "conv2d":
             network.append(description.Flatten())
-        network.append(_described_weights(readout))
+        network.append(_described_weights(readout, law_of))
     return tuple(network), own_activations
 
 
@@ -107,12 +113,15 @@ def _has_described_geometry(convolution: nn.Conv2d) -> bool:
 
 
 def _described_layer(
-    layer: Layer, number: int, own_activations: dict[str, ActivationFunction]
+    layer: Layer,
+    number: int,
+    own_activations: dict[str, ActivationFunction],
+    law_of: Callable[[Layer], dict[str, Any]],
 ) -> list[description.Layer]:
     before = layer.pools_before_activation
     after = [pool for pool in layer.pools if not pool.before_activation]
     return [
-        _described_weights(layer),
+        _described_weights(layer, law_of),
         *_described_normalizations(layer.normalizations),
         *(_described_pool(pool) for pool in before),
         _described_activation(layer, number, own_activations),
@@ -125,7 +134,9 @@ def _described_normalizations(kinds: list[str]) -> list[description.Normalizatio
     return [description.Normalization(kind) for kind in kinds if kind in _DESCRIBED_NORMALIZATIONS]
 
 
-def _described_weights(layer: Layer) -> description.Dense | description.Convolution:
+def _described_weights(
+    layer: Layer, law_of: Callable[[Layer], dict[str, Any]]
+) -> description.Dense | description.Convolution:
     omega, tau = layer.scale.omega, layer.scale.tau
     kurtosis = layer.scale.kurtosis
     bias = layer.bias
@@ -140,6 +151,7 @@ def _described_weights(layer: Layer) -> description.Dense | description.Convolut
         "exact": bool(tau.std(correction=0) < _EXACT * tau.mean()),
         "kurtosis": kurtosis if math.isfinite(kurtosis) else _GAUSSIAN_KURTOSIS,
     }
+    law |= law_of(layer)
     if layer.kind != "conv2d":
         return description.Dense(**law)
     size = layer.unpadded_size or layer.map_size

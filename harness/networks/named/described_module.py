@@ -1,0 +1,83 @@
+"""A named network as theory sees it, with the laws of the swept initializer."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.configuration.named_networks import OWN
+from harness.networks.hidden_layers import describe_weights, weights_law
+from harness.networks.hidden_stack import Shape
+from harness.networks.named.assembly import sample_images
+from harness.networks.named.initial_state import initialize_module
+from harness.networks.named.layout_of_module import head_of, structure_of_module
+from harness.networks.readout import readout_bias, readout_initializer
+from harness.networks.tracing.described_structure import network_of
+from harness.networks.tracing.structure import Layer, Structure
+from harness.theory.activations.functions import ActivationFunction
+from harness.theory.networks.description import Network, Opaque
+
+if TYPE_CHECKING:
+    from harness.networks.named.named_architecture import NamedArchitecture
+
+_SAMPLES = 2
+_SEED = 0
+# Parts of a specification on which the description depends.
+_PARTS = (
+    *("architecture", "activation", "initializer", "normalization", "dropout", "readout"),
+    "repair",
+)
+
+
+def described_module(
+    architecture: NamedArchitecture, spec: Mapping[str, Any], shape: Shape, classes: int
+) -> tuple[Network, dict[str, ActivationFunction]]:
+    """Returns the network of a specification, and its activations that are not built in.
+
+    Its weights follow the swept initializer's law. Where they are its own, they are described by
+    the size that one draw of them has.
+    """
+    parts = {part: spec[part] for part in _PARTS if part in spec}
+    text = json.dumps(parts, sort_keys=True)
+    return _described(architecture, text, tuple(shape), classes)
+
+
+@functools.lru_cache(maxsize=64)
+def _described(
+    architecture: NamedArchitecture, text: str, shape: Shape, classes: int
+) -> tuple[Network, dict[str, ActivationFunction]]:
+    spec = json.loads(text)
+    network = architecture.build(spec, shape, classes)
+    initialize_module(architecture, network, spec, _SEED, (shape, classes))
+    structure = structure_of_module(network, sample_images(shape, _SAMPLES))
+    layers, functions = network_of(structure, _Laws(spec, structure))
+    if spec.get("repair") == "lsuv":
+        reason = "the repair lsuv scales each layer, which is followed for plain stacks only"
+        layers = (Opaque("repair", reason), *layers)
+    return layers, functions
+
+
+class _Laws:
+    """The law of each layer's weights and biases, as far as the initializer gives it."""
+
+    def __init__(self, spec: Mapping[str, Any], structure: Structure) -> None:
+        self._spec = spec
+        self._head = head_of(structure)
+
+    def __call__(self, layer: Layer) -> dict[str, Any]:
+        """Returns what is known of a layer, empty for weights of the network's own."""
+        if self._spec["initializer"]["name"] == OWN:
+            return {}
+        if layer is self._head:
+            initializer = readout_initializer(self._spec)
+            law = weights_law(initializer, layer.fan_in, layer.fan_out, layer.units)
+            bias_law, options = readout_bias(self._spec)
+            law["sigma_b2"] = bias_law.variance(options, layer.fan_in)
+        else:
+            area = layer.weight[0, 0].numel()
+            law = describe_weights(self._spec, layer.fan_in, layer.fan_out, layer.units, area)
+        if layer.bias is None:
+            law["sigma_b2"] = 0.0
+        return law
