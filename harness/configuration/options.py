@@ -55,7 +55,7 @@ def options_file(section: Any) -> str:
 def default_choices() -> Mapping[str, Any]:
     """Returns the default choice of each group in `conf/config.yaml`, and its single values."""
     content = yaml.load((CONF_DIR / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
-    choices = {}
+    choices: dict[str, Any] = {}
     for entry in content.pop("defaults"):
         if isinstance(entry, dict):
             choices |= entry

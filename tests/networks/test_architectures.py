@@ -12,7 +12,7 @@ from harness.configuration.options import known_names
 from harness.errors import RequestError
 from harness.networks import architectures
 from harness.networks.activations import activations
-from harness.networks.architectures import architecture, build_network
+from harness.networks.architectures import architecture_of, build_network
 from harness.networks.declaration import Architecture
 from harness.networks.hidden_layers import normalizations
 from harness.networks.initialization import initialize
@@ -33,9 +33,9 @@ def normal(*shape: int) -> torch.Tensor:
 
 def test_every_architecture_in_conf_has_its_file():
     files = {module.name for module in pkgutil.iter_modules(architectures.__path__)}
-    assert files - {"declaration"} == set(known_names("architecture"))
+    assert files == set(known_names("architecture"))
     for name in known_names("architecture"):
-        assert isinstance(architecture(name), Architecture)
+        assert isinstance(architecture_of({"architecture": {"name": name}}), Architecture)
 
 
 def test_every_activation_and_normalization_in_conf_is_declared():

@@ -41,9 +41,12 @@ class _Replacing(TorchFunctionMode):
         if not _is_activation_function(func) or not args or not isinstance(args[0], Tensor):
             return func(*args, **kwargs)
         x = args[0]
-        if func.__name__.endswith("_") or kwargs.get("inplace", False):
-            return x.copy_(self.activation(x.clone()))
-        return self.activation(x)
+        in_place = func.__name__.endswith("_") or kwargs.get("inplace", False)
+        y = self.activation(x.clone() if in_place else x)
+        if in_place:
+            # Whoever does not look at the result finds it here.
+            x.copy_(y)
+        return y
 
 
 class _ReplacesFunctions(nn.Module):
