@@ -106,6 +106,13 @@ class DatasetConfig(Section):
     participation_ratio: float | None = described(
         None, "effective number of input directions; null: independent pixels"
     )
+    pixel_shuffle: int | None = described(
+        None, "seed of one permutation of the pixels of all images; null: they stay in place"
+    )
+    label_noise: float = described(
+        0.0, "probability that a training label is drawn anew from all classes, in [0, 1]"
+    )
+    label_noise_seed: int = described(0, "seed of the label noise, at least 0")
 
 
 @section("preprocessing")

@@ -116,6 +116,8 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         for key, value in asdict(config.dataset).items()
         if key not in _PLACES and value is not None
     }
+    if config.dataset.label_noise == 0:
+        del dataset["label_noise"], dataset["label_noise_seed"]
     if fingerprint is not None:
         dataset["fingerprint"] = fingerprint
     spec: dict[str, Any] = {"rules_version": RULES_VERSION, "dataset": dataset}
