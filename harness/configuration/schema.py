@@ -125,6 +125,14 @@ class PreprocessingConfig(Section):
     scale: float = described(1.0, "multiplied after the preprocessing, above 0")
 
 
+@section("augmentation")
+@dataclass
+class AugmentationConfig(Section):
+    """The random changes of training images; evaluations and probes see them as they are."""
+
+    name: str = "none"
+
+
 @section("architecture")
 @dataclass
 class ArchitectureConfig(Section):
@@ -255,6 +263,7 @@ class Config:
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     activation: ActivationConfig = field(default_factory=ActivationConfig)
     initializer: InitializerConfig = field(default_factory=InitializerConfig)

@@ -179,9 +179,7 @@ def check(config: DatasetConfig) -> None:
                 f"dataset.{option}={seed}: expected an integer of at least 0, below 2^31"
             )
     if not 0 <= config.label_noise <= 1:
-        raise RequestError(
-            f"dataset.label_noise={config.label_noise}: expected a number in [0, 1]"
-        )
+        raise RequestError(f"dataset.label_noise={config.label_noise}: expected a number in [0, 1]")
     if config.label_noise_seed and config.label_noise == 0:
         raise RequestError(
             f"dataset.label_noise_seed={config.label_noise_seed} without dataset.label_noise: "
