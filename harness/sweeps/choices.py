@@ -108,7 +108,7 @@ class _Case:
         self.trial = trained_as(self.jobs[0])
         self.plan = plan(self.trial.spec, self.info.training_samples)
         self.device = devices.resolve(config.device, config.precision)
-        self.most_workers = min(self.workers or most_workers(self.device), len(self.jobs))
+        self.most_workers = self._most_workers(config.precision)
         trials_in_memory = largest_pack(
             self.trial.spec,
             self.info.shape,
@@ -117,6 +117,17 @@ class _Case:
             kept_copies=int(config.keep_weights == "best"),
         )
         self.largest_pack = max(1, trials_in_memory // self.most_workers)
+
+    def _most_workers(self, precision: str) -> int:
+        """Returns the packs that may train at the same time."""
+        wanted = self.workers or most_workers(self.device)
+        if precision == "tf32":
+            # The switch between float32 in probes and TF32 in training is the whole process's.
+            return 1
+        if self.device.type == "cuda":
+            # Packs of other shapes train beside a single one of this shape.
+            return wanted
+        return min(wanted, len(self.jobs))
 
     def expected_seconds(self) -> float:
         """Returns a guess of how long all jobs take."""

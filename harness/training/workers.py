@@ -37,12 +37,13 @@ def cores() -> int:
 
 
 def most_workers(device: torch.device) -> int:
-    """Returns the most packs that may train at the same time.
+    """Returns the packs that train at the same time where nobody says how many.
 
-    One on a GPU, one per core on a CPU, or fewer where OMP_NUM_THREADS says so.
+    Two on a GPU: one trains while the host sees to the results of the other. One per core on a CPU,
+    or fewer where OMP_NUM_THREADS says so.
     """
     if device.type == "cuda":
-        return 1
+        return min(2, cores())
     return max(1, min(cores(), torch.get_num_threads()))
 
 
