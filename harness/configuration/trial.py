@@ -245,9 +245,9 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
     augmentation = spec.get("augmentation")
     if augmentation is not None:
         axes["augmentation"] = augmentation["name"]
-        usual = defaults("augmentation", augmentation["name"])
+        standard = defaults("augmentation", augmentation["name"])
         for option, value in augmentation.items():
-            if option != "name" and value != usual.get(option):
+            if option != "name" and value != standard.get(option):
                 axes[f"augmentation.{option}"] = value
     for option, value in spec.get("readout", {}).items():
         axes[f"readout.{option}"] = value["name"] if option == "initializer" else value
