@@ -45,8 +45,13 @@ _NAMED_GROUPS = (
     "probe",
     "search",
 )
-# Repairs of weights that weight standardization would undo at once.
+# Repairs of weights that forms of weights would undo at once, and what these forms do.
 _REPAIRS_OF_ROWS = ("center_rows", "rescale_tau", "lsuv")
+_WEIGHT_FORMS = {
+    "weight_standardization": "gives every unit's weights sum 0 and length 1 whatever they are",
+    "weight_norm": "gives every unit's weights the length that it learns",
+    "spectral_norm": "divides the weights of a layer by their largest singular value",
+}
 _LARGEST_SEED = 2**31
 # Bounds that no study meets, so that a slip of the pen is told before it fills the memory.
 _MOST_SEEDS = 100_000
@@ -303,11 +308,12 @@ def _check_combinations(config: Config) -> None:
         "normalization=batch with budget.batch_size=1: a batch of one has no variance; "
         "use at least 2, or normalization=layer",
     )
-    _require(
-        normalization != "weight_standardization" or repair not in _REPAIRS_OF_ROWS,
-        f"repair={repair}: normalization=weight_standardization gives every unit's weights "
-        "sum 0 and length 1 whatever they are; nothing would change",
-    )
+    if normalization in _WEIGHT_FORMS:
+        _require(
+            repair not in _REPAIRS_OF_ROWS,
+            f"repair={repair}: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
+            "the repair would be undone",
+        )
     _require(
         repair != "neutral_dropout" or config.dropout.name != "none",
         "repair=neutral_dropout: there is no dropout to repair; "

@@ -20,6 +20,7 @@ from harness.theory.networks.identities import (
     KURTOSIS_TRUNCATED,
     KURTOSIS_UNIFORM,
     TRUNCATED_VARIANCE,
+    largest_random_square,
 )
 
 if TYPE_CHECKING:
@@ -48,16 +49,19 @@ class Distribution:
     Attributes:
         draw: `draw(weight, gain, fan, generator)` fills a weight (units, inputs, ...) in place.
         kurtosis: E w^4 / (E w^2)^2; NaN where it is infinite.
+        largest_square: `largest_square(units, fan_in)` is the mean square of the largest singular
+            value of a layer's weights over `sigma_w2`; None where it is not known.
         centred: each unit's weights sum to 0.
         exact: `exact(units, fan_in)` is True where the sum of squares of each unit's weights is
             `sigma_w2` in every draw, not on average only.
         omega: mean sum of each unit's weights; the mean of a weight is omega / fan_in.
-        at_centre: a kernel's weights are 0 but at its centre; `fan_in` of `exact` then counts
-            input channels.
+        at_centre: a kernel's weights are 0 but at its centre; `fan_in` of `exact` and of
+            `largest_square` then counts input channels.
     """
 
     draw: Callable[[Tensor, float, float, Generator], None]
     kurtosis: float
+    largest_square: Callable[[int, int], float] | None = largest_random_square
     centred: bool = False
     exact: Callable[[int, int], bool] = lambda units, fan_in: False
     omega: float = 0.0
@@ -178,7 +182,7 @@ def _heavy_tailed(options: Options) -> Distribution:
         weight /= (chi_squared / degrees).sqrt()
 
     kurtosis = 3.0 * (degrees - 2) / (degrees - 4) if degrees > 4 else math.nan
-    return Distribution(draw, kurtosis)
+    return Distribution(draw, kurtosis, largest_square=None)
 
 
 def _mean_shifted(options: Options) -> Distribution:
@@ -191,6 +195,10 @@ def _mean_shifted(options: Options) -> Distribution:
         weight.normal_(mean, math.sqrt(variance), generator=generator)
 
     return Distribution(draw, KURTOSIS_NORMAL, omega=omega)
+
+
+def _largest_orthogonal_square(units: int, fan_in: int) -> float:
+    return max(1.0, units / fan_in)
 
 
 def _draw_delta_orthogonal(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
@@ -210,12 +218,16 @@ TRUNCATED = Distribution(_draw_truncated, KURTOSIS_TRUNCATED)
 # Both are drawn with sum of squares 1, so their gain is 1 and their fan the fan-in.
 EXACT = Distribution(_draw_exact, KURTOSIS_NORMAL, centred=True, exact=lambda units, fan_in: True)
 ORTHOGONAL = Distribution(
-    _draw_orthogonal, KURTOSIS_NORMAL, exact=lambda units, fan_in: units <= fan_in
+    _draw_orthogonal,
+    KURTOSIS_NORMAL,
+    largest_square=_largest_orthogonal_square,
+    exact=lambda units, fan_in: units <= fan_in,
 )
 
 DELTA_ORTHOGONAL = Distribution(
     _draw_delta_orthogonal,
     KURTOSIS_NORMAL,
+    largest_square=_largest_orthogonal_square,
     exact=lambda units, fan_in: units <= fan_in,
     at_centre=True,
 )

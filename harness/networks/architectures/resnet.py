@@ -19,7 +19,7 @@ from harness.networks.hidden_layers import (
     build_after_weights,
     describe_after_weights,
     describe_weight_repair,
-    standardizes_weights,
+    weight_form,
 )
 from harness.networks.hidden_stack import (
     HiddenLayer,
@@ -219,7 +219,7 @@ def _check_sizes_of_weights(spec: dict[str, Any], form: ResidualForm) -> None:
     if not form.zero_end:
         return
     sizing = None
-    if standardizes_weights(spec):
+    if weight_form(spec):
         sizing = f"normalization={spec['normalization']['name']}"
     if spec.get("repair") in _SIZING_REPAIRS:
         sizing = f"repair={spec['repair']}"
