@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -55,7 +55,7 @@ def register_callables(arguments: list[str]) -> None:
     file of an experiment that the arguments name.
     """
     texts = [text for text in arguments if _ACTIVATION.match(text)]
-    for file in _experiment_files(arguments):
+    for file in experiment_files(arguments):
         lines = file.read_text(encoding="utf-8").splitlines()
         texts += [line for line in lines if "activation" in line]
     for text in texts:
@@ -63,7 +63,7 @@ def register_callables(arguments: list[str]) -> None:
             ConfigStore.instance().store(group="activation", name=name, node={"name": name})
 
 
-def _experiment_files(arguments: list[str]) -> Iterator[Path]:
+def experiment_files(arguments: Sequence[str]) -> Iterator[Path]:
     """Yields the files of the experiments that arguments name, also of those beside the harness."""
     folders = [CONF_DIR]
     names: list[str] = []

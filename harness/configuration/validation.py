@@ -33,6 +33,7 @@ REPAIRS = (
 _NAMED_GROUPS = (
     "dataset",
     "preprocessing",
+    "augmentation",
     "architecture",
     "activation",
     "initializer",
@@ -223,6 +224,20 @@ def _check_numbers(config: Config) -> None:
             value is None or 0 <= value < math.inf,
             f"{key}={value}: expected a number of at least 0",
         )
+    flip = config.augmentation.flip
+    _require(
+        flip is None or 0 <= flip <= 1, f"augmentation.flip={flip}: expected a number in [0, 1]"
+    )
+    padding = config.augmentation.padding
+    _require(
+        padding is None or padding >= 0,
+        f"augmentation.padding={padding}: expected an integer of at least 0",
+    )
+    _require(
+        (padding, flip) != (0, 0),
+        "augmentation.padding=0 and augmentation.flip=0 leave images as they are; "
+        "give augmentation=none",
+    )
     shares = {
         "dataset.validation_share": config.dataset.validation_share,
         "dataset.test_share": config.dataset.test_share,

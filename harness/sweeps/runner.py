@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from harness.configuration.trial import Trial
 from harness.data.catalog import DatasetInfo
 from harness.networks.trial_prediction import Prediction, predict
@@ -68,10 +70,22 @@ def run_pack(
         on_steps: called every few steps with the number of trial-steps done since its last call.
         keeper: reads and writes the pack's checkpoints; None trains without them.
     """
-    started = time.perf_counter()
-    config, info = jobs[0].config, jobs[0].info
+    config = jobs[0].config
     device = devices.resolve(config.device, config.precision)
     devices.prepare(device, config.precision)
+    with devices.on_thread_stream(device):
+        return _run_pack_on(device, jobs, program, on_steps, keeper)
+
+
+def _run_pack_on(
+    device: torch.device,
+    jobs: Sequence[Job],
+    program: str,
+    on_steps: Callable[[int], None],
+    keeper: Keeper | None,
+) -> list[Result]:
+    started = time.perf_counter()
+    config, info = jobs[0].config, jobs[0].info
     specified = [trained_as(job) for job in jobs]
     pack = Pack(specified, info.shape, info.classes, device, program)
     ordered = [jobs[index] for index in pack.order]

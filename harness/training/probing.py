@@ -26,7 +26,7 @@ from harness.training.sharpness import sharpness
 
 # Bytes of one layer's tap: so few trials are probed at once that all taps of a probe stay far
 # below the memory of the pack itself.
-_TAP_BYTES = 8 * 2**20
+_TAP_BYTES = {"cpu": 8 * 2**20, "cuda": 256 * 2**20}
 _FLOAT_BYTES = 4
 
 
@@ -45,7 +45,8 @@ def probe(pack: Pack, samples: Samples, step: int, plan: Plan, before: Tensor | 
     statistics = statistics_for(setting, step in (0, plan.steps))
     with_sharpness = setting == "full" or step in plan.sharpness_probes
     numbers_per_trial = len(samples) * pack.activations_per_sample(samples.images[0])
-    most_trials = max(1, _TAP_BYTES // (_FLOAT_BYTES * numbers_per_trial))
+    most_bytes = _TAP_BYTES[pack.device.type]
+    most_trials = max(1, most_bytes // (_FLOAT_BYTES * numbers_per_trial))
     parts = []
     eigenvalues = []
     for start, stop in pack.ranges(most_trials):

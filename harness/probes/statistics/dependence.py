@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from harness.probes.columns import Columns, absent, unit_variance
+from harness.probes.eigenvalues import eigenvalues
 from harness.probes.readings import LayerReading
 from harness.probes.reductions import Moments, blocks, norms, ratio, unit_moments
 from harness.probes.statistic import statistic
@@ -168,8 +169,8 @@ class _Gram:
         # The solver refuses NaN, and one bad trial must not cost the others.
         identity = torch.eye(self.matrix.shape[1], device=self.matrix.device)
         matrix = torch.where(defined.view(-1, 1, 1), self.matrix, identity)
-        eigenvalues = torch.linalg.eigvalsh(matrix).double().clamp(min=0)
-        shares = eigenvalues / eigenvalues.sum(1, keepdim=True)
+        spectrum = eigenvalues(matrix).double().clamp(min=0)
+        shares = spectrum / spectrum.sum(1, keepdim=True)
         return torch.where(defined, torch.special.entr(shares).sum(1).exp(), torch.nan)
 
 
