@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.probes.columns import Columns, absent, unit_variance
 from harness.probes.eigenvalues import eigenvalues
 from harness.probes.readings import LayerReading
-from harness.probes.reductions import Moments, blocks, norms, unit_moments
+from harness.probes.reductions import Moments, blocks, norms, ratio, unit_moments
 from harness.probes.statistic import statistic
 
 # Units whose correlations are taken pair by pair, evenly spread over the layer.
@@ -126,7 +126,7 @@ def variance_law(reading: LayerReading) -> Columns:
     squared_cv = 2 * gram.square / gram.trace.square() + kurtosis * diagonal
     columns["predicted_unit_variance_cv"] = squared_cv.clamp(min=0).sqrt()
     columns["input_participation_ratio"] = gram.participation_ratio()
-    columns["predicted_mean_drive"] = moments.mean.square().sum(1) / trace
+    columns["predicted_mean_drive"] = ratio(moments.mean.square().sum(1), trace)
     return columns
 
 
