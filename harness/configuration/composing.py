@@ -20,6 +20,7 @@ from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.layer_lists import register_resolvers
 from harness.configuration.messages import explain, first_line, unknown_option
 from harness.configuration.overrides import check_cells, ready
+from harness.configuration.result_folder import expanded
 from harness.configuration.schema import CONF_DIR, Config
 from harness.errors import RequestError
 
@@ -34,11 +35,17 @@ _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 def register_schema() -> None:
     """Tells Hydra what a request may contain, so that a misspelled option fails at once.
 
-    `conf/config.yaml` names the folders of sweeps by `process_id`, so that no two share one.
+    `conf/config.yaml` names the folders of sweeps by `process_id`, so that no two share one, below
+    the folder for results with its `~` replaced.
     """
     register_resolvers()
     OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
+    OmegaConf.register_new_resolver("home_expanded", _home_expanded, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def _home_expanded(runs: str) -> str:
+    return str(expanded(runs, "runs"))
 
 
 def register_callables(arguments: list[str]) -> None:
@@ -88,9 +95,10 @@ def compose(overrides: list[str]) -> Config:
     register_callables(overrides)
     try:
         with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
-            return to_config(hydra_compose("config", overrides))
+            composed = hydra_compose("config", overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise RequestError(explain(error)) from None
+    return to_config(composed)
 
 
 def to_config(composed: DictConfig | Config) -> Config:
@@ -121,13 +129,24 @@ def _from_checked(composed: DictConfig) -> Config:
 
     OmegaConf's own conversion checks every value again, and a sweep has thousands of jobs.
     """
-    return Config(**{entry.name: _plain(composed[entry.name]) for entry in fields(Config)})
+    values = {entry.name: _plain(entry.name, composed[entry.name]) for entry in fields(Config)}
+    return Config(**values)
 
 
-def _plain(value: Any) -> Any:
-    """Returns a section as its dataclass, a list as a list, and any other value as it is."""
+def _plain(name: str, value: Any) -> Any:
+    """Returns a section as its dataclass, a list as a list, and any other value as it is.
+
+    Raises:
+        RequestError: an option that the section does not have, as `+dataset.name=value` makes one.
+    """
     if not OmegaConf.is_config(value):
         return value
     content: Any = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     section = OmegaConf.get_type(value)
-    return section(**content) if is_dataclass(section) else content
+    if not is_dataclass(section):
+        return content
+    known = {entry.name for entry in fields(section)}
+    for option in content:
+        if option not in known:
+            raise RequestError(unknown_option(f"{name}.{option}"))
+    return section(**content)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from harness.cores import cores
 from harness.data.catalog import DatasetInfo
 from harness.networks.architectures import build_network
 from harness.store import writes
@@ -29,7 +30,7 @@ from harness.training.batched import is_sequential
 from harness.training.events import PackData
 from harness.training.memory import largest_pack
 from harness.training.schedules import plan
-from harness.training.workers import cores, most_workers
+from harness.training.workers import most_workers
 
 # Measuring takes a few seconds, so it is done only for sweeps that are expected to take longer.
 _WORTH_MEASURING_SECONDS = 60.0
@@ -66,7 +67,7 @@ def choose(
     if expected < _BRIEF_SECONDS:
         brief_workers = 1 if workers is None else case.most_workers
         choice = replace(case.unmeasured(), workers=brief_workers, brief=True)
-    elif expected < _WORTH_MEASURING_SECONDS:
+    elif expected < _WORTH_MEASURING_SECONDS or case.is_fixed():
         choice = case.unmeasured()
     else:
         key = case.key()
@@ -156,6 +157,10 @@ class _Case:
             f"fastest here for {_in_words(self.trial.spec)}: {_choice_in_words(choice)}", sys.stderr
         )
         return choice
+
+    def is_fixed(self) -> bool:
+        """Returns whether the user has left nothing to choose."""
+        return self.program != "auto" and None not in (self.pack, self.workers)
 
     def key(self) -> str:
         """Returns the name under which the measurement is kept."""

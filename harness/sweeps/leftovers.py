@@ -53,11 +53,14 @@ class Leftovers:
         self._missing = [
             folder for folder in (self._sweeps, *self._sweeps.parents) if not os.path.exists(folder)
         ]
+        # In a container every sweep may have the same process id.
+        self._before = set(self._of_this_process())
 
     def remove(self) -> None:
         """Deletes this process's folders that hold nothing but Hydra's files, and empty parents."""
-        made = self._sweeps.glob(f"*_{os.getpid()}") if os.path.exists(self._sweeps) else ()
-        for folder in made:
+        for folder in self._of_this_process():
+            if folder in self._before:
+                continue
             names = {path.name for path in folder.glob("*")}
             if names <= _FILES_OF_HYDRA:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -65,3 +68,9 @@ class Leftovers:
             # It may not be there, or another process may have written into it meanwhile.
             with contextlib.suppress(OSError):
                 folder.rmdir()
+
+    def _of_this_process(self) -> list[Path]:
+        """Returns the folders of sweeps that end in the id of this process."""
+        if not os.path.exists(self._sweeps):
+            return []
+        return list(self._sweeps.glob(f"*_{os.getpid()}"))

@@ -52,6 +52,9 @@ class CapturedStep:
         self.recording = enabled and device.type == "cuda"
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
+        if self.recording:
+            # Another thread that waited for long warns after the debug mode has ended.
+            warnings.filterwarnings("ignore", message=_WAIT_WARNING)
 
     def __call__(self) -> None:
         """Makes the next call: an ordinary one, or a replay once the step is recorded."""

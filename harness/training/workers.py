@@ -8,7 +8,6 @@ operation then waits for its slowest core.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
+
+from harness.cores import cores
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -27,13 +28,6 @@ _SWITCH_SECONDS = 5e-5
 
 class Stopped(BaseException):
     """Raised inside a worker's task when the sweep is being interrupted."""
-
-
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def most_workers(device: torch.device) -> int:
