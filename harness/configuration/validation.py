@@ -194,8 +194,10 @@ def _check_choices(config: Config) -> None:
     _check_choice("normalization.position", config.normalization.position, ("before", "after"))
     _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
-    # The edge of chaos belongs to an activation, which the readout has not.
-    initializers = ("same", *sorted({*known_names("initializer")} - {"edge_of_chaos"}))
+    # The edge of chaos belongs to an activation, which the readout has not. Unit variance is for
+    # hidden layers.
+    hidden_only = {"edge_of_chaos", "lsuv"}
+    initializers = ("same", *sorted({*known_names("initializer")} - hidden_only))
     _check_choice("readout.initializer", config.readout.initializer, initializers)
     _check_choice("readout.bias", config.readout.bias, READOUT_BIASES)
 
@@ -314,6 +316,16 @@ def _check_combinations(config: Config) -> None:
             f"repair={repair}: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
             "the repair would be undone",
         )
+        _require(
+            config.initializer.name != "lsuv",
+            f"initializer=lsuv: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
+            "a scale from data would be undone; use initializer=orthogonal",
+        )
+    _require(
+        config.initializer.name != "lsuv" or repair not in _REPAIRS_OF_ROWS,
+        f"repair={repair}: initializer=lsuv scales the same weights on the first batch; "
+        "use initializer=orthogonal to repair them",
+    )
     _require(
         repair != "neutral_dropout" or config.dropout.name != "none",
         "repair=neutral_dropout: there is no dropout to repair; "

@@ -197,8 +197,8 @@ def describe_after_weights(
 def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
     """Returns for theory what is done to the output of a hidden layer's weights.
 
-    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
-    described as that. A form of weights would undo it.
+    The repair and the initializer `lsuv` scale a whole layer by one factor to mean square 1 at
+    initialisation, and are described as that. A form of weights would undo it.
     """
     form = weight_form(spec)
     if form == "SPECTRAL_NORM":
@@ -207,6 +207,9 @@ def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
             return [theory.Opaque("spectral normalization", UNKNOWN_EDGE)]
     if spec.get("repair") == "lsuv" and not form:
         return [theory.Normalization("pooled", 0.0)]
+    if initializer_of(spec["initializer"]).unit_variance:
+        batch = float(spec["budget"]["batch_size"])
+        return [theory.Normalization("pooled", 0.0, batch)]
     return []
 
 

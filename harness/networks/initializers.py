@@ -93,6 +93,8 @@ class Initializer:
         fan: denominator of the variance, from the fans of the layer.
         bias: distribution of the biases.
         check: `check(options)` raises RequestError for options that are out of range.
+        unit_variance: the drawn weights of the hidden layers are then scaled on a trial's first
+            batch (`harness.training.unit_variance`).
     """
 
     family: Callable[[Options], Distribution]
@@ -100,6 +102,7 @@ class Initializer:
     fan: Callable[[Fans], float]
     bias: BiasLaw
     check: Callable[[Options], None]
+    unit_variance: bool = False
 
     def sigma_w2(self, fans: Fans, options: Options) -> float:
         """Returns fan_in times the variance of a weight.
@@ -283,13 +286,14 @@ def _accept(options: Options) -> None:
     """Accepts an initializer without options."""
 
 
-def declare(
+def declare(  # noqa: PLR0913 - the first two say what it is, the others are keywords
     name: str,
     distribution: Distribution | Callable[[Options], Distribution],
     gain: float | Callable[[Options], float] = 1.0,
     fan: Callable[[Fans], float] = _fan_in,
     bias: BiasLaw = ZERO_BIAS,
     check: Callable[[Options], None] = _accept,
+    unit_variance: bool = False,
 ) -> None:
     """Declares one initializer.
 
@@ -297,7 +301,8 @@ def declare(
     """
     family = distribution if callable(distribution) else lambda options: distribution
     gain_of = gain if callable(gain) else lambda options: gain
-    initializers.register(name)(Initializer(family, gain_of, fan, bias, check))
+    initializer = Initializer(family, gain_of, fan, bias, check, unit_variance)
+    initializers.register(name)(initializer)
 
 
 def _check_torch_bias(options: Options) -> None:
@@ -320,6 +325,8 @@ declare("xavier_normal", NORMAL, gain=2.0, fan=_fan_sum)
 declare("xavier_uniform", UNIFORM, gain=2.0, fan=_fan_sum)
 # Saxe et al. 2013.
 declare("orthogonal", ORTHOGONAL)
+# Mishkin and Matas 2016, Algorithm 1.
+declare("lsuv", ORTHOGONAL, unit_variance=True)
 # Xiao et al. 2018.
 declare("delta_orthogonal", DELTA_ORTHOGONAL)
 # torch's own for Linear and Conv2d: kaiming_uniform with a = sqrt(5), so Var w = 1 / (3 fan_in).
