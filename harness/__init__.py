@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["Monitor", "diagnose", "trained_network"]
+__all__ = ["Cadence", "Monitor", "diagnose", "trained_network"]
 
 
 def __getattr__(name: str) -> Any:
@@ -11,10 +11,10 @@ def __getattr__(name: str) -> Any:
         from harness.diagnosis.diagnose import diagnose
 
         return diagnose
-    if name == "Monitor":
-        from harness.monitoring.monitor import Monitor
+    if name in ("Cadence", "Monitor"):
+        from harness.monitoring import monitor
 
-        return Monitor
+        return getattr(monitor, name)
     if name == "trained_network":
         from harness.sweeps.trained_network import trained_network
 

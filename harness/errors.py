@@ -4,14 +4,21 @@ The command line turns them into exit codes 2 (`RequestError`) and 1 (the others
 """
 
 
-class RequestError(ValueError):
+class _OneLine(Exception):
+    """An error whose text is one line, whatever the names and values in it have in them."""
+
+    def __str__(self) -> str:
+        return "\\n".join(super().__str__().splitlines())
+
+
+class RequestError(_OneLine, ValueError):
     """A wrong request: one line says what is wrong, where, and which values are allowed.
 
     Raised before anything is written; exit code 2.
     """
 
 
-class NotStored(OSError):
+class NotStored(_OneLine, OSError):
     """A result that could not be written, as on a full disk; one line names file and reason.
 
     What was stored before is whole, and no unfinished trial reads as done. Exit code 1.

@@ -30,6 +30,7 @@ _COPIED = (
 _DEFAULTS = {
     "dataset": "digits",
     "preprocessing": "global",
+    "augmentation": "none",
     "architecture": "mlp",
     "activation": "selu",
     "initializer": "lecun_normal",

@@ -18,8 +18,8 @@ from harness.training import devices
 class Stopwatch:
     """Adds up the time of named parts over all threads.
 
-    On a GPU the device is waited for before and after a part, so that its work is counted where it
-    was ordered.
+    On a GPU a part begins and ends with a wait for what its thread has ordered, so that the work is
+    counted where it was ordered.
 
     Attributes:
         seconds: by part, the time on the clock.
@@ -56,7 +56,7 @@ class Stopwatch:
     def _timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            devices.wait(self.device)
+            devices.wait_for_thread(self.device)
             with self._lock:
                 self._running[part] += 1
                 self.at_once[part] = max(self.at_once[part], self._running[part])
@@ -65,7 +65,7 @@ class Stopwatch:
             try:
                 return function(*args, **kwargs)
             finally:
-                devices.wait(self.device)
+                devices.wait_for_thread(self.device)
                 with self._lock:
                     self._running[part] -= 1
                     self.seconds[part] += time.perf_counter() - started

@@ -15,6 +15,7 @@ from harness.commands.set_aside import name_set_aside
 from harness.commands.tracking_options import add_tracking_options
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
+from harness.store import searches
 from harness.store.trials import Store
 from harness.sweeps.progress import answer
 
@@ -33,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         store = Store.existing(options.runs.resolve())
         records, set_aside = store.read_all()
+        set_aside |= searches.read_all(store.runs)[1]
         name_set_aside(set_aside)
         finished = [record.trial_id for record in records if record.finished]
         cells = [record.axes for record in records if record.finished]

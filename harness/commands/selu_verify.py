@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _set_aside(store: Store, names: Sequence[str]) -> int:
-    """Moves folders out of the trials; returns the number of those that could not be moved."""
+    """Moves what is damaged out of the way; returns how many could not be moved."""
     left = 0
     for name in names:
         place = verification.set_aside(store, name)
@@ -57,7 +57,7 @@ def _set_aside(store: Store, names: Sequence[str]) -> int:
             left += 1
             answer(f"{name}: a sweep is training it; left alone")
         else:
-            answer(f"{name}: moved to {place}; the next sweep that asks for it trains it")
+            answer(f"{name}: moved to {place}; the next sweep that asks for it makes it again")
     return left
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +22,7 @@ from harness.configuration.messages import explain, first_line, unknown_option
 from harness.configuration.named_networks import FACTORY
 from harness.configuration.options import defaults
 from harness.configuration.overrides import check_cells, ready
+from harness.configuration.result_folder import expanded
 from harness.configuration.schema import CONF_DIR, Config
 from harness.errors import RequestError
 
@@ -37,11 +38,17 @@ _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 def register_schema() -> None:
     """Tells Hydra what a request may contain, so that a misspelled option fails at once.
 
-    `conf/config.yaml` names the folders of sweeps by `process_id`, so that no two share one.
+    `conf/config.yaml` names the folders of sweeps by `process_id`, so that no two share one, below
+    the folder for results with its `~` replaced.
     """
     register_resolvers()
     OmegaConf.register_new_resolver("process_id", os.getpid, replace=True)
+    OmegaConf.register_new_resolver("home_expanded", _home_expanded, replace=True)
     ConfigStore.instance().store(name="schema", node=Config)
+
+
+def _home_expanded(runs: str) -> str:
+    return str(expanded(runs, "runs"))
 
 
 def register_callables(arguments: list[str]) -> None:
@@ -52,7 +59,7 @@ def register_callables(arguments: list[str]) -> None:
     arguments name.
     """
     lines = []
-    for file in _experiment_files(arguments):
+    for file in experiment_files(arguments):
         lines += file.read_text(encoding="utf-8").splitlines()
     for group, options_of in _CALLABLE_GROUPS.items():
         override = re.compile(rf"\+{{0,2}}{group}=")
@@ -63,7 +70,7 @@ def register_callables(arguments: list[str]) -> None:
             ConfigStore.instance().store(group=group, name=name, node={"name": name, **taken})
 
 
-def _experiment_files(arguments: list[str]) -> Iterator[Path]:
+def experiment_files(arguments: Sequence[str]) -> Iterator[Path]:
     """Yields the files of the experiments that arguments name, also of those beside the harness."""
     folders = [CONF_DIR]
     names: list[str] = []
@@ -95,9 +102,10 @@ def compose(overrides: list[str]) -> Config:
     register_callables(overrides)
     try:
         with initialize_config_dir(str(CONF_DIR), **VERSION_OPTIONS):
-            return to_config(hydra_compose("config", overrides))
+            composed = hydra_compose("config", overrides)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise RequestError(explain(error)) from None
+    return to_config(composed)
 
 
 def to_config(composed: DictConfig | Config) -> Config:
@@ -128,13 +136,24 @@ def _from_checked(composed: DictConfig) -> Config:
 
     OmegaConf's own conversion checks every value again, and a sweep has thousands of jobs.
     """
-    return Config(**{entry.name: _plain(composed[entry.name]) for entry in fields(Config)})
+    values = {entry.name: _plain(entry.name, composed[entry.name]) for entry in fields(Config)}
+    return Config(**values)
 
 
-def _plain(value: Any) -> Any:
-    """Returns a section as its dataclass, a list as a list, and any other value as it is."""
+def _plain(name: str, value: Any) -> Any:
+    """Returns a section as its dataclass, a list as a list, and any other value as it is.
+
+    Raises:
+        RequestError: an option that the section does not have, as `+dataset.name=value` makes one.
+    """
     if not OmegaConf.is_config(value):
         return value
     content: Any = OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
     section = OmegaConf.get_type(value)
-    return section(**content) if is_dataclass(section) else content
+    if not is_dataclass(section):
+        return content
+    known = {entry.name for entry in fields(section)}
+    for option in content:
+        if option not in known:
+            raise RequestError(unknown_option(f"{name}.{option}"))
+    return section(**content)

@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, QuotedString, Sweep
 from hydra.errors import HydraException
 
+from harness.configuration.options import known_names
 from harness.errors import RequestError
+from harness.registry import unknown
 
 FREE_TEXT = (
     "runs",
@@ -42,13 +44,15 @@ _OVERRIDE = re.compile(r"(\+{0,2})([^=]+)=(.*)", re.DOTALL)
 def ready(arguments: Iterable[str]) -> list[str]:
     """Returns the arguments with free text quoted where Hydra would read it otherwise.
 
+    Flags come first: Hydra reads no override behind one that stands behind another override.
+
     Raises:
         RequestError: Hydra cannot read a value; the message shows how to quote it.
     """
-    readable = list(arguments)
-    for index in _places_of_overrides(readable):
-        readable[index] = _ready(readable[index])
-    return readable
+    listed = list(arguments)
+    places = list(_places_of_overrides(listed))
+    flags = [argument for index, argument in enumerate(listed) if index not in places]
+    return flags + [_ready(listed[index]) for index in places]
 
 
 def parsed(arguments: Iterable[str]) -> list[Override]:
@@ -67,12 +71,14 @@ def check_cells(arguments: Iterable[str]) -> None:
     """Refuses what makes no sweep, or one of no cells or of more than can be held.
 
     Raises:
-        RequestError: several values without `--multirun`, several folders for results, a range
-            that holds nothing, or too many cells.
+        RequestError: something else than a name for an axis of names, several values without
+            `--multirun`, several folders for results, a range that holds nothing, or too many
+            cells.
     """
     listed = list(arguments)
     cells = 1
     for override in parsed(listed):
+        _check_names(override)
         if not override.is_sweep_override():
             continue
         line, key = override.input_line, override.key_or_group
@@ -83,7 +89,8 @@ def check_cells(arguments: Iterable[str]) -> None:
             )
         if key == "runs":
             raise RequestError(f"{line}: a sweep has one folder for results; run it once for each")
-        if override.is_choice_sweep() or override.is_range_sweep():
+        is_listed = override.is_choice_sweep() and not isinstance(override.value(), Glob)
+        if is_listed or override.is_range_sweep():
             values = itertools.islice(override.sweep_iterator(), _MOST_CELLS + 1)
             cells *= sum(1 for _ in values)
         if cells == 0:
@@ -92,6 +99,32 @@ def check_cells(arguments: Iterable[str]) -> None:
             raise RequestError(
                 f"{line}: a sweep of more than {_MOST_CELLS:,} cells; give fewer values"
             )
+
+
+def _check_names(override: Override) -> None:
+    """Refuses a number, a list or nothing where a file of conf is chosen by its name.
+
+    Hydra has tracebacks for some of them, and of a list of names it takes the last one alone.
+
+    Raises:
+        RequestError: a value that is no name.
+    """
+    group = override.key_or_group
+    known = known_names(group) if re.fullmatch(r"\w+", group) else []
+    if not known and "/" not in group and group not in ("", "hydra"):
+        return
+    value = override.value()
+    for name in value.list if isinstance(value, ChoiceSweep) else [value]:
+        if isinstance(name, (str, QuotedString, Glob, dict)) or override.is_delete():
+            continue
+        if isinstance(name, list):
+            raise RequestError(
+                f"{override.input_line}: expected one name; several are a sweep: add --multirun "
+                f"and write {group}=NAME,NAME"
+            )
+        if not known or isinstance(name, Sweep):
+            raise RequestError(f"{override.input_line}: expected a name")
+        raise unknown(group, "null" if name is None else name, known)
 
 
 def value_of(arguments: Iterable[str], key: str, default: Any) -> Any:

@@ -106,6 +106,13 @@ class DatasetConfig(Section):
     participation_ratio: float | None = described(
         None, "effective number of input directions; null: independent pixels"
     )
+    pixel_shuffle: int | None = described(
+        None, "seed of one permutation of the pixels of all images; null: they stay in place"
+    )
+    label_noise: float = described(
+        0.0, "probability that a training label is drawn anew from all classes, in [0, 1]"
+    )
+    label_noise_seed: int = described(0, "seed of the label noise, at least 0")
 
 
 @section("preprocessing")
@@ -116,6 +123,14 @@ class PreprocessingConfig(Section):
     name: str = MISSING
     shift: float = described(0.0, "added last, after `scale`")
     scale: float = described(1.0, "multiplied after the preprocessing, above 0")
+
+
+@section("augmentation")
+@dataclass
+class AugmentationConfig(Section):
+    """The random changes of training images; evaluations and probes see them as they are."""
+
+    name: str = "none"
 
 
 @section("architecture")
@@ -251,6 +266,7 @@ class Config:
 
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preprocessing: PreprocessingConfig = field(default_factory=PreprocessingConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     activation: ActivationConfig = field(default_factory=ActivationConfig)
     initializer: InitializerConfig = field(default_factory=InitializerConfig)

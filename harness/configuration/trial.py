@@ -120,6 +120,8 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         for key, value in asdict(config.dataset).items()
         if key not in _PLACES and value is not None
     }
+    if config.dataset.label_noise == 0:
+        del dataset["label_noise"], dataset["label_noise_seed"]
     if fingerprint is not None:
         dataset["fingerprint"] = fingerprint
     spec: dict[str, Any] = {"rules_version": RULES_VERSION, "dataset": dataset}
@@ -137,6 +139,11 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
             "name": config.architecture.name,
             "head": config.architecture.head,
             "layers": canonical_layers(config.architecture),
+        }
+    if config.augmentation.name != "none":
+        name = config.augmentation.name
+        spec["augmentation"] = {"name": name} | {
+            option: getattr(config.augmentation, option) for option in options("augmentation", name)
         }
     readout = _readout(config.readout)
     if readout:
@@ -267,6 +274,13 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
                 continue
             if (group, option) in _ALWAYS_AXES or value != usual.get(option):
                 axes[f"{group}.{option}"] = _option_text(option, value)
+    augmentation = spec.get("augmentation")
+    if augmentation is not None:
+        axes["augmentation"] = augmentation["name"]
+        standard = defaults("augmentation", augmentation["name"])
+        for option, value in augmentation.items():
+            if option != "name" and value != standard.get(option):
+                axes[f"augmentation.{option}"] = value
     for option, value in spec.get("readout", {}).items():
         axes[f"readout.{option}"] = value["name"] if option == "initializer" else value
     return axes

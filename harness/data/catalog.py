@@ -172,9 +172,18 @@ def check(config: DatasetConfig) -> None:
                 f"dataset.{option}={value}: dataset={config.name} takes no such option; "
                 f"it belongs to {', '.join(takers)}"
             )
-    if not 0 <= config.split_seed < _LARGEST_SEED:
+    for option in ("split_seed", "pixel_shuffle", "label_noise_seed"):
+        seed = getattr(config, option)
+        if seed is not None and not 0 <= seed < _LARGEST_SEED:
+            raise RequestError(
+                f"dataset.{option}={seed}: expected an integer of at least 0, below 2^31"
+            )
+    if not 0 <= config.label_noise <= 1:
+        raise RequestError(f"dataset.label_noise={config.label_noise}: expected a number in [0, 1]")
+    if config.label_noise_seed and config.label_noise == 0:
         raise RequestError(
-            f"dataset.split_seed={config.split_seed}: expected an integer of at least 0, below 2^31"
+            f"dataset.label_noise_seed={config.label_noise_seed} without dataset.label_noise: "
+            "there is no noise to draw; give dataset.label_noise a number in (0, 1]"
         )
     if spec.check is not None:
         spec.check(config)

@@ -14,6 +14,7 @@ from torch import Tensor
 from harness.configuration.schema import DatasetConfig
 from harness.data import catalog
 from harness.data.dataset_spec import Content, LabelledImages
+from harness.data.doses import add_label_noise, shuffle_pixels
 from harness.data.splits import SplitSizes, split_sizes, stratified_order
 
 
@@ -63,7 +64,8 @@ def load(config: DatasetConfig) -> ImageSet:
     Its tensors are shared and must not be changed. Splits are fixed by `split_seed`. An official
     test split is kept whole and the validation split is cut from the official training split;
     other sets give `test_share` and `validation_share` of all samples. `training_samples` keeps
-    that many of the training split, the classes in proportion.
+    that many of the training split, the classes in proportion. `pixel_shuffle` moves the pixels of
+    all splits, `label_noise` changes labels of the training split alone.
 
     Raises:
         RequestError: anything that is wrong with the request or the files, in one line.
@@ -98,7 +100,22 @@ def _load(fields: tuple[tuple[str, object], ...], state: tuple[Any, ...]) -> Ima
         for label in range(composition.classes):
             if label not in present:
                 raise spec.user_files.missing_class(config, label)
+    splits = _dosed(splits, composition.classes, config)
     return ImageSet(config.name, composition.classes, **splits, full_scale=spec.full_scale)
+
+
+def _dosed(splits: dict[str, Split], classes: int, config: DatasetConfig) -> dict[str, Split]:
+    """Shuffles the pixels of all splits, and adds noise to the labels of the training split."""
+    if config.pixel_shuffle is not None:
+        splits = {
+            name: Split(shuffle_pixels(split.images, config.pixel_shuffle), split.labels)
+            for name, split in splits.items()
+        }
+    if config.label_noise > 0:
+        images, labels = splits["training"].images, splits["training"].labels
+        noisy = add_label_noise(labels, classes, config.label_noise, config.label_noise_seed)
+        splits = splits | {"training": Split(images, noisy)}
+    return splits
 
 
 def _cut(content: Content, sizes: SplitSizes, seed: int) -> dict[str, Split]:

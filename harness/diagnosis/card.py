@@ -86,7 +86,7 @@ class Card(CardContents):
 
 def _plain_summary(card: CardContents) -> dict[str, Any]:
     summary = {key: _plain(value) for key, value in card.summary.items()}
-    return summary | {"course": course(card), "attribution": attribution(card)}
+    return summary | {"course": course(card.rows), "attribution": attribution(card)}
 
 
 def _records(table: pandas.DataFrame) -> list[dict[str, Any]]:

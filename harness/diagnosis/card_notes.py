@@ -65,7 +65,7 @@ def card_notes(
             f"Theory's prediction from layer to layer ends: {end_of_prediction}; what a layer "
             "does to its own measured inputs is judged all the same."
         )
-    notes += _unmeasured_notes(structure)
+    notes += unread_notes(structure)
     if not any(layer.activation == "selu" for layer in structure.activated):
         notes.append(
             "No SELU in this model: the verdicts say how far its layers keep SELU's premises and "
@@ -116,7 +116,7 @@ def _gradient_notes(gradients: GradientMeasurements) -> list[str]:
     return notes
 
 
-def _unmeasured_notes(structure: Structure) -> list[str]:
+def unread_notes(structure: Structure) -> list[str]:
     """Returns notes on all that has no row in the layer table, or less than others."""
     notes: list[str] = []
     bare = [layer.label for layer in structure.layers if layer.activation is None]

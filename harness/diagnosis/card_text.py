@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.diagnosis.card_contents import CardContents
@@ -27,6 +27,8 @@ _COLUMNS = (
     ("var", "activation_variance", "{:.3g}", "their variance"),
     ("grad^2", "gradient_product", "{:.3g}", "mean squared gradient relative to the last layer's"),
 )
+# The end of a sentence on the verdicts of a model without SELU.
+NO_FAULT = "how far its layers meet what SELU assumes. None of them is a fault."
 # Notes that every card has; they are in its values and on its page.
 _USUAL_NOTES = ("Gradients: cross-entropy", "1 of ")
 
@@ -35,7 +37,9 @@ def card_text(card: CardContents) -> str:
     """Returns a card as text of at most 100 columns."""
     parts = [
         _head(card),
-        "\n".join(wrapped(line) for line in [*_wrong(card), course(card), _reading(card)] if line),
+        "\n".join(
+            wrapped(line) for line in [*_wrong(card), course(card.rows), _reading(card)] if line
+        ),
         lint_text(card.findings, has_selu(card)),
         _table(card),
         wrapped(attribution(card)),
@@ -49,9 +53,13 @@ def has_selu(card: CardContents) -> bool:
     return bool((card.layers["activation"] == "selu").any())
 
 
-def course(card: CardContents) -> str:
-    """Returns one sentence on the moments and gradients from the first layer to the last."""
-    measured = [row for row in card.rows if _is_number(row.get("activation_variance"))]
+def course(rows: Sequence[Mapping[Any, Any]]) -> str:
+    """Returns one sentence on the moments and gradients from the first layer to the last.
+
+    Args:
+        rows: a layer table as one mapping for each layer.
+    """
+    measured = [row for row in rows if _is_number(row.get("activation_variance"))]
     if not measured:
         return "No layer could be measured."
     first, last = measured[0], measured[-1]
@@ -165,10 +173,7 @@ def _wrong(card: CardContents) -> list[str]:
 def _reading(card: CardContents) -> str:
     """Returns a short sentence on the verdicts."""
     if not has_selu(card):
-        return (
-            "No SELU in this model: the signs in the table say how far its layers meet what SELU "
-            "assumes. None of them is a fault."
-        )
+        return f"No SELU in this model: the signs in the table say {NO_FAULT}"
     return str(card.summary["verdict_sentence"])
 
 

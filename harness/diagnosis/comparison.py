@@ -43,7 +43,7 @@ class Earlier:
 def of_card(card: CardContents, label: str) -> Earlier:
     """Returns what a comparison needs of a card."""
     rules = {finding.rule: finding.layers for finding in card.findings}
-    return Earlier(label, course(card), card.rows, rules)
+    return Earlier(label, course(card.rows), card.rows, rules)
 
 
 def of_file(path: Path) -> Earlier:
@@ -99,7 +99,7 @@ def comparison_text(card: CardContents, earlier: Earlier) -> str:
         rows.append([name, *cells(before, after)])
     lines = [f"Compared with {earlier.label} (before > after)"]
     lines += [wrapped(f"  before: {earlier.course}", " " * 10)]
-    lines += [wrapped(f"  after:  {course(card)}", " " * 10)]
+    lines += [wrapped(f"  after:  {course(card.rows)}", " " * 10)]
     lines.append(aligned(rows, left=(0,)))
     lines += [f"  {line}" for line in finding_lines(card, earlier)]
     return "\n".join(_cut(line) for text in lines for line in text.split("\n"))

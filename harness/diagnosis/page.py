@@ -43,7 +43,7 @@ def page(card: CardContents, against: Sequence[Earlier] = ()) -> str:
         _TEMPLATES,
         title=f"Diagnosis of {card.model}",
         card=card,
-        course=course(card),
+        course=course(card.rows),
         attribution=attribution(card),
         any_selu=has_selu(card),
         headings=[*HEADINGS, *condition_names()],

@@ -14,6 +14,7 @@ import pandas
 import torch
 from torch import nn
 
+from harness.diagnosis.card_notes import unread_notes
 from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import measure_gradients
 from harness.diagnosis.layer_columns import LayerMeasurements
@@ -21,7 +22,7 @@ from harness.diagnosis.layer_table import add_gradients, add_ratios, layer_table
 from harness.diagnosis.model_checks import check_model, check_samples, check_structure
 from harness.diagnosis.undisturbed import undisturbed
 from harness.errors import RequestError
-from harness.monitoring.monitor_report import MonitorReport
+from harness.monitoring.monitor_report import MonitorReport, Readings
 from harness.monitoring.sinks import ActiveRunSink, FolderSink
 from harness.monitoring.stability import Stability, measure_stability
 from harness.networks.tracing.structure import Layer, Structure
@@ -130,6 +131,9 @@ class Monitor:
         self._next = 1
         self._spent = 0.0
         self._longest = 0.0
+        # Steps at which a reading was due and had no time.
+        self._postponed: set[int] = set()
+        self._unread: tuple[str, ...] = ()
         self._tables: list[pandas.DataFrame] = []
         self._report: MonitorReport | None = None
         self._probe(0, last=False)
@@ -162,7 +166,10 @@ class Monitor:
             Whether the layers were read.
         """
         self._steps = self._steps + 1 if step is None else step
-        if self._report is not None or self._steps < self._next or not self._has_time():
+        if self._report is not None or self._steps < self._next:
+            return False
+        if not self._has_time():
+            self._postpone()
             return False
         self._probe(self._steps, last=False)
         return True
@@ -173,7 +180,9 @@ class Monitor:
             self._probe(self._steps, last=True)
             stability = self._stability()
             judged = _judged(self.layers, self._steps)
-            self._report = MonitorReport(self.layers, judged, stability, self._steps)
+            self._report = MonitorReport(
+                self.layers, judged, stability, self._steps, self._readings()
+            )
             for sink in self._sinks:
                 sink.finish(self._report)
         return self._report
@@ -195,6 +204,22 @@ class Monitor:
         if share is None:
             return True
         return self._spent + self._longest <= share * (time.perf_counter() - self._started)
+
+    def _postpone(self) -> None:
+        """Takes note of the due steps up to this one that are not read in time."""
+        due = self._next
+        while due <= self._steps:
+            self._postponed.add(due)
+            due = self._cadence.due_after(due)
+
+    def _readings(self) -> Readings:
+        folders = [sink.folder for sink in self._sinks if isinstance(sink, FolderSink)]
+        return Readings(
+            len(self._postponed),
+            self._cadence.share_of_time,
+            self._unread,
+            folders[0] if folders else None,
+        )
 
     def _probe(self, step: int, *, last: bool) -> None:
         """Reads the layers once; a step that was read already is read anew as the last one."""
@@ -222,6 +247,7 @@ class Monitor:
             check_structure(structure)
             self._check_names(structure)
             self._add_gradients(measurements, inputs, trace)
+        self._unread = tuple(unread_notes(structure))
         add_ratios(measurements)
         nothing: list[dict[str, float]] = [{} for _ in structure.activated]
         table = layer_table(structure, measurements, nothing, step, "monitor")

@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.errors import RequestError
 from harness.networks.architectures import architecture_of
+from harness.networks.initializers import is_scaled_on_data
 from harness.networks.prediction_sentence import prediction_sentence
 from harness.theory.networks import predictions
 from harness.theory.networks.predictions import Inputs, LayerPrediction, Value
@@ -138,6 +139,9 @@ def predict(
         samples: how many samples the probe measures.
     """
     parts = {group: spec[group] for group in _GROUPS if group in spec}
+    if is_scaled_on_data(spec["initializer"]):
+        # The first batch sets the scale of the weights.
+        parts["budget"] = {"batch_size": spec["budget"]["batch_size"]}
     return _predict(json.dumps(parts, sort_keys=True), tuple(shape), classes, inputs, samples)
 
 

@@ -76,25 +76,37 @@ def pooled(moments: Moments) -> Moments:
     return Moments(mean, within + between)
 
 
+def ratio(numerator: Tensor, divisor: Tensor) -> Tensor:
+    """Quotients of tensors of one shape; NaN where the divisor is 0."""
+    return torch.where(divisor == 0, torch.nan, numerator / divisor)
+
+
 def norms(vectors: Tensor) -> Tensor:
-    """Euclidean norms over the last dimension of a tensor with at least two, float64.
+    """Euclidean norms over the last dimension of a tensor (trials, ..., length), float64.
 
     Summed in float32 where that keeps six digits, at a fifth of the cost: float32 squares leave
-    its range below 1e-19 and above 1e19, and its sums lose digits over long vectors.
+    its range below 1e-19 and above 1e19, and its sums lose digits over long vectors. Each trial is
+    looked at alone, so that no digit of one depends on the numbers of another.
     """
-    if vectors.device.type == "cpu" and vectors.shape[-1] <= _SHORT_VECTOR:
-        quick = torch.linalg.vector_norm(vectors, dim=-1)
-        if _is_safe(quick):
-            return quick.double()
+    if vectors.device.type != "cpu" or vectors.shape[-1] > _SHORT_VECTOR:
+        return _exact_norms(vectors)
+    quick = torch.linalg.vector_norm(vectors, dim=-1)
+    lengths = quick.double()
+    if quick.numel():
+        unsafe = ~_are_safe(quick.flatten(1) if quick.dim() > 1 else quick[:, None])
+        if bool(unsafe.any()):
+            lengths[unsafe] = _exact_norms(vectors[unsafe])
+    return lengths
+
+
+def _exact_norms(vectors: Tensor) -> Tensor:
     parts = [
         torch.linalg.vector_norm(part, dim=-1, dtype=torch.float64) for part in blocks(vectors, 1)
     ]
     return torch.cat(parts, 1)
 
 
-def _is_safe(quick: Tensor) -> bool:
-    """True where norms that were summed in float32 can be trusted; False for no norms."""
-    if not quick.numel():
-        return False
-    low, high = torch.aminmax(quick)
-    return bool((low > _SAFE_NORMS[0]) & (high < _SAFE_NORMS[1]))
+def _are_safe(quick: Tensor) -> Tensor:
+    """True for trials whose norms, (trials, vectors) in float32, can be trusted: (trials,)."""
+    low, high = torch.aminmax(quick, dim=1)
+    return (low > _SAFE_NORMS[0]) & (high < _SAFE_NORMS[1])

@@ -246,6 +246,7 @@ BASELINES: dict[str, str] = {
     "preprocessing": "global",
     "precision": "float32",
     "schedule": "constant",
+    "augmentation": "default",
 }
 
 # The axes along which arms are compared; every other axis is a part of the task.
@@ -255,6 +256,7 @@ ARM_AXES = (
     "normalization",
     "dropout",
     "preprocessing",
+    "augmentation",
     "optimizer",
     "schedule",
     "precision",

@@ -19,8 +19,16 @@ from harness.store import claims, writes
 FINISHED = ("done", "diverged")
 STATUSES = ("done", "diverged", "failed", "running", "interrupted")
 
-_OF_TRIAL = ("trial_id", "cell_id", "seed", "rules_version", "axes", "spec")
-_OF_STATUS = ("diverged_step", "error", "traceback", "started", "ended")
+_OF_TRIAL = {
+    "trial_id": str,
+    "cell_id": str,
+    "seed": int,
+    "rules_version": int,
+    "axes": dict,
+    "spec": dict,
+}
+# Each may be None.
+_OF_STATUS = {"diverged_step": int, "error": str, "traceback": str, "started": str, "ended": str}
 # Errors that a missing or damaged file causes while it is read.
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
@@ -100,22 +108,19 @@ def read_record(folder: Path) -> Record:
     Raises:
         RequestError: a file is missing or damaged.
     """
-    trial = read_object(folder / "trial.json")
+    trial = _read_trial(folder / "trial.json")
     done = (folder / "done").exists()
-    state = read_object(folder / "status.json") if done else read_status(folder)
+    state = _read_state(folder / "status.json") if done else read_status(folder)
     summary = read_object(folder / "summary.json") if done else {}
-    try:
-        from_trial: dict[str, Any] = {name: trial[name] for name in _OF_TRIAL}
-        from_status: dict[str, Any] = {name: state.get(name) for name in _OF_STATUS}
-        return Record(
-            folder=folder,
-            status=_status(folder, done, state.get("status")),
-            summary={name: writes.read_number(value) for name, value in summary.items()},
-            **from_trial,
-            **from_status,
-        )
-    except _UNREADABLE as error:
-        raise damaged(folder / "trial.json", error) from None
+    from_trial: dict[str, Any] = {name: trial[name] for name in _OF_TRIAL}
+    from_status: dict[str, Any] = {name: state.get(name) for name in _OF_STATUS}
+    return Record(
+        folder=folder,
+        status=_status(folder, done, state.get("status")),
+        summary={name: writes.read_number(value) for name, value in summary.items()},
+        **from_trial,
+        **from_status,
+    )
 
 
 def read_status(folder: Path) -> dict[str, Any]:
@@ -124,16 +129,35 @@ def read_status(folder: Path) -> dict[str, Any]:
     It was never written then, or was lost with the power: the trial will be trained again.
     """
     try:
-        return read_object(folder / "status.json")
+        return _read_state(folder / "status.json")
     except RequestError:
         return {}
 
 
-def _status(folder: Path, done: bool, written: str | None) -> str:
+def _read_trial(path: Path) -> dict[str, Any]:
+    """Returns the content of `trial.json`; RequestError where a value is missing or another."""
+    trial = read_object(path)
+    for name, kind in _OF_TRIAL.items():
+        if type(trial.get(name)) is not kind:
+            raise damaged(path, TypeError(f"{name} is no {kind.__name__}"))
+    return trial
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Returns the content of `status.json`; RequestError where a value is another."""
+    state = read_object(path)
+    for name, kind in _OF_STATUS.items():
+        value = state.get(name)
+        if value is not None and type(value) is not kind:
+            raise damaged(path, TypeError(f"{name} is no {kind.__name__}"))
+    return state
+
+
+def _status(folder: Path, done: bool, written: object) -> str:
     if done and written in FINISHED:
-        return written
+        return str(written)
     if written == "failed":
-        return written
+        return "failed"
     return "running" if claims.is_locked(folder / "lock") else "interrupted"
 
 

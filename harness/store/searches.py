@@ -7,21 +7,27 @@ ordinary one, and again when a draw is chosen.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas
 
-from harness.errors import RequestError
+from harness.configuration.validation import FIRST_TUNING_SEED
 from harness.store import writes
+from harness.store.records import read_object
 
 TUNING = "tuning"
 CONFIRMATION = "confirmation"
 COLUMNS = ("search_role", "search", "search_draw")
+# The folder of the records below `runs`.
+FOLDER = "searches"
+_DIGEST = "sha256"
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,14 @@ class SearchRecord:
 
 @dataclass(frozen=True)
 class Role:
-    """The part that a trial has in a search: `tuning` or `confirmation`, of which draw."""
+    """The part that a trial has in a search: `tuning` or `confirmation`, of which draw.
+
+    A trial whose record is damaged has neither the key of the search nor the draw.
+    """
 
     role: str
-    search: str
-    draw: int
+    search: str = ""
+    draw: int | None = None
 
 
 def write(runs: Path, record: SearchRecord) -> None:
@@ -92,9 +101,11 @@ def write(runs: Path, record: SearchRecord) -> None:
     path = _path(runs, record.key)
     if _read_or_none(path) == record:
         return
+    # As it is read: tuples are lists, and NaN is None.
+    content = json.loads(json.dumps(writes.plain(asdict(record))))
     with writes.storing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        writes.write_json(path, asdict(record))
+        writes.write_json(path, content | {_DIGEST: _digest(content)})
 
 
 def earlier(runs: Path, key: str) -> SearchRecord | None:
@@ -105,34 +116,61 @@ def earlier(runs: Path, key: str) -> SearchRecord | None:
     return _read_or_none(_path(runs, key))
 
 
-def read_all(runs: Path) -> list[SearchRecord]:
-    """Returns the records of all searches, in the order of their keys.
+def read_all(runs: Path) -> tuple[list[SearchRecord], dict[str, str]]:
+    """Reads the records of all searches.
 
-    Raises:
-        RequestError: a record is damaged; the message says how to mend it.
+    Returns:
+        The records in the order of their keys, and the reason for each file that is set aside
+        because it is damaged, by its name below `runs`.
     """
     records = []
-    for path in sorted((runs / "searches").glob("[!.]*.json")):
+    set_aside = {}
+    for path in sorted((runs / FOLDER).glob("[!.]*.json")):
         try:
             records.append(_read(path))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _UNREADABLE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise RequestError(
-                f"{path} is damaged ({reason}); delete it, and the command that made the search "
-                "writes it again without training"
-            ) from None
-    return records
+            set_aside[f"{FOLDER}/{path.name}"] = (
+                f"{path} is damaged ({reason}); the command that made the search writes it again "
+                "without training, and until then its confirmations read as ordinary trials"
+            )
+    return records, set_aside
 
 
-def roles(runs: Path) -> dict[str, Role]:
-    """Returns the role of every trial that has one, by trial id.
+@dataclass(frozen=True)
+class Roles:
+    """The roles of trials in the searches of one `runs` folder.
+
+    Attributes:
+        of_trials: the roles that sound records give, by trial id.
+        set_aside: the reason for every damaged record, by its name below `runs`.
+    """
+
+    of_trials: Mapping[str, Role]
+    set_aside: Mapping[str, str]
+
+    def of(self, trial_id: str, seed: Callable[[], int]) -> Role | None:
+        """Returns the role of a trial, or None.
+
+        While a record is damaged, a trial that no other record names and that has a tuning seed
+        counts as tuning: it must never be taken for a result.
+
+        Args:
+            trial_id: the trial.
+            seed: returns its seed; called only where that matters.
+        """
+        role = self.of_trials.get(trial_id)
+        if role is None and self.set_aside and seed() >= FIRST_TUNING_SEED:
+            return Role(TUNING)
+        return role
+
+
+def roles(runs: Path) -> Roles:
+    """Returns the roles of all trials.
 
     Where a trial is in several searches, confirmation goes before tuning, then the first key.
-
-    Raises:
-        RequestError: a record is damaged.
     """
-    records = read_all(runs)
+    records, set_aside = read_all(runs)
     found: dict[str, Role] = {}
     for record in records:
         if record.chosen is not None:
@@ -144,69 +182,83 @@ def roles(runs: Path) -> dict[str, Role]:
             tuned = Role(TUNING, record.key, draw.number)
             for trial_id in draw.trials:
                 found.setdefault(trial_id, tuned)
-    return found
+    return Roles(found, set_aside)
 
 
 def tags(runs: Path, trial_id: str) -> dict[str, str]:
-    """Returns the tags of a trial that is in a search; none for other trials.
-
-    A damaged record gives no tags: a tracker is for looking, and `collect` reports the damage.
-    """
-    folder = runs / "searches"
+    """Returns the tags of a trial that is in a search; none for other trials."""
+    folder = runs / FOLDER
     try:
         # An atomic write changes the time of its folder.
-        role = _roles_at(runs, folder.stat().st_mtime_ns).get(trial_id)
-    except (FileNotFoundError, RequestError):
+        of_all = _roles_at(runs, folder.stat().st_mtime_ns)
+    except FileNotFoundError:
         return {}
+    role = of_all.of(trial_id, lambda: _seed(runs, trial_id))
     if role is None:
         return {}
-    return dict(zip(COLUMNS, (role.role, role.search, str(role.draw)), strict=True))
+    values = (role.role, role.search, "" if role.draw is None else str(role.draw))
+    return {name: value for name, value in zip(COLUMNS, values, strict=True) if value}
 
 
-def with_searches(trials: pandas.DataFrame, runs: Path) -> pandas.DataFrame:
-    """Returns the table of trials with `COLUMNS` as its last columns.
+def with_searches(
+    trials: pandas.DataFrame, runs: Path
+) -> tuple[pandas.DataFrame, Mapping[str, str]]:
+    """Returns the table of trials with `COLUMNS` as its last columns, and the damaged records.
 
     `search_role` is "tuning", "confirmation" or "", `search` the key of the search or "", and
-    `search_draw` the number of the draw or NaN.
-
-    Raises:
-        RequestError: a record is damaged.
+    `search_draw` the number of the draw or NaN. The damaged records are as in `read_all`.
     """
-    of_trials = roles(runs)
-    ids = trials.get("trial_id", ())
-    nothing = Role("", "", -1)
-    rows = [of_trials.get(trial_id, nothing) for trial_id in ids]
-    draws = [float(row.draw) if row.role else math.nan for row in rows]
+    of_all = roles(runs)
+    nothing = Role("")
+    rows = []
+    for trial_id, seed in zip(trials.get("trial_id", ()), trials.get("seed", ()), strict=True):
+        rows.append(of_all.of(trial_id, functools.partial(int, seed)) or nothing)
+    draws = [math.nan if row.draw is None else float(row.draw) for row in rows]
     added = {
         "search_role": pandas.Series([row.role for row in rows], trials.index, dtype="str"),
         "search": pandas.Series([row.search for row in rows], trials.index, dtype="str"),
         "search_draw": pandas.Series(draws, trials.index, dtype="float64"),
     }
-    return trials.assign(**added)
+    return trials.assign(**added), of_all.set_aside
 
 
 @functools.lru_cache(maxsize=2)
-def _roles_at(runs: Path, modified: int) -> Mapping[str, Role]:
+def _roles_at(runs: Path, modified: int) -> Roles:
     """Returns `roles`; `modified` is when the folder of the records last changed."""
     return roles(runs)
 
 
+def _seed(runs: Path, trial_id: str) -> int:
+    """Returns the seed of a trial, -1 where it cannot be read."""
+    try:
+        return int(read_object(runs / "trials" / trial_id / "trial.json")["seed"])
+    except _UNREADABLE:
+        return -1
+
+
 def _path(runs: Path, key: str) -> Path:
-    return runs / "searches" / f"{key}.json"
+    return runs / FOLDER / f"{key}.json"
 
 
 def _read_or_none(path: Path) -> SearchRecord | None:
     try:
         return _read(path)
-    except (OSError, ValueError, KeyError, TypeError):
+    except _UNREADABLE:
         return None
 
 
 def _read(path: Path) -> SearchRecord:
+    """Reads a record; any of `_UNREADABLE` where it is damaged or not that of its file's name."""
     content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError(f"holds a {type(content).__name__} where an object belongs")
+    # Earlier versions wrote none.
+    digest = content.pop(_DIGEST, None)
+    if digest is not None and digest != _digest(content):
+        raise ValueError("its content is not what was written")
     draws = [DrawRecord(**draw) for draw in content.pop("draws")]
     record = SearchRecord(**content, draws=())
-    return replace(
+    record = replace(
         record,
         tuning_seeds=tuple(record.tuning_seeds),
         confirmation=tuple(record.confirmation),
@@ -214,3 +266,26 @@ def _read(path: Path) -> SearchRecord:
             replace(draw, trials=tuple(draw.trials), scores=tuple(draw.scores)) for draw in draws
         ),
     )
+    if record.key != path.stem:
+        raise ValueError(f"holds the search {record.key}")
+    _check_types(record)
+    return record
+
+
+def _check_types(record: SearchRecord) -> None:
+    """Refuses a record whose numbers and ids are none; TypeError."""
+    numbers = [draw.number for draw in record.draws]
+    if record.chosen is not None:
+        numbers.append(record.chosen)
+    names = [*record.confirmation]
+    for draw in record.draws:
+        names += draw.trials
+    if not all(isinstance(number, int) for number in numbers):
+        raise TypeError("a number of a draw is no whole number")
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError("an id of a trial is no text")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

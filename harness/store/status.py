@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.store import searches
 from harness.store.records import FINISHED, STATUSES
 from harness.store.trials import Store
 
@@ -39,12 +40,13 @@ class Progress:
     """All cells of a store.
 
     `cells` are by cell id. `failures` maps a failed trial to the last line of its error, `damaged`
-    a trial that cannot be read to the reason.
+    a trial that cannot be read to the reason, and `damaged_searches` the record of a search.
     """
 
     cells: dict[str, CellProgress] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     damaged: dict[str, str] = field(default_factory=dict)
+    damaged_searches: dict[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> Counter[str]:
@@ -70,6 +72,7 @@ class Progress:
             "done": counts["done"] + counts["diverged"],
             **{status: counts[status] for status in STATUSES if status != "done"},
             "damaged": self.damaged,
+            "damaged_searches": self.damaged_searches,
             "failures": self.failures,
             "cells": cells,
         }
@@ -78,7 +81,8 @@ class Progress:
         """Returns lines for a reader: the counts first, then the failures, then the cells."""
         lines = [self._counts_line()]
         lines += [f"failed {trial_id}: {error}" for trial_id, error in self.failures.items()]
-        lines += [f"damaged {trial_id}: {error}" for trial_id, error in self.damaged.items()]
+        damaged = self.damaged | self.damaged_searches
+        lines += [f"damaged {name}: {error}" for name, error in damaged.items()]
         labels = distinguishing([cell.axes for cell in self.cells.values()])
         for label, (cell_id, cell) in sorted(zip(labels, self.cells.items(), strict=True)):
             diverged = f", {cell.counts['diverged']} diverged" if cell.counts["diverged"] else ""
@@ -95,9 +99,10 @@ class Progress:
 
 
 def survey(store: Store) -> Progress:
-    """Reads every trial of the store; a damaged one is reported and does not stop the survey."""
+    """Reads every trial of the store; what is damaged is reported and does not stop the survey."""
     records, damaged = store.read_all()
-    progress = Progress(damaged=damaged)
+    _, damaged_searches = searches.read_all(store.runs)
+    progress = Progress(damaged=damaged, damaged_searches=damaged_searches)
     for record in records:
         cell = progress.cells.setdefault(record.cell_id, CellProgress(record.axes))
         cell.counts[record.status] += 1

@@ -62,7 +62,8 @@ class Tables:
     `curves` and `layers` have `trial_id`, then the trial's own rows. `histograms` has `trial_id`,
     `step`, `phase`, `layer` and `count_00` to `count_63`, int32; the counts of a layer without a
     histogram are null. It is an Arrow table, because it is by far the largest. `set_aside` has the
-    reason for every folder that is in none of them, by its name.
+    reason for every folder that is in none of them, and for every damaged record of a search, by
+    its name.
     """
 
     trials: pandas.DataFrame
@@ -100,10 +101,8 @@ def collect(store: Store) -> Tables:
     settings that are whole numbers in every trial are int64.
 
     Curves, layers and histograms of trials that the tables in the store's folder `tables` hold
-    already are taken from there. A folder that is damaged, or a copy, is set aside.
-
-    Raises:
-        RequestError: the record of a search is damaged.
+    already are taken from there. A folder that is damaged, or a copy, is set aside, and so is the
+    record of a search that is damaged.
     """
     records, set_aside = store.read_all()
     earlier = collected.read(store.runs / "tables", collected.ended(records))
@@ -113,12 +112,13 @@ def collect(store: Store) -> Tables:
     new_curves, new_layers = [_without(tables, set_aside) for tables in read.values()]
     layers, histograms = _split_layers(new_layers)
     all_histograms = earlier.with_new("histograms", histograms)
+    trials, damaged_searches = with_searches(trials_table(records), store.runs)
     return Tables(
-        trials=with_searches(trials_table(records), store.runs),
+        trials=trials,
         curves=_below_each_other(earlier.with_new("curves", new_curves)),
         layers=_below_each_other(earlier.with_new("layers", layers)),
         histograms=pyarrow.concat_tables([_EMPTY_HISTOGRAMS, *all_histograms]),
-        set_aside=set_aside,
+        set_aside=set_aside | dict(damaged_searches),
     )
 
 

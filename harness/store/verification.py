@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.configuration.trial import Trial
 from harness.errors import RequestError
-from harness.store import claims, writes
+from harness.store import claims, searches, writes
 from harness.store.records import Record
 from harness.store.trials import Store
 
@@ -22,7 +22,7 @@ def problems(store: Store) -> tuple[list[Record], dict[str, str]]:
 
     Returns:
         The records of sound trials, unfinished ones among them, and the problem of every other
-        folder by its name.
+        folder by its name. A damaged record of a search is a problem too, by its name below `runs`.
     """
     sound = []
     found: dict[str, str] = {}
@@ -37,33 +37,47 @@ def problems(store: Store) -> tuple[list[Record], dict[str, str]]:
             except RequestError as error:
                 reason = str(error)
         found[trial_id] = reason
-    return sound, found
+    return sound, found | searches.read_all(store.runs)[1]
 
 
 def set_aside(store: Store, name: str) -> Path | None:
-    """Moves a folder out of the trials, so that the next sweep trains that trial again.
+    """Moves what `problems` named out of the way, so that the next sweep makes it again.
 
     Nothing is deleted.
 
+    Args:
+        store: the store.
+        name: the name of a folder of a trial, or of a record of a search below `runs`.
+
     Returns:
-        The folder's new place, or None while a sweep is training the trial.
+        Its new place, or None while a sweep is training the trial.
 
     Raises:
-        NotStored: the folder cannot be moved.
+        NotStored: it cannot be moved.
     """
-    folder = store.folder(name)
     place = store.runs / _SET_ASIDE
+    if name.startswith(f"{searches.FOLDER}/"):
+        record = store.runs / name
+        with writes.storing(record):
+            place.mkdir(exist_ok=True)
+            return _moved(record, place)
+    folder = store.folder(name)
     with writes.storing(folder):
         place.mkdir(exist_ok=True)
         claim = claims.take(folder / "lock")
         if claim is None:
             return None
         with claim:
-            for target in _free_names(place / name):
-                with contextlib.suppress(FileExistsError):
-                    os.rename(folder, _reserved(target))
-                    return target
-    return None
+            return _moved(folder, place)
+
+
+def _moved(path: Path, place: Path) -> Path:
+    """Moves a file or folder to a free name in another folder, and returns its new place."""
+    for target in _free_names(place / path.name):
+        with contextlib.suppress(FileExistsError):
+            os.rename(path, _reserved(target, path.is_dir()))
+            return target
+    raise AssertionError("there is always a free name")
 
 
 def _check_identity(record: Record) -> None:
@@ -89,7 +103,10 @@ def _free_names(path: Path) -> Iterator[Path]:
         number += 1
 
 
-def _reserved(path: Path) -> Path:
-    """Makes an empty folder, onto which a folder can be moved; fails where there is one."""
-    path.mkdir()
+def _reserved(path: Path, is_folder: bool) -> Path:
+    """Makes an empty folder or file, onto which one can be moved; fails where there is one."""
+    if is_folder:
+        path.mkdir()
+    else:
+        path.touch(exist_ok=False)
     return path

@@ -97,12 +97,28 @@ def _checked(config: Config) -> tuple[catalog.DatasetInfo, Config]:
     info = catalog.dataset_info(config.dataset)
     spec = canonical(config)
     check_layout(spec, info.shape, info.classes)
+    _check_augmentation(config, info)
     _check_memory(spec, info)
     size = architecture_of(spec).depth_and_width(spec, info.shape, info.classes)
     if size is not None:
         depth, width = size
         config = replace(config, depth=depth, width=width)
     return info, config
+
+
+def _check_augmentation(config: Config, info: catalog.DatasetInfo) -> None:
+    """Refuses crops in which nothing of the image may be left.
+
+    Raises:
+        RequestError: the padding is as large as the smaller side.
+    """
+    side = min(info.shape[1:])
+    padding = config.augmentation.padding
+    if padding is not None and padding >= side:
+        raise RequestError(
+            f"augmentation.padding={padding}: images of dataset={info.name} have a side of {side}; "
+            f"expected an integer from 0 to {side - 1}"
+        )
 
 
 def _check_memory(spec: dict[str, Any], info: catalog.DatasetInfo) -> None:

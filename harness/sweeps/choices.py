@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from harness.cores import cores
 from harness.data.catalog import DatasetInfo
 from harness.store import writes
 from harness.sweeps.cells import Job
@@ -28,7 +29,7 @@ from harness.training.events import PackData
 from harness.training.memory import largest_pack
 from harness.training.program_choice import check_program, programs_for
 from harness.training.schedules import plan
-from harness.training.workers import cores, most_workers
+from harness.training.workers import most_workers
 
 # Measuring takes a few seconds, so it is done only for sweeps that are expected to take longer.
 _WORTH_MEASURING_SECONDS = 60.0
@@ -67,7 +68,7 @@ def choose(
     if expected < _BRIEF_SECONDS:
         brief_workers = 1 if workers is None else case.most_workers
         choice = replace(case.unmeasured(), workers=brief_workers, brief=True)
-    elif expected < _WORTH_MEASURING_SECONDS:
+    elif expected < _WORTH_MEASURING_SECONDS or case.is_fixed():
         choice = case.unmeasured()
     else:
         key = case.key()
@@ -109,7 +110,7 @@ class _Case:
         self.trial = trained_as(self.jobs[0])
         self.plan = plan(self.trial.spec, self.info.training_samples)
         self.device = devices.resolve(config.device, config.precision)
-        self.most_workers = min(self.workers or most_workers(self.device), len(self.jobs))
+        self.most_workers = self._most_workers(config.precision)
         trials_in_memory = largest_pack(
             self.trial.spec,
             self.info.shape,
@@ -118,6 +119,17 @@ class _Case:
             kept_copies=int(config.keep_weights == "best"),
         )
         self.largest_pack = max(1, trials_in_memory // self.most_workers)
+
+    def _most_workers(self, precision: str) -> int:
+        """Returns the packs that may train at the same time."""
+        wanted = self.workers or most_workers(self.device)
+        if precision == "tf32":
+            # The switch between float32 in probes and TF32 in training is the whole process's.
+            return 1
+        if self.device.type == "cuda":
+            # Packs of other shapes train beside a single one of this shape.
+            return wanted
+        return min(wanted, len(self.jobs))
 
     def expected_seconds(self) -> float:
         """Returns a guess of how long all jobs take."""
@@ -146,6 +158,10 @@ class _Case:
             f"fastest here for {_in_words(self.trial.spec)}: {_choice_in_words(choice)}", sys.stderr
         )
         return choice
+
+    def is_fixed(self) -> bool:
+        """Returns whether the user has left nothing to choose."""
+        return self.program != "auto" and None not in (self.pack, self.workers)
 
     def key(self) -> str:
         """Returns the name under which the measurement is kept."""

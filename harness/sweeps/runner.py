@@ -12,6 +12,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from harness.configuration.trial import Trial
 from harness.data.catalog import DatasetInfo
 from harness.networks.trial_prediction import Prediction, predict
@@ -25,6 +27,7 @@ from harness.training.loop import train
 from harness.training.packs import Pack
 from harness.training.schedules import plan
 from harness.training.stepper import Stepper
+from harness.training.unit_variance import initialize_on_first_batch
 
 if TYPE_CHECKING:
     from harness.sweeps.pack_checkpoints import Keeper
@@ -68,17 +71,30 @@ def run_pack(
         on_steps: called every few steps with the number of trial-steps done since its last call.
         keeper: reads and writes the pack's checkpoints; None trains without them.
     """
-    started = time.perf_counter()
-    config, info = jobs[0].config, jobs[0].info
+    config = jobs[0].config
     device = devices.resolve(config.device, config.precision)
     devices.prepare(device, config.precision)
+    with devices.on_thread_stream(device):
+        return _run_pack_on(device, jobs, program, on_steps, keeper)
+
+
+def _run_pack_on(
+    device: torch.device,
+    jobs: Sequence[Job],
+    program: str,
+    on_steps: Callable[[int], None],
+    keeper: Keeper | None,
+) -> list[Result]:
+    started = time.perf_counter()
+    config, info = jobs[0].config, jobs[0].info
     specified = [trained_as(job) for job in jobs]
     pack = Pack(specified, info.shape, info.classes, device, program)
     ordered = [jobs[index] for index in pack.order]
     prepared = _prepared_images(ordered)
     data = pack_data(prepared, config.probe.samples, device, config.dataset.residency)
-    repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     schedule = plan(pack.trials[0].spec, data.source.samples[0])
+    initialize_on_first_batch(pack, data.source, schedule)
+    repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     stepper = Stepper(pack, data, schedule, keep_best=config.keep_weights == "best")
     trial_ids = [job.trial_id for job in ordered]
     events = _train(_Course(stepper, data, trial_ids, keeper), on_steps)

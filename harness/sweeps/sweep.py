@@ -171,6 +171,9 @@ class _Sweep:
         """Trains what is left of all cells: tuning first, then confirmations and other trials."""
         plain = [job for cell in self.cells if not search.is_searched(cell) for job in cell.jobs]
         asked = [search.search_of(cell) for cell in self.cells if search.is_searched(cell)]
+        if asked:
+            # Before anything is tuned, everything that can be refused is.
+            self._check_data([job for job in plain if not has_result(self.store, job)])
         confirmation = self._tune(asked) if asked else []
         if plain or confirmation:
             self._run_pool(unique(plain + confirmation))
@@ -188,8 +191,8 @@ class _Sweep:
         """
         jobs = unique(job for each in asked for job in each.jobs)
         cell_word = "cell" if len(asked) == 1 else "cells"
-        _say(f"tuning: {len(jobs)} trials of {len(asked)} {cell_word}")
-        self._run_pool(jobs, functools.partial(search.begin, self.store, asked))
+        heading = f"tuning: {len(jobs)} trials of {len(asked)} {cell_word}"
+        self._run_pool(jobs, functools.partial(search.begin, self.store, asked), heading)
         records = search.choose(self.store, asked)
         for line in search.chosen_rates(records):
             _say(line)
@@ -200,14 +203,17 @@ class _Sweep:
         _say(f"confirming: {len(confirmation)} trials at the chosen rates")
         return confirmation
 
-    def _run_pool(self, jobs: list[Job], begin: Callable[[], None] | None = None) -> None:
+    def _run_pool(
+        self, jobs: list[Job], begin: Callable[[], None] | None = None, heading: str | None = None
+    ) -> None:
         """Trains what is left, then waits for what another sweep on the same folder is training.
 
-        Calls `begin` when everything that can be refused was checked.
+        Says the heading and calls `begin` when everything that can be refused was checked.
         """
         waiting = self._jobs_to_run(jobs)
-        for view in dict.fromkeys(view_of(job) for job in waiting):
-            view.check()
+        self._check_data(waiting)
+        if heading is not None:
+            _say(heading)
         # One may have been left where a sweep was killed behind its last result.
         PackCheckpoints(self.store.runs).clean(self.store.is_done)
         if self.cluster is not None:
@@ -230,6 +236,11 @@ class _Sweep:
             self._finish_held_by_others(held_by_others)
         finally:
             self.progress.close()
+
+    def _check_data(self, jobs: list[Job]) -> None:
+        """Reads the data of jobs; RequestError where that is not possible."""
+        for view in dict.fromkeys(view_of(job) for job in jobs):
+            view.check()
 
     @functools.cached_property
     def tracker(self) -> tracking.Tracker:

@@ -188,18 +188,21 @@ class SpeedMeasurement:
     def _rate(self, stepper: Stepper) -> float:
         """Returns the trial-steps per second of one worker."""
         devices.prepare(self.device, self.trial.spec["precision"])
-        self._take_steps(stepper, _WARM_UP_STEPS)
-        taken = 0
-        started = time.perf_counter()
-        while (spent := time.perf_counter() - started) < _READING_SECONDS and taken < _MOST_STEPS:
-            self._take_steps(stepper, _STEPS_AT_ONCE)
-            taken += _STEPS_AT_ONCE
+        with devices.on_thread_stream(self.device):
+            self._take_steps(stepper, _WARM_UP_STEPS)
+            taken = 0
+            started = time.perf_counter()
+            spent = 0.0
+            while spent < _READING_SECONDS and taken < _MOST_STEPS:
+                self._take_steps(stepper, _STEPS_AT_ONCE)
+                taken += _STEPS_AT_ONCE
+                spent = time.perf_counter() - started
         trials = len(stepper.pack.trials)
         return trials * taken / max(spent, 1e-9)
 
     def _take_steps(self, stepper: Stepper, steps: int) -> None:
         stepper.take_steps(stepper.done + steps)
-        devices.wait(self.device)
+        devices.wait_for_thread(self.device)
 
 
 def speed_settings(trial: Trial, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:

@@ -23,11 +23,9 @@ from harness.networks.dropouts import (
 from harness.networks.normalizations import (
     EPSILON,
     RMSNorm,
-    StandardizedConv2d,
-    StandardizedLinear,
-    standardize,
 )
 from harness.networks.residual import Residual
+from harness.networks.weight_forms import FormedConv2d, FormedLinear
 from harness.training.programs import Mode, State
 
 
@@ -75,9 +73,21 @@ def _linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tens
     return _products(x, state.parameter("weight"), bias)
 
 
-def _standardized_linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
-    weight = standardize(state.parameter("weight"), inputs_from=2)
-    return _products(x, weight, state.parameter("bias"))
+def _formed_linear(module: FormedLinear, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
+    return _products(x, _effective_weight(module, state, mode), state.parameter("bias"))
+
+
+def _effective_weight(module: FormedLinear | FormedConv2d, state: LayerState, mode: Mode) -> Tensor:
+    """Returns the weight that acts, (trials, units, inputs...); in training its companion moves."""
+    form = module.form
+    companion = None
+    if form.companion:
+        own = state.parameter if form.learned else state.buffer
+        companion = own(form.companion)
+    weight, following = form.effective(state.parameter("weight"), companion, 2)
+    if following is not None and mode.update_running:
+        companion.copy_(following)
+    return weight
 
 
 def _products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -91,10 +101,8 @@ def _convolution(module: nn.Conv2d, state: LayerState, x: Tensor, mode: Mode) ->
     return _convolutions(module, x, state.parameter("weight"), state.parameter("bias"))
 
 
-def _standardized_convolution(
-    module: nn.Conv2d, state: LayerState, x: Tensor, mode: Mode
-) -> Tensor:
-    weight = standardize(state.parameter("weight"), inputs_from=2)
+def _formed_convolution(module: FormedConv2d, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
+    weight = _effective_weight(module, state, mode)
     return _convolutions(module, x, weight, state.parameter("bias"))
 
 
@@ -111,6 +119,8 @@ def _convolutions(module: nn.Conv2d, x: Tensor, weight: Tensor, bias: Tensor) ->
 
 
 def _batch_norm(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
+    if mode.update_running and x.is_cuda:
+        return _trained_batch_norm_on_gpu(module, state, x)
     shape = _per_unit_shape(x)
     if mode.batch_statistics:
         dimensions = (1,) if x.dim() == 3 else (1, 3, 4)
@@ -123,6 +133,25 @@ def _batch_norm(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> 
         variance = state.buffer("running_var").view(shape)
     scale = state.parameter("weight").view(shape) * torch.rsqrt(variance + module.eps)
     return torch.addcmul(state.parameter("bias").view(shape) - mean * scale, x, scale)
+
+
+def _trained_batch_norm_on_gpu(module: nn.Module, state: LayerState, x: Tensor) -> Tensor:
+    """Runs torch's own batch normalization on the units of all trials as so many channels.
+
+    It takes a few kernels where the formula takes dozens, each of which costs a GPU more to begin
+    than to do.
+    """
+    normalized = functional.batch_norm(
+        x.float().transpose(0, 1).flatten(1, 2),  # in float32 under bfloat16 as well
+        state.buffer("running_mean").view(-1),
+        state.buffer("running_var").view(-1),
+        state.parameter("weight").flatten(),
+        state.parameter("bias").flatten(),
+        training=True,
+        momentum=module.momentum,
+        eps=module.eps,
+    )
+    return normalized.unflatten(1, x.shape[:1] + x.shape[2:3]).transpose(0, 1)
 
 
 @torch.no_grad()
@@ -191,9 +220,9 @@ def _flatten(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Ten
 
 _RULES: dict[type, Rule] = {
     nn.Linear: _linear,
-    StandardizedLinear: _standardized_linear,
+    FormedLinear: _formed_linear,
     nn.Conv2d: _convolution,
-    StandardizedConv2d: _standardized_convolution,
+    FormedConv2d: _formed_convolution,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.LayerNorm: _layer_norm,

@@ -13,20 +13,24 @@ cannot be recorded goes on with ordinary calls, after one warning.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
+from harness.training.devices import thread_stream
+
 # Ordinary calls before the recording.
 WARM_UP_CALLS = 3
-# torch records one graph at a time in a process.
+# torch records one graph at a time in a process, and its debug mode is the whole process's.
 _recording_lock = threading.Lock()
-# The beginning of torch's warning, in its debug mode, that the host waits for the device.
+# The beginnings of torch's warnings in its debug mode: that the host waits for the device, and that
+# the mode itself is a prototype.
 _WAIT_WARNING = "called a synchronizing CUDA operation"
-# One side stream per device and thread: cuBLAS keeps memory for every stream that it ever saw.
-_side_streams: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
+_MODE_WARNING = "Synchronization debug mode is a prototype"
 
 
 class CapturedStep:
@@ -48,6 +52,9 @@ class CapturedStep:
         self.recording = enabled and device.type == "cuda"
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
+        if self.recording:
+            # Another thread that waited for long warns after the debug mode has ended.
+            warnings.filterwarnings("ignore", message=_WAIT_WARNING)
 
     def __call__(self) -> None:
         """Makes the next call: an ordinary one, or a replay once the step is recorded."""
@@ -69,7 +76,7 @@ class CapturedStep:
         No tensor that the graph uses is then tied to the default stream.
         """
         current = torch.cuda.current_stream(self.device)
-        side = _side_stream(self.device)
+        side = thread_stream(self.device)
         side.wait_stream(current)
         with torch.cuda.stream(side):
             self.step()
@@ -81,21 +88,15 @@ class CapturedStep:
         Such a step must not even be tried: after a recording that broke off, the allocator of
         torch 2.11 believes that the recording goes on, and fails when its cache is emptied.
         """
-        mode = torch.cuda.get_sync_debug_mode()
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                self._call_on_side_stream()
-        finally:
-            torch.cuda.set_sync_debug_mode(mode)
-        if any(_WAIT_WARNING in str(warning.message) for warning in caught):
+        with _recording_lock, _waits_of_this_thread() as waits:
+            self._call_on_side_stream()
+        if waits:
             self._give_up("it waits for the device")
 
     def _record(self) -> None:
         """Records the graph; recording runs nothing, so that a failure has changed nothing."""
         graph = torch.cuda.CUDAGraph()
-        side = _side_stream(self.device)
+        side = thread_stream(self.device)
         try:
             # The stream is set here as well, because some versions of torch leave it set when a
             # recording fails. `thread_local`: another thread may allocate meanwhile.
@@ -122,8 +123,30 @@ class CapturedStep:
         )
 
 
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    key = device, threading.get_ident()
-    if key not in _side_streams:
-        _side_streams[key] = torch.cuda.Stream(device)
-    return _side_streams[key]
+@contextlib.contextmanager
+def _waits_of_this_thread() -> Iterator[list[str]]:
+    """Collects torch's warnings that this thread waits for a device within the context.
+
+    Other threads may wait meanwhile: their warnings are dropped, because they probe or evaluate.
+    """
+    thread = threading.get_ident()
+    waits: list[str] = []
+    mode = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        show = warnings.showwarning
+
+        def note(message: Warning | str, *details: Any) -> None:
+            text = str(message)
+            if _WAIT_WARNING in text:
+                if threading.get_ident() == thread:
+                    waits.append(text)
+            elif _MODE_WARNING not in text:
+                show(message, *details)
+
+        warnings.showwarning = note
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            yield waits
+        finally:
+            torch.cuda.set_sync_debug_mode(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -17,6 +18,10 @@ _OUT_OF_MEMORY_WORDS = (
     "CUDA error: out of memory",
     "_STATUS_ALLOC_FAILED",
 )
+
+
+# One stream per device and thread: cuBLAS keeps memory for every stream that it ever saw.
+_thread_streams: dict[tuple[torch.device, int], torch.cuda.Stream] = {}
 
 
 def resolve(device: str, precision: str = "float32") -> torch.device:
@@ -77,6 +82,31 @@ def exact_products(device: torch.device, precision: str) -> Iterator[None]:
         prepare(device, precision)
 
 
+def thread_stream(device: torch.device) -> torch.cuda.Stream:
+    """Returns the calling thread's own stream on a GPU, beside the one that all threads share."""
+    key = device, threading.get_ident()
+    if key not in _thread_streams:
+        _thread_streams[key] = torch.cuda.Stream(device)
+    return _thread_streams[key]
+
+
+@contextlib.contextmanager
+def on_thread_stream(device: torch.device) -> Iterator[None]:
+    """Gives a GPU the work of the context on the thread's own stream.
+
+    The work of several threads then overlaps. What they were given before is finished first, and
+    the shared stream goes on behind the context's work. A CPU has no streams.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    shared, own = torch.cuda.current_stream(device), thread_stream(device)
+    own.wait_stream(shared)
+    with torch.cuda.stream(own):
+        yield
+    shared.wait_stream(own)
+
+
 def free_memory(device: torch.device) -> int:
     """Returns the bytes that a pack may hope for on a GPU, or in the host's memory."""
     if device.type == "cuda":
@@ -97,6 +127,12 @@ def out_of_memory(error: BaseException) -> bool:
 def describe(device: torch.device) -> str:
     """Returns a device's name for results: the GPU's model, or `cpu`."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+def wait_for_thread(device: torch.device) -> None:
+    """Waits until a GPU has done what the calling thread's current stream was given."""
+    if device.type == "cuda":
+        torch.cuda.current_stream(device).synchronize()
 
 
 def wait(device: torch.device) -> None:

@@ -12,7 +12,7 @@ from harness.training.packs import Pack
 from harness.training.programs import EVALUATE
 
 # Bytes of one layer's activations while evaluating.
-_ACTIVATION_BYTES = 8 * 2**20
+_ACTIVATION_BYTES = {"cpu": 8 * 2**20, "cuda": 512 * 2**20}
 _FLOAT_BYTES = 4
 
 
@@ -37,8 +37,9 @@ def evaluate(pack: Pack, samples: Samples) -> tuple[Tensor, Tensor]:
     is not finite.
     """
     bytes_per_sample = _FLOAT_BYTES * pack.activations_per_sample(samples.images[0])
-    block = max(1, min(len(samples), _ACTIVATION_BYTES // bytes_per_sample))
-    most_trials = max(1, _ACTIVATION_BYTES // (bytes_per_sample * block))
+    most_bytes = _ACTIVATION_BYTES[pack.device.type]
+    block = max(1, min(len(samples), most_bytes // bytes_per_sample))
+    most_trials = max(1, most_bytes // (bytes_per_sample * block))
     losses, accuracies = [], []
     for start, stop in pack.ranges(most_trials):
         for first, end in samples.ranges_of_equal_count(start, stop):

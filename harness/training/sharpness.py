@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from harness.probes.eigenvalues import eigenvalues
 from harness.seeding import purpose_seed
 from harness.training.events import Samples
 from harness.training.packs import Pack
@@ -233,7 +234,7 @@ def _largest(diagonal: Tensor, beside: Tensor | None) -> Tensor:
         matrix = matrix + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
     finite = torch.isfinite(matrix).flatten(1).all(1)
     safe = torch.where(finite[:, None, None], matrix, 0.0)
-    return torch.where(finite, torch.linalg.eigvalsh(safe)[:, -1], torch.nan)
+    return torch.where(finite, eigenvalues(safe)[:, -1], torch.nan)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor
 
+from harness.training.augmentation import augmentation
 from harness.training.capture import CapturedStep
 from harness.training.events import PackData
 from harness.training.feeds import Feed, feed
@@ -94,6 +95,7 @@ class Stepper:
         # Factors on the learning rates, (steps, updated runs), and the row of the next step.
         self.multipliers = self.optimizer.multipliers(plan.steps)
         self.position = torch.zeros(1, dtype=torch.int64, device=pack.device)
+        self.augment = augmentation(pack.trials, pack.device)
         self._data = data
         self.batches = self._feed(0)
         self.autocast = nullcontext()
@@ -146,6 +148,7 @@ class Stepper:
     def _update(self) -> None:
         images, labels = self.batches.take()
         self.pack.step.add_(1)
+        images = self.augment(images, self.pack.step)
         with self.autocast:
             logits = self.pack.program(self.pack.state, self.pack.buffers, images, TRAIN)
         loss = trial_losses(logits, labels)

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
 from harness.networks.tracing.structure import Layer
 from harness.networks.tracing.trace import Activated, Listeners, Trace
 from harness.networks.tracing.tracer import run_traced
@@ -91,20 +90,10 @@ def read_traced_layers(
         if gradient is not None and uses[tap.layer.name] == 1:
             reading = replace(reading, weight_gradient=gradient.flatten(1).unsqueeze(0) / count)
         if before is not None and name in state:
-            module = network.get_submodule(tap.layer.name)
-            update = _acting(module, state[name]) - _acting(
-                module, pack.parameter_in(before, name)[trial]
-            )
+            update = state[name] - pack.parameter_in(before, name)[trial]
             reading = replace(reading, update=tap.cut.rows(update.detach()))
         layers.append(TracedLayer(reading, tap.layer))
     return layers, logits.detach()
-
-
-def _acting(module: nn.Module, weight: Tensor) -> Tensor:
-    """Returns the weight that acts, which a standardized layer computes from its own."""
-    if isinstance(module, (StandardizedLinear, StandardizedConv2d)):
-        return standardize(weight)
-    return weight
 
 
 def _prefixed(state: State) -> State:

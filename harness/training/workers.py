@@ -8,7 +8,6 @@ operation then waits for its slowest core.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 import torch
+
+from harness.cores import cores
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
@@ -29,20 +30,14 @@ class Stopped(BaseException):
     """Raised inside a worker's task when the sweep is being interrupted."""
 
 
-def cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def most_workers(device: torch.device) -> int:
-    """Returns the most packs that may train at the same time.
+    """Returns the packs that train at the same time where nobody says how many.
 
-    One on a GPU, one per core on a CPU, or fewer where OMP_NUM_THREADS says so.
+    Two on a GPU: one trains while the host sees to the results of the other. One per core on a CPU,
+    or fewer where OMP_NUM_THREADS says so.
     """
     if device.type == "cuda":
-        return 1
+        return min(2, cores())
     return max(1, min(cores(), torch.get_num_threads()))
 
 

@@ -105,6 +105,8 @@ CHANGES = [
     "dataset.training_samples=500",
     "preprocessing=raw",
     "preprocessing.shift=0.5",
+    "augmentation=crop_flip",
+    "augmentation=crop_flip augmentation.flip=0",
     "architecture=cnn",
     "depth=9",
     "width=65",

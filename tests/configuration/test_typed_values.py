@@ -182,6 +182,12 @@ def test_a_mistake_in_an_experiment_keeps_its_reason(refused, tmp_path, text):
     assert EXPERIMENTS[text] in refused("--multirun", *arguments)
 
 
+def test_a_refused_experiment_leaves_no_folder_of_its_own(refused, tmp_path):
+    arguments = experiment(tmp_path, "runs: elsewhere\ndepth: 0")
+    assert "depth=0: expected an integer" in refused("--multirun", *arguments)
+    assert "depth=0: expected an integer" in refused("--multirun", *arguments, "runs=here")
+
+
 @pytest.mark.parametrize(
     "choice",
     ["own_shapes:f", "choice(selu,own_shapes:f)", "selu, own_shapes:f", "'own_shapes:f',relu"],

@@ -1,7 +1,7 @@
 """Faults against real sweeps: what disturbs them, and what is left of it afterwards.
 
 The long form, with a table of what every fault did:
-    python -m tests.faults.endurance --rounds 100
+    python -m tests.faults.endurance --rounds 100 --others 5
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import pandas.testing
 
 from harness.store.tables import Tables, collect
 from harness.store.trials import Store
+from tests.faults.unreliable import MODES, Unreliable
+from tests.tracking.mlflow_server import MlflowServer
 
 ROOT = Path(__file__).resolve().parents[2]
 # Columns that say when, where and beside what a trial was trained.
@@ -48,33 +50,48 @@ WORDS = (
 
 @dataclass
 class Outcome:
-    """The end of a sweep that a fault disturbed."""
+    """The ends of sweeps that a fault disturbed.
+
+    Attributes:
+        fault: its name.
+        rounds: how often it disturbed a sweep.
+        sweeps: the sweeps that came to their end.
+        lost: trials that are missing.
+        doubled: trials that are there twice, or that nobody asked for.
+        runs_lost: done trials without a finished run in MLflow.
+        runs_doubled: runs in MLflow beside the one of a trial.
+        unequal: the tables that differ from those of an undisturbed sweep.
+        verification: what `selu-verify` objects to.
+    """
 
     fault: str
     rounds: int
+    sweeps: int = 0
     lost: int = 0
     doubled: int = 0
+    runs_lost: int = 0
+    runs_doubled: int = 0
     unequal: list[str] = field(default_factory=list)
     verification: str = ""
 
     @property
     def is_clean(self) -> bool:
         """True where nothing was lost, doubled or changed."""
-        return not (self.lost or self.doubled or self.unequal or self.verification)
+        counts = (self.lost, self.doubled, self.runs_lost, self.runs_doubled)
+        return not (any(counts) or self.unequal or self.verification)
 
     def row(self) -> str:
         """Returns a line of the table."""
         equal = "no: " + ", ".join(self.unequal) if self.unequal else "yes"
-        verified = self.verification or "ok"
-        return (
-            f"| {self.fault} | {self.rounds} | {self.lost} | {self.doubled} | {equal} "
-            f"| {verified} |"
-        )
+        cells = [self.fault, self.rounds, self.sweeps, self.lost, self.doubled]
+        cells += [self.runs_lost, self.runs_doubled, equal, self.verification or "ok"]
+        return f"| {' | '.join(map(str, cells))} |"
 
 
 HEADER = (
-    "| fault | rounds | trials lost | doubled | tables equal | verification |\n"
-    "| --- | --- | --- | --- | --- | --- |"
+    "| fault | rounds | sweeps | trials lost | doubled | runs lost | doubled | tables equal "
+    "| verification |\n"
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
 )
 
 
@@ -125,25 +142,60 @@ class Course:
         self._folder = folder
         self._chance = chance
         self._expected, self._seconds = undisturbed(folder / "undisturbed", WORDS)
+        self.server = MlflowServer(folder)
+        self.proxy = Unreliable(self.server.port)
 
     def endure(self, fault: str, rounds: int) -> Outcome:
-        """Disturbs a sweep so often, lets it end, and compares what is left."""
+        """Disturbs sweeps so often, lets each end, and compares what is left.
+
+        A sweep that has come to its end in spite of its disturbances is followed by a new one.
+        """
         outcome = Outcome(fault, rounds)
-        runs = self._folder / fault.replace(" ", "_")
-        for _ in range(rounds):
-            process = start(runs, WORDS)
-            FAULTS[fault](self, process, runs)
-            finish(process)
-        code, errors = finish(start(runs, WORDS))
+        left = rounds
+        while left:
+            name = fault.replace(" ", "_")
+            runs = self._folder / f"{name}_{outcome.sweeps}"
+            words, address = [*WORDS], None
+            if fault in FAULTS_OF_SERVERS:
+                address = self.server.address
+                words += [f"tracking.uri={self.proxy.address}", f"tracking.experiment={runs.name}"]
+            while left and not self._is_done(runs):
+                process = start(runs, words)
+                FAULTS[fault](self, process, runs)
+                finish(process)
+                left -= 1
+            self._end(outcome, runs, words, address)
+        return outcome
+
+    def close(self) -> None:
+        """Ends the server and the proxy before it."""
+        self.server.kill()
+        self.proxy.close()
+
+    def _is_done(self, runs: Path) -> bool:
+        done = [path.parent.name for path in runs.glob("trials/*/done")]
+        return len(done) == len(self._expected.trials)
+
+    def _end(self, outcome: Outcome, runs: Path, words: list[str], address: str | None) -> None:
+        """Lets a sweep end, and adds what is left of it."""
+        code, errors = finish(start(runs, words))
         if code:
             outcome.unequal.append(f"exit code {code}: {errors.strip().splitlines()[-1]}")
-        return verify(compare(outcome, self._expected, runs), runs)
+        outcome.sweeps += 1
+        compare(outcome, self._expected, runs)
+        count_runs(outcome, runs, address, runs.name if address else "selu")
+        options = ["--uri", address, "--experiment", runs.name] if address else []
+        verify(outcome, runs, *options)
 
-    def signal(self, number: signal.Signals, process: subprocess.Popen[str]) -> None:
-        """Sends a signal at a random moment of the time that a sweep takes."""
+    def moment(self, process: subprocess.Popen[str]) -> None:
+        """Waits until a random moment of the time that a sweep takes."""
         until = time.monotonic() + self._chance.uniform(0, self._seconds)
         while process.poll() is None and time.monotonic() < until:
             time.sleep(0.01)
+
+    def signal(self, number: signal.Signals, process: subprocess.Popen[str]) -> None:
+        """Sends a signal at a random moment."""
+        self.moment(process)
         process.send_signal(number)
 
     def tear(self, process: subprocess.Popen[str], runs: Path) -> None:
@@ -165,12 +217,37 @@ class Course:
         for other in others:
             finish(other)
 
+    def fail(self, mode: str, process: subprocess.Popen[str]) -> None:
+        """Lets the tracking server fail from one random moment to another."""
+        self.server.ensure()
+        self.moment(process)
+        self.proxy.mode = mode
+        self.moment(process)
+        self.proxy.mode = "open"
+        finish(process)
+
+    def kill_server(self, process: subprocess.Popen[str], _: Path) -> None:
+        """Kills the tracking server at a random moment, and starts it again."""
+        self.server.ensure()
+        self.moment(process)
+        self.server.kill()
+        self.server.start()
+        finish(process)
+
 
 def _by_signal(number: signal.Signals) -> Fault:
     return lambda course, process, runs: course.signal(number, process)
 
 
+def _by_server(mode: str) -> Fault:
+    return lambda course, process, runs: course.fail(mode, process)
+
+
 Fault = Callable[[Course, subprocess.Popen[str], Path], None]
+FAULTS_OF_SERVERS: dict[str, Fault] = {
+    **{f"MLflow {mode}": _by_server(mode) for mode in MODES},
+    "MLflow killed": Course.kill_server,
+}
 FAULTS: dict[str, Fault] = {
     "SIGKILL": _by_signal(signal.SIGKILL),
     "SIGTERM": _by_signal(signal.SIGTERM),
@@ -178,6 +255,7 @@ FAULTS: dict[str, Fault] = {
     "SIGUSR1": _by_signal(signal.SIGUSR1),
     "torn file": Course.tear,
     "three sweeps": Course.crowd,
+    **FAULTS_OF_SERVERS,
 }
 
 
@@ -185,8 +263,8 @@ def compare(outcome: Outcome, expected: Tables, runs: Path) -> Outcome:
     """Adds what was lost, doubled or changed against an undisturbed sweep."""
     tables = collect(Store(runs))
     ids, expected_ids = tables.trials["trial_id"], expected.trials["trial_id"]
-    outcome.lost = len(set(expected_ids) - set(ids[tables.trials["status"] == "done"]))
-    outcome.doubled = len(ids) - len(set(ids)) + len(set(ids) - set(expected_ids))
+    outcome.lost += len(set(expected_ids) - set(ids[tables.trials["status"] == "done"]))
+    outcome.doubled += len(ids) - len(set(ids)) + len(set(ids) - set(expected_ids))
     for name in ("trials", "curves", "layers"):
         one, other = (
             getattr(each, name).drop(columns=CIRCUMSTANCES, errors="ignore")
@@ -199,33 +277,59 @@ def compare(outcome: Outcome, expected: Tables, runs: Path) -> Outcome:
     return outcome
 
 
-def verify(outcome: Outcome, runs: Path) -> Outcome:
+def runs_by_trial(address: str, experiment: str) -> dict[str, tuple[str, ...]]:
+    """Returns the states of the runs of each trial in an experiment, by the trial's id."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(address)
+    present = client.get_experiment_by_name(experiment)
+    states: dict[str, tuple[str, ...]] = {}
+    for run in client.search_runs([present.experiment_id]) if present else ():
+        trial_id = run.data.tags["trial_id"]
+        states[trial_id] = (*states.get(trial_id, ()), run.info.status)
+    return states
+
+
+def count_runs(outcome: Outcome, runs: Path, address: str | None, experiment: str) -> None:
+    """Adds the runs in MLflow that are missing or too many."""
+    states = runs_by_trial(address or f"sqlite:///{runs / 'mlflow.db'}", experiment)
+    done = [path.parent.name for path in runs.glob("trials/*/done")]
+    outcome.runs_lost += sum("FINISHED" not in states.get(trial_id, ()) for trial_id in done)
+    outcome.runs_doubled += sum(map(len, states.values())) - len(states)
+
+
+def verify(outcome: Outcome, runs: Path, *options: str) -> None:
     """Adds what `selu-verify` objects to, the runs in MLflow included."""
     answer = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "verify.py"), "--runs", str(runs)],
+        [sys.executable, str(ROOT / "scripts" / "verify.py"), "--runs", str(runs), *options],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
     if answer.returncode:
         outcome.verification = "; ".join((answer.stdout + answer.stderr).splitlines())
-    return outcome
 
 
 def main() -> int:
     """Runs all faults and prints the table; returns the exit code."""
     parser = argparse.ArgumentParser(description="Disturb real sweeps and look what is left.")
-    parser.add_argument("--rounds", type=int, default=100, help="of every fault (default: 100)")
+    parser.add_argument("--rounds", type=int, default=100, help="of SIGKILL (default: 100)")
+    parser.add_argument("--others", type=int, help="of every other fault (default: as many)")
+    parser.add_argument("--fault", action="append", choices=FAULTS, help="only this; repeatable")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     options = parser.parse_args()
+    others = options.rounds if options.others is None else options.others
     with tempfile.TemporaryDirectory() as name:
         course = Course(Path(name), random.Random(options.seed))
         print(HEADER, flush=True)
         clean = True
-        for fault in FAULTS:
-            outcome = course.endure(fault, options.rounds)
-            clean = clean and outcome.is_clean
-            print(outcome.row(), flush=True)
+        try:
+            for fault in options.fault or FAULTS:
+                outcome = course.endure(fault, options.rounds if fault == "SIGKILL" else others)
+                clean = clean and outcome.is_clean
+                print(outcome.row(), flush=True)
+        finally:
+            course.close()
     return 0 if clean else 1
 
 

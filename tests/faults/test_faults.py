@@ -34,10 +34,24 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing is cleaned up behind it."""
 
 
+# What else is written: the record of a search, and trained weights.
+SEARCHED = TINY | {
+    "search": "learning_rate",
+    "search.draws": 2,
+    "search.seeds": 1,
+    "keep_weights": "best",
+    "seeds": 1,
+}
+
+
 @pytest.fixture
 def undisturbed(make_config, tmp_path):
     """The tables of the sweep that the tests disturb."""
-    config = make_config(**TINY, runs=str(tmp_path / "undisturbed"))
+    return undisturbed_tables(make_config, tmp_path, TINY)
+
+
+def undisturbed_tables(make_config, tmp_path, choices):
+    config = make_config(**choices, runs=str(tmp_path / "undisturbed"))
     sweep.prefetch([config])
     return collect(Store(config.runs))
 
@@ -77,11 +91,25 @@ _ALIKE = [
 
 
 @pytest.mark.parametrize("step", ["in the middle of it", "after it", *_ALIKE])
-def test_a_sweep_that_is_killed_at_any_write_goes_on(make_config, tmp_path, undisturbed, step):
+def test_a_sweep_that_is_killed_at_any_write_goes_on(make_config, tmp_path, step):
+    # trial.json and status.json of two trials, two checkpoints, and five files of each result.
+    assert kill_at_every_write(make_config, tmp_path, step, TINY) >= 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", ["before it", "in the middle of it", "after it"])
+def test_a_search_that_is_killed_at_any_write_goes_on(make_config, tmp_path, step):
+    # Six to seven files of each of three trials, the record of the search twice.
+    assert kill_at_every_write(make_config, tmp_path, step, SEARCHED) >= 20
+
+
+def kill_at_every_write(make_config, tmp_path, step, choices):
+    """Kills sweeps at one write after the other, lets each go on, and returns their number."""
+    undisturbed = undisturbed_tables(make_config, tmp_path, choices)
     number = 0
     while True:
         number += 1
-        config = make_config(**TINY, runs=str(tmp_path / f"{number}"))
+        config = make_config(**choices, runs=str(tmp_path / f"{number}"))
         write_bytes, written = torn_write(step, number)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(writes, "write_bytes", write_bytes)
@@ -97,9 +125,7 @@ def test_a_sweep_that_is_killed_at_any_write_goes_on(make_config, tmp_path, undi
         folder = pack_checkpoints.PackCheckpoints(Store(config.runs).runs).folder
         assert not list(folder.glob("[!.]*"))
         if not was_killed:
-            break
-    # trial.json and status.json of two trials, two checkpoints, and five files of each result.
-    assert number - 1 >= 16
+            return number - 1
 
 
 def test_a_clock_that_jumps_changes_nothing(make_config, monkeypatch, undisturbed):
@@ -160,5 +186,8 @@ def test_a_killed_process_loses_nothing(tmp_path, make_config):
 @pytest.mark.parametrize("fault", endurance.FAULTS)
 def test_sweeps_endure_faults_at_random_moments(tmp_path, fault):
     course = endurance.Course(tmp_path, random.Random(0))
-    outcome = course.endure(fault, rounds=3)
+    try:
+        outcome = course.endure(fault, rounds=3)
+    finally:
+        course.close()
     assert outcome.is_clean, outcome

@@ -11,9 +11,8 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from harness import Monitor
+from harness import Cadence, Monitor
 from harness.errors import RequestError
-from harness.monitoring.monitor import Cadence
 
 CADENCE = Cadence(share_of_time=None)
 

@@ -13,9 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from harness import Monitor, diagnose
+from harness import Cadence, Monitor, diagnose
 from harness.errors import RequestError
-from harness.monitoring.monitor import Cadence
 
 EVERY_DUE_STEP = Cadence(share_of_time=None)
 
@@ -203,6 +202,35 @@ def test_a_probe_waits_until_it_takes_little_of_the_loops_time(model, batch, mon
     assert monitor.seconds == len(taken)
     assert monitor.seconds <= 0.1 * clock[0] + 1.0
     assert len(taken) >= 3
+    report = monitor.close()
+    due = [1, 2, 5, 10, 22, 46, 100]
+    late = len(set(due) - set(taken))
+    assert report.summary()["postponed_probes"] == late > 0
+    assert f"{late} due readings were put off, so that all take at most 10%" in str(report)
+
+
+def test_the_printed_report_has_both_ends_of_the_course(model, batch, tmp_path):
+    with Monitor(model, batch, folder=tmp_path, cadence=EVERY_DUE_STEP) as monitor:
+        train(model, batch, 30, monitor.step)
+    report = monitor.close()
+    text = str(report)
+    assert text.startswith("30 steps; 2 layers read at steps 0, 1, 2, 5, 10, 22 and 1 more.")
+    for phase, step in (("At the start", 0), ("At the end", 30)):
+        rows = report.layers[report.layers["step"] == step]
+        variances = rows["input_variance"].iloc[0], rows["activation_variance"].iloc[-1]
+        assert "{}: variance {:.3g} to {:.3g} over 2 layers".format(phase, *variances) in text
+    assert "put off" not in text
+    assert "1 of 3 weight layers have no activation of their own and no row: 5" in text
+    assert f"layers.parquet and summary.json in {tmp_path}" in " ".join(text.split())
+    assert max(map(len, text.split("\n"))) <= 100
+
+
+def test_a_network_without_selu_is_told_that_verdicts_are_no_faults():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    report = Monitor(model, torch.randn(32, 4)).close()
+    assert "No SELU in this model" in str(report)
+    assert "None of them is a fault" in " ".join(str(report).split())
 
 
 def test_steps_may_be_counted_by_the_loop(model, batch):

@@ -211,7 +211,7 @@ SETTINGS = {
     "part": ({"architecture.replace": ["weights"]}, "expected a list of some of activation"),
     "part twice": ({"architecture.replace": ["dropout"] * 2}, "expected a list of some of"),
     "size": ({"architecture.image_size": 0}, "image_size=0: expected an integer of at least 1"),
-    "library": ({"architecture.library": "mlp"}, "expected one of torchvision, timm, factory"),
+    "weights' form": ({**NORMALIZED, "normalization": "spectral_norm"}, "acts on weights"),
     "name": ({"architecture.name": "Functional"}, "names no network; expected for example"),
     "place": ({**NORMALIZED, "normalization.position": "after"}, "keeps the places"),
     "groups": (

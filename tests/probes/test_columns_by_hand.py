@@ -154,6 +154,15 @@ def test_mean_drive_by_hand(reading, trial):
     assert_columns(mean_drive(reading), trial, expected)
 
 
+def test_drives_of_constant_inputs_are_missing(dense, normal):
+    """Their divisor, the variance over samples, is 0."""
+    inputs = torch.ones(1, 40, 8)
+    reading = dense(inputs, normal(1, 5, 8), nn.SELU())
+    columns = mean_drive(reading) | variance_law(reading)
+    for name in ("mean_drive", "common_mean_drive", "predicted_mean_drive"):
+        assert torch.isnan(columns[name]).all(), name
+
+
 @pytest.mark.parametrize(
     "nu, scale, expected",
     [(1.0, 1.0, 1), (4.0, 1.0, 2), (0.1, 1.0, 3), (0.5, 1.0, 0), (1.0, 2.0, 0)],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from harness.probes.reductions import norms, unit_moments
+from harness.probes.reductions import norms, ratio, unit_moments
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,20 @@ def test_norms_are_right_at_any_scale(normal, scale, length):
 
 def test_no_vectors_have_no_norms():
     assert norms(torch.empty(2, 0, 5)).shape == (2, 0)
+
+
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf, 1e30, 0.0])
+def test_norms_of_a_trial_do_not_depend_on_its_companions(normal, bad):
+    """To the bit: how they are summed is decided for each trial."""
+    vectors = normal(3, 30, 64)
+    alone = norms(vectors)
+    vectors[1, 4] = bad
+    beside = norms(vectors)
+    assert torch.equal(beside[[0, 2]], alone[[0, 2]])
+
+
+def test_a_ratio_to_nothing_is_missing():
+    numerator = torch.tensor([0.0, 1.0, -1.0, 3.0])
+    divisor = torch.tensor([0.0, 0.0, 0.0, 2.0])
+    expected = torch.tensor([torch.nan, torch.nan, torch.nan, 1.5])
+    torch.testing.assert_close(ratio(numerator, divisor), expected, equal_nan=True)

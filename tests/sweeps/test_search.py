@@ -9,9 +9,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 
 from harness import train
+from harness.commands import selu_collect, selu_status, selu_sync, selu_verify
 from harness.configuration.schema import SearchConfig
 from harness.configuration.trial import trials
 from harness.configuration.validation import FIRST_TUNING_SEED, validate
@@ -45,7 +47,7 @@ def searched(make_config):
 
 def record_of(config) -> SearchRecord:
     """Returns the only record of a search."""
-    (record,) = searches.read_all(Path(config.runs))
+    (record,), _ = searches.read_all(Path(config.runs))
     return record
 
 
@@ -352,7 +354,7 @@ def test_the_command_searches(monkeypatch, tmp_path, capsys, mode, phases):
     said = [" ".join(line.split()[:2]) for line in lines if line.startswith(("tuning", "confirm"))]
     assert said == phases
     cells_asked = 2 if "--multirun" in mode else 1
-    records = searches.read_all(tmp_path / "runs")
+    records, _ = searches.read_all(tmp_path / "runs")
     assert len(records) == cells_asked
     assert all(len(record.confirmation) == 2 for record in records)
     roles = collect(Store(tmp_path / "runs")).trials["search_role"].value_counts().to_dict()
@@ -384,7 +386,7 @@ def stored(runs: Path, key: str, **changes) -> SearchRecord:
 
 def test_a_record_is_read_as_it_was_written(tmp_path):
     record = stored(tmp_path, "k")
-    assert searches.read_all(tmp_path) == [record]
+    assert searches.read_all(tmp_path) == ([record], {})
     assert searches.earlier(tmp_path, "k") == record
     assert json.loads((tmp_path / "searches" / "k.json").read_text())["chosen"] == 3
 
@@ -393,7 +395,7 @@ def test_confirmation_goes_before_tuning_then_the_first_key(tmp_path):
     stored(tmp_path, "k2", confirmation=("c", "a"))
     stored(tmp_path, "k1")
     stored(tmp_path, "k3", chosen=None, confirmation=("d",))
-    roles = searches.roles(tmp_path)
+    roles = searches.roles(tmp_path).of_trials
     found = {trial_id: (role.role, role.search, role.draw) for trial_id, role in roles.items()}
     assert found == {
         "a": ("confirmation", "k2", 3),
@@ -409,12 +411,66 @@ def test_confirmation_goes_before_tuning_then_the_first_key(tmp_path):
     assert searches.tags(tmp_path / "nowhere", "b") == {}
 
 
-def test_a_damaged_record_stops_collecting_and_says_how_to_mend_it(tmp_path):
+def test_a_torn_record_costs_no_trial_and_is_written_again(searched, monkeypatch, capsys):
+    config = searched()
+    sweep.prefetch([config])
+    runs = Path(config.runs)
+    whole = collect(Store(runs)).trials
+    (path,) = (runs / "searches").iterdir()
+    path.write_bytes(path.read_bytes()[:40])
+    torn = collect(Store(runs))
+    assert list(torn.set_aside) == [f"searches/{path.name}"]
+    assert f"{path} is damaged" in torn.set_aside[f"searches/{path.name}"]
+    # What was tuned with counts as no result, though no record says so any more.
+    tuned = whole["search_role"] == searches.TUNING
+    assert (torn.trials["search_role"] == searches.TUNING).equals(tuned)
+    trained = counting(monkeypatch)
+    sweep.prefetch([config])
+    assert trained == []
+    again = collect(Store(runs))
+    assert again.set_aside == {}
+    pandas.testing.assert_frame_equal(again.trials, whole)
+
+
+@pytest.mark.parametrize("main", [selu_status.main, selu_sync.main, selu_collect.main])
+def test_every_command_names_a_damaged_record(searched, capsys, main):
+    config = searched()
+    stored(Path(config.runs), "k")
+    store = Store(config.runs)
+    store.check_writable()
+    (store.runs / "searches" / "k.json").write_text("{")
+    main(["--runs", config.runs])
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("k.json is damaged") == 1
+
+
+def test_verification_names_a_damaged_record_and_moves_it_away(tmp_path, capsys):
     stored(tmp_path, "k")
     (tmp_path / "searches" / "k.json").write_text("{")
-    with pytest.raises(RequestError, match="k.json is damaged .*; delete it") as refusal:
-        collect(Store(tmp_path))
-    assert "\n" not in str(refusal.value)
+    assert selu_verify.main(["--runs", str(tmp_path)]) == 1
+    assert "k.json is damaged" in capsys.readouterr().out
+    assert selu_verify.main(["--runs", str(tmp_path), "--repair"]) == 0
+    assert (tmp_path / "set_aside" / "k.json").read_text() == "{"
+    assert searches.read_all(tmp_path) == ([], {})
+
+
+def test_a_changed_record_is_damaged(tmp_path):
+    stored(tmp_path, "k")
+    path = tmp_path / "searches" / "k.json"
+    path.write_text(path.read_text().replace('"chosen": 3', '"chosen": 0'))
+    assert (
+        "its content is not what was written" in searches.read_all(tmp_path)[1]["searches/k.json"]
+    )
+
+
+def test_a_record_of_an_earlier_version_is_read(tmp_path):
+    """It has no digest."""
+    record = stored(tmp_path, "k")
+    path = tmp_path / "searches" / "k.json"
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    path.write_text(json.dumps(content))
+    assert searches.read_all(tmp_path) == ([record], {})
 
 
 def test_an_empty_store_has_the_columns_of_searches(tmp_path):

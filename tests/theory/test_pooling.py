@@ -11,6 +11,8 @@ from harness.errors import RequestError
 from harness.theory.activations import hermite, quadrature
 from harness.theory.activations.functions import activation
 from harness.theory.networks import pooled_signals, pooling
+from harness.theory.networks.description import Activation, Convolution, Dense, Flatten, Pool
+from harness.theory.networks.predictions import Inputs, predict
 from harness.theory.selu import moment_map
 
 
@@ -217,3 +219,31 @@ def test_an_expansion_at_many_positions_needs_no_second_copy():
     tracemalloc.stop()
     tables = (expansion.value, expansion.square, expansion.slope, expansion.slope_square)
     assert peak < 1.3 * sum(table.nbytes for table in tables)
+
+
+def test_bands_of_a_large_map_are_those_of_a_small_one(monkeypatch):
+    """A large map keeps few degrees of the slopes, and makes them anew where bands need them."""
+    network = [Convolution(9, 72, 8, 1.0, height=12, width=12), Activation("gelu")]
+    images = np.random.default_rng(0).standard_normal((16, 1, 12, 12))
+    monkeypatch.setattr(hermite, "_MOST_EXACT", 10**6)
+    exact = predict(tuple(network), Inputs(images))[0].values
+    monkeypatch.undo()
+    interpolated = predict(tuple(network), Inputs(images))[0].values
+    for column, value in exact.items():
+        assert interpolated[column].value == pytest.approx(
+            value.value, rel=1e-4, abs=1e-6, nan_ok=True
+        )
+        assert interpolated[column].low == pytest.approx(value.low, rel=1e-4, abs=1e-6, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_a_global_pool_of_large_images_takes_less_than_a_gigabyte():
+    side = 224
+    images = np.random.default_rng(0).standard_normal((8, 3, side, side))
+    convolution = Convolution(27, 144, 16, 1.0, height=side, width=side)
+    network = (convolution, Activation("selu"), Pool("average", 0), Flatten(), Dense(16, 4, 4, 1.0))
+    tracemalloc.start()
+    predict(network, Inputs(images))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.8e9

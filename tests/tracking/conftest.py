@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import requests
 
 from harness.benchmark import synthetic_trials
 from harness.configuration.trial import trials
 from harness.store.trials import Store
 from harness.sweeps import sweep
 from tests.tracking.gate import Gate
+from tests.tracking.mlflow_server import MlflowServer
 
-# A server imports for seconds, and for minutes on a machine that is busy otherwise.
-_PATIENCE_SECONDS = 300
 TINY = {
     "depth": 3,
     "width": 8,
@@ -69,63 +61,24 @@ def tables_of_mlflow(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-def answers(port: int) -> bool:
-    """True when a server on this port of this machine says that it is well."""
-    try:
-        return requests.get(f"http://127.0.0.1:{port}/health", timeout=20).ok
-    except requests.RequestException:
-        return False
+def mlflow_server(tmp_path_factory) -> Iterator[MlflowServer]:
+    """A real `mlflow server` on loopback."""
+    running = MlflowServer(tmp_path_factory.mktemp("server"))
+    running.start()
+    yield running
+    running.kill()
 
 
 @pytest.fixture(scope="session")
-def server(port, tmp_path_factory) -> Iterator[str]:
-    """A real `mlflow server` on loopback."""
-    folder = tmp_path_factory.mktemp("server")
-    address = f"http://127.0.0.1:{port}"
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-        "--backend-store-uri",
-        f"sqlite:///{folder / 'mlflow.db'}",
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-    ]
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=log,
-            env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
-            start_new_session=True,
-        )
-    end = time.monotonic() + _PATIENCE_SECONDS
-    while not answers(port):
-        assert process.poll() is None, (folder / "log").read_text()
-        assert time.monotonic() < end, f"no server within {_PATIENCE_SECONDS} seconds"
-        time.sleep(0.25)
-    yield address
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def server(mlflow_server) -> str:
+    """The address of the server."""
+    return mlflow_server.address
 
 
 @pytest.fixture
-def gate(server, port) -> Iterator[Gate]:
+def gate(mlflow_server) -> Iterator[Gate]:
     """A gate before the server."""
-    gate = Gate(port)
+    gate = Gate(mlflow_server.port)
     yield gate
     gate.close()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import warnings
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from harness.training.loop import train
 from harness.training.packs import Pack
 from harness.training.schedules import plan
 from harness.training.stepper import Stepper
+from harness.training.workers import Workers
 
 CPU = torch.device("cpu")
 GPU = torch.device("cuda")
@@ -186,6 +188,31 @@ def test_step_that_waits_for_the_device_is_never_recorded(api):
     ]
 
 
+def test_waits_of_other_threads_and_the_debug_mode_itself_are_passed_over(api):
+    def step_beside_a_waiting_thread() -> None:
+        if api.debug_mode != "warn":
+            return
+        for text in (
+            "called a synchronizing CUDA operation (Triggered internally at CUDAFunctions.cpp)",
+            "Synchronization debug mode is a prototype feature and does not yet detect all",
+        ):
+            other = threading.Thread(target=warnings.warn, args=(text,))
+            other.start()
+            other.join()
+
+    step = CapturedStep(step_beside_a_waiting_thread, api.device)
+    with warnings.catch_warnings(record=True) as caught:
+        call(step, WARM_UP_CALLS)
+    assert caught == []
+    assert step.recording
+
+
+def test_other_warnings_of_a_step_are_shown(api):
+    step = CapturedStep(lambda: warnings.warn("a user's own", stacklevel=1), api.device)
+    with pytest.warns(UserWarning, match="a user's own"):
+        call(step, WARM_UP_CALLS)
+
+
 @pytest.mark.filterwarnings("ignore:the training step cannot be recorded")
 @pytest.mark.parametrize("fails", [False, True])
 def test_step_waits_on_its_own_device_which_need_not_be_the_current_one(api, fails):
@@ -286,3 +313,47 @@ def test_lower_precision_is_recorded_and_near_float32(make_stepper, make_trial, 
         losses.append(stepper.mean_loss())
     devices.prepare(GPU, "float32")
     torch.testing.assert_close(*losses, rtol=0.05, atol=0.0)
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("case", ["plain", "batch"])
+def test_packs_that_train_at_the_same_time_are_each_what_they_are_alone(
+    make_stepper, make_trial, case
+):
+    trials = [
+        make_trial(seed=seed, **SMALL | {"budget.steps": 60} | CASES[case]) for seed in (0, 1)
+    ]
+    alone = [make_stepper([trial]) for trial in trials]
+    together = [make_stepper([trial]) for trial in trials]
+    for stepper in alone:
+        stepper.take_steps(60)
+
+    def take(stepper: Stepper) -> None:
+        with devices.on_thread_stream(GPU):
+            stepper.take_steps(60)
+            devices.wait_for_thread(GPU)
+
+    list(Workers(2, 1).map(take, together))
+    for stepper, expected in zip(together, alone, strict=True):
+        assert stepper.captured_update.graph is not None
+        torch.testing.assert_close(
+            stepper.pack.parameters, expected.pack.parameters, rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_batch_norm_on_a_gpu_is_that_on_a_cpu(make_data, make_trial):
+    """Torch's own kernels on a GPU, the formula on a CPU; running statistics included."""
+    trials = [make_trial(seed=seed, **SMALL | CASES["batch"]) for seed in (0, 1, 2)]
+    packs = []
+    for device in (CPU, GPU):
+        pack = Pack(trials, SHAPE, CLASSES, device)
+        data = make_data([SAMPLES] * 3, device)
+        Stepper(pack, data, plan(trials[0].spec, SAMPLES)).take_steps(9)
+        packs.append(pack)
+    on_cpu, on_gpu = packs
+    torch.testing.assert_close(on_gpu.parameters.cpu(), on_cpu.parameters, rtol=1e-3, atol=1e-4)
+    for name, buffer in on_cpu.buffers.items():
+        torch.testing.assert_close(on_gpu.buffers[name].cpu(), buffer, rtol=1e-3, atol=1e-4)

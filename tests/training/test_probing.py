@@ -115,6 +115,7 @@ NETWORKS = [
     ({"normalization": "layer"}, False),
     ({"normalization": "batch", "normalization.position": "after"}, True),
     ({"normalization": "weight_standardization"}, True),
+    ({"normalization": "spectral_norm"}, True),
     ({"architecture": "cnn"}, True),
     ({"architecture": "cnn", "normalization": "rms"}, False),
 ]
@@ -180,7 +181,7 @@ def test_sharpness_is_measured_once_for_every_trial(make_trial, monkeypatch, pro
 
     monkeypatch.setattr(probing, "sharpness", counted)
     # So little memory that each trial is probed by itself.
-    monkeypatch.setattr(probing, "_TAP_BYTES", 1)
+    monkeypatch.setitem(probing._TAP_BYTES, "cpu", 1)
     trials = [make_trial(seed=seed, **BUDGET) for seed in (0, 1, 2)]
     events, outcome = run(trials, program)
     assert ranges == [(0, 1), (1, 2), (2, 3)] * 3

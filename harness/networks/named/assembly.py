@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ _MODULES: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], int]] = {
     "dropout": replace_dropouts,
 }
 _SAMPLES = 2
+# torch has one generator for all threads.
+_GLOBAL_GENERATOR = threading.Lock()
 
 
 def assembled(
@@ -51,7 +54,7 @@ def assembled(
     shape, classes = sizes
     entering = shape if size is None else (shape[0], size, size)
     # Its own code may read the numbers that it draws, which the meta device has not.
-    with torch.device("cpu"), torch.random.fork_rng(devices=[]):
+    with _GLOBAL_GENERATOR, torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = architecture.make(name, entering, classes)
         images = sample_images(entering, _SAMPLES)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from harness.configuration.named_networks import OWN
 from harness.networks.hidden_layers import describe_weights, weights_law
 from harness.networks.hidden_stack import Shape
+from harness.networks.initializers import is_scaled_on_data
 from harness.networks.named.assembly import sample_images
 from harness.networks.named.initial_state import initialize_module
 from harness.networks.named.layout_of_module import head_of, structure_of_module
@@ -53,9 +54,9 @@ def _described(
     initialize_module(architecture, network, spec, _SEED, (shape, classes))
     structure = structure_of_module(network, sample_images(shape, _SAMPLES))
     layers, functions = network_of(structure, _Laws(spec, structure))
-    if spec.get("repair") == "lsuv":
-        reason = "the repair lsuv scales each layer, which is followed for plain stacks only"
-        layers = (Opaque("repair", reason), *layers)
+    if spec.get("repair") == "lsuv" or is_scaled_on_data(spec["initializer"]):
+        reason = "lsuv scales each layer on data, which is followed in stacks only"
+        layers = (Opaque("lsuv", reason), *layers)
     return layers, functions
 
 
@@ -63,7 +64,8 @@ class _Laws:
     """The law of each layer's weights and biases, as far as the initializer gives it."""
 
     def __init__(self, spec: Mapping[str, Any], structure: Structure) -> None:
-        self._spec = spec
+        # What normalizes activations leaves weights alone.
+        self._spec = {**spec, "normalization": {"name": "none"}}
         self._head = head_of(structure)
 
     def __call__(self, layer: Layer) -> dict[str, Any]:

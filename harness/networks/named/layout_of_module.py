@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from harness.errors import RequestError
-from harness.networks.hidden_layers import normalizations
 from harness.networks.hidden_stack import LayerSize, Shape
 from harness.networks.named.assembly import cannot_take, run, sample_images
+from harness.networks.normalization_kinds import normalizations
 from harness.networks.tracing.structure import Layer, Structure
 from harness.networks.tracing.tracer import run_traced
 

@@ -19,8 +19,8 @@ from harness.networks.dropouts import (
     SampleDropout,
     StandardDropout,
 )
-from harness.networks.hidden_layers import dropouts, normalizations, own_options
-from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear
+from harness.networks.hidden_layers import dropouts, own_options
+from harness.networks.normalization_kinds import normalizations
 
 # Modules of torch and timm that bend what leaves a layer. Sigmoid and Hardsigmoid are left alone,
 # as they are the gates of a network more often than its activations.
@@ -100,11 +100,13 @@ def replace_normalizations(network: nn.Module, spec: Mapping[str, Any]) -> int:
         spatial = not isinstance(module, nn.BatchNorm1d)
         return declared.module(units, spatial, **own_options(spec))
 
+    if declared.weight_form:
+        raise RequestError(
+            f"normalization={spec['normalization']['name']} acts on weights; those of "
+            f"{spec['architecture']['name']} are taken as they are: choose one of activations"
+        )
     _refuse_other_normalizations(network)
-    count = _replace(network, swept)
-    if declared.standardizes_weights:
-        _replace(network, _standardized)
-    return count
+    return _replace(network, swept)
 
 
 def replace_dropouts(network: nn.Module, spec: Mapping[str, Any]) -> int:
@@ -165,28 +167,12 @@ def _has_parts(module: nn.Module) -> bool:
     return not is_norm and next(module.children(), None) is not None
 
 
-def _standardized(module: nn.Module) -> nn.Module | None:
-    if type(module) is nn.Linear:
-        return StandardizedLinear(
-            module.in_features, module.out_features, bias=module.bias is not None
-        )
-    return convolution_like(module, StandardizedConv2d) if type(module) is nn.Conv2d else None
-
-
-def convolution_like(
-    convolution: nn.Conv2d, kind: type[nn.Conv2d] = nn.Conv2d, channels: int | None = None
-) -> nn.Conv2d:
-    """Returns a convolution with the settings of another one, and torch's own weights.
-
-    Args:
-        convolution: gives the settings.
-        kind: the class to make.
-        channels: input channels, if others.
-    """
+def convolution_like(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """Returns a convolution with the settings of another one, for other input channels."""
     names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
     settings = {name: getattr(convolution, name) for name in names}
-    inputs = convolution.in_channels if channels is None else channels
-    return kind(inputs, convolution.out_channels, bias=convolution.bias is not None, **settings)
+    bias = convolution.bias is not None
+    return nn.Conv2d(channels, convolution.out_channels, bias=bias, **settings)
 
 
 def _replace(network: nn.Module, replacing: Replacing) -> int:

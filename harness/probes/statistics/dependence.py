@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from harness.probes.columns import Columns, absent, unit_variance
+from harness.probes.eigenvalues import eigenvalues
 from harness.probes.readings import LayerReading
-from harness.probes.reductions import Moments, blocks, norms, unit_moments
+from harness.probes.reductions import Moments, blocks, norms, ratio, unit_moments
 from harness.probes.statistic import statistic
 
 # Units whose correlations are taken pair by pair, evenly spread over the layer.
@@ -125,7 +126,7 @@ def variance_law(reading: LayerReading) -> Columns:
     squared_cv = 2 * gram.square / gram.trace.square() + kurtosis * diagonal
     columns["predicted_unit_variance_cv"] = squared_cv.clamp(min=0).sqrt()
     columns["input_participation_ratio"] = gram.participation_ratio()
-    columns["predicted_mean_drive"] = moments.mean.square().sum(1) / trace
+    columns["predicted_mean_drive"] = ratio(moments.mean.square().sum(1), trace)
     return columns
 
 
@@ -168,8 +169,8 @@ class _Gram:
         # The solver refuses NaN, and one bad trial must not cost the others.
         identity = torch.eye(self.matrix.shape[1], device=self.matrix.device)
         matrix = torch.where(defined.view(-1, 1, 1), self.matrix, identity)
-        eigenvalues = torch.linalg.eigvalsh(matrix).double().clamp(min=0)
-        shares = eigenvalues / eigenvalues.sum(1, keepdim=True)
+        spectrum = eigenvalues(matrix).double().clamp(min=0)
+        shares = spectrum / spectrum.sum(1, keepdim=True)
         return torch.where(defined, torch.special.entr(shares).sum(1).exp(), torch.nan)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.probes.columns import Columns, quantiles, unit_variance
 from harness.probes.readings import LayerReading
-from harness.probes.reductions import entry_moments, pooled
+from harness.probes.reductions import entry_moments, pooled, ratio
 from harness.probes.statistic import statistic
 from harness.theory.selu.theorems import THEOREM_1, THEOREMS
 
@@ -125,8 +125,8 @@ def mean_drive(reading: LayerReading) -> Columns:
     mu, nu = reading.input_moments
     spread = mu.square() * unit_variance(reading.omega)
     return {
-        "mean_drive": unit_variance(mean - reading.biases) / variance.mean(1),
-        "common_mean_drive": spread / (nu * reading.tau.mean(1)),
+        "mean_drive": ratio(unit_variance(mean - reading.biases), variance.mean(1)),
+        "common_mean_drive": ratio(spread, nu * reading.tau.mean(1)),
     }
 
 

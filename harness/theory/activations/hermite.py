@@ -29,6 +29,8 @@ _NODES, _RANGE = 128, 13.0
 # Coefficients at more q than this are interpolated from a table over log q of this many entries.
 _MOST_EXACT = 256
 _TABLE = 96
+# The coefficients of the two slopes that are kept there: means, responses and kurtosis need these.
+_SLOPE_DEGREE_OF_MANY = 4
 # Squared coefficients of a function whose slope jumps fall like k^-5/2. This gives the relative
 # sizes of the degrees above DEGREE, of which so many are summed.
 _TAIL_POWER, _TAIL_TERMS = 2.5, 4000
@@ -42,10 +44,10 @@ class Expansion:
 
     Attributes:
         q: variances of u, of any shape.
-        value: coefficients of phi, (DEGREE + 1, *q.shape); the next three have the same shape.
-        square: coefficients of phi^2.
-        slope: coefficients of phi'.
-        slope_square: coefficients of phi'^2.
+        value: coefficients of phi, (DEGREE + 1, *q.shape).
+        square: coefficients of phi^2, of the same shape.
+        slope: coefficients of phi', at many q up to a lower degree.
+        slope_square: coefficients of phi'^2, likewise.
         rest: the part of E phi^2 in the degrees above DEGREE, of the shape of q.
     """
 
@@ -115,7 +117,8 @@ def expand(activation: ActivationFunction, q: Array) -> Expansion:
     """Returns the expansion at every element of `q`, of any shape and not below 0.
 
     The error is below 1e-6 of the moments for kinks at 0, where the nodes are split. More than 256
-    elements are interpolated in log q, to about 1e-7.
+    elements are interpolated in log q, to about 1e-7, and have slopes up to degree 4: large maps
+    have hundreds of megabytes of coefficients.
     """
     q = np.asarray(q, dtype=float)
     flat = q.reshape(-1)
@@ -124,7 +127,7 @@ def expand(activation: ActivationFunction, q: Array) -> Expansion:
     else:
         coefficients = _coefficients(activation, flat)
     value, square, slope, slope_square = (
-        part.reshape(DEGREE + 1, *q.shape) for part in coefficients
+        part.reshape(len(part), *q.shape) for part in coefficients
     )
     rest = np.maximum(square[0] - sum_of_squares(value), 0.0)
     return Expansion(q, value, square, slope, slope_square, rest)
@@ -199,7 +202,9 @@ def _interpolated(activation: ActivationFunction, q: Array) -> tuple[Array, ...]
         -t * (t - 1) * (t - 3) / 2,
         t * (t - 1) * (t - 2) / 6,
     )
-    tables = _coefficients(activation, np.exp(grid))
+    value, square, slope, slope_square = _coefficients(activation, np.exp(grid))
+    degrees = slice(_SLOPE_DEGREE_OF_MANY + 1)
+    tables = (value, square, slope[degrees], slope_square[degrees])
     return tuple(_weighted_columns(table, first, weights) for table in tables)
 
 

@@ -76,7 +76,7 @@ def activate(signal: Signal, phi: ActivationFunction, units: int) -> Activated:
         product = product - _mean_product(signal, expansion)
         expansion = expansion.with_kurtosis(signal.kurtosis)
         product = product + _mean_product(signal, expansion)
-    cosine, pairs = _band_pairs(signal, expansion)
+    cosine, pairs = _band_pairs(signal, phi, expansion)
     noise = _noise(pairs, signal.fixed_degrees)
     mean_square = float(expansion.second_moment.mean())
     elasticity = 0.0
@@ -187,7 +187,9 @@ def _kernel(signal: Signal, expansion: Expansion) -> Array:
     return total + rest * hermite.tail(c)
 
 
-def _band_pairs(signal: Signal, expansion: Expansion) -> tuple[Array, _BandPairs]:
+def _band_pairs(
+    signal: Signal, phi: ActivationFunction, expansion: Expansion
+) -> tuple[Array, _BandPairs]:
     """Returns the cosines and expansions of evenly spread pairs of different samples."""
     height, width = signal.length.shape[1:]
     scattered = signal.pairs.scattered
@@ -199,8 +201,8 @@ def _band_pairs(signal: Signal, expansion: Expansion) -> tuple[Array, _BandPairs
     dy, dx = signal.pairs.shift[pair].T
     at_first = (signal.pairs.first[pair], y, x)
     at_second = (signal.pairs.second[pair], (y + dy) % height, (x + dx) % width)
-    first = expansion.take(at_first, _BAND_DEGREES)
-    second = expansion.take(at_second, _BAND_DEGREES)
+    first = _expansion_at(at_first, signal, phi, expansion)
+    second = _expansion_at(at_second, signal, phi, expansion)
     c = ratio_or_zero(signal.product[pair, y, x], np.sqrt(first.q * second.q))
     # These few cosines must have the mean of all: where that is 0, the mean that they have by
     # chance would count as correlation.
@@ -208,3 +210,21 @@ def _band_pairs(signal: Signal, expansion: Expansion) -> tuple[Array, _BandPairs
     powers = hermite.powers(cosine, _BAND_DEGREES)
     slopes = hermite.pair(first.slope, second.slope, powers)
     return cosine, _BandPairs(first, second, powers, slopes)
+
+
+def _expansion_at(
+    index: tuple[Array, Array, Array],
+    signal: Signal,
+    phi: ActivationFunction,
+    expansion: Expansion,
+) -> Expansion:
+    """Returns the expansion at some samples and positions, up to the degree that bands need.
+
+    The expansion of many positions has not all degrees of the slopes, and is made anew there.
+    """
+    if len(expansion.slope) > _BAND_DEGREES:
+        return expansion.take(index, _BAND_DEGREES)
+    again = hermite.expand(phi, expansion.q[index])
+    if signal.kurtosis:
+        again = again.with_kurtosis(signal.kurtosis)
+    return again.take((...,), _BAND_DEGREES)

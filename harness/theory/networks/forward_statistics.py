@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from harness.theory.networks.identities import log_band, unit_variance_cv
 from harness.theory.networks.signals import Signal
 
 Array = NDArray[np.float64]
+# Hermite coefficients of one degree, (samples, height, width). They are asked for one after the
+# other, because large maps have hundreds of megabytes of them.
+Coefficients = Callable[[int], Array]
 
 _TINY = 1e-300
 
@@ -89,7 +93,7 @@ def _activation_moments(
     # A NumPy number: its square overflows to infinity, which the next layer reports.
     mean = expansion.mean.mean()
     second_moment = activated.after.level
-    mean_noise = _pooled_noise(noise["value value"], expansion.value, signal, units, measured)
+    mean_noise = _pooled_noise(noise["value value"], _value(activated), signal, units, measured)
     about_noise = (
         noise["square square"]
         - 4 * mean * noise["square value"]
@@ -106,7 +110,7 @@ def _activation_moments(
         "activation_variance": positive_band(
             variance,
             variance_noise / max(variance, _TINY) ** 2,
-            abs(tails * float(about[4].mean())) / max(variance, _TINY),
+            abs(tails * float(about(4).mean())) / max(variance, _TINY),
         ),
     }
 
@@ -169,11 +173,16 @@ def _tails(signal: Signal) -> float:
     return (abs(signal.kurtosis) + mixture) / math.sqrt(24.0)
 
 
-def _square_about_mean(activated: Activated) -> Array:
+def _value(activated: Activated) -> Coefficients:
+    """Returns the Hermite coefficients of phi."""
+    return lambda degree: activated.expansion.value[degree]
+
+
+def _square_about_mean(activated: Activated) -> Coefficients:
     """Returns the Hermite coefficients of (phi - mean)^2 but for the constant mean^2."""
     expansion = activated.expansion
-    cross = 2 * expansion.mean.mean() * expansion.value
-    return np.subtract(expansion.square, cross, out=cross)
+    twice_mean = 2 * expansion.mean.mean()
+    return lambda degree: expansion.square[degree] - twice_mean * expansion.value[degree]
 
 
 def _empirical_slope(activated: Activated) -> float:
@@ -190,7 +199,7 @@ def _empirical_slope(activated: Activated) -> float:
 
 
 def _pooled_noise(
-    noise: float, coefficients: Array, signal: Signal, units: int, measured: float
+    noise: float, coefficients: Coefficients, signal: Signal, units: int, measured: float
 ) -> float:
     """Returns the variance over networks of the pooled mean of f(u).
 
@@ -199,17 +208,18 @@ def _pooled_noise(
 
     Args:
         noise: covariance of f at different samples.
-        coefficients: Hermite coefficients of f for every sample; the first is E f(u), and the
-            second gives q dE f / dq = f_2 / sqrt(2).
+        coefficients: Hermite coefficients of f for every sample; degree 0 is E f(u), and degree 2
+            gives q dE f / dq = f_2 / sqrt(2).
         signal: the pre-activations u.
         units: width of the layer.
         measured: number of samples measured.
     """
-    free = [degree for degree in range(1, len(coefficients)) if degree not in signal.fixed_degrees]
-    squares = hermite.sum_of_squares(coefficients[degree] for degree in free)
+    degrees = range(1, hermite.DEGREE + 1)
+    free = [degree for degree in degrees if degree not in signal.fixed_degrees]
+    squares = hermite.sum_of_squares(coefficients(degree) for degree in free)
     own = float(np.mean(squares)) / (measured * signal.positions)
-    response = float(coefficients[2].mean()) / math.sqrt(2.0)
-    of_samples = float(coefficients[0].mean((1, 2)).var()) / measured
+    response = float(coefficients(2).mean()) / math.sqrt(2.0)
+    of_samples = float(coefficients(0).mean((1, 2)).var()) / measured
     return (max(noise, 0.0) + own) / units + response**2 * signal.level_noise + of_samples
 
 

@@ -17,6 +17,7 @@ memory, kernels, or their rounding. Training steps are launched, never recorded.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from harness.data import batches
-from harness.training import capture
+from harness.training import capture, devices
 
 CPU = torch.device("cpu")
 CUDA = torch.device("cuda", 0)
@@ -291,6 +292,8 @@ def gpu(monkeypatch) -> Iterator[PretendedCuda]:
     monkeypatch.setattr(torch_optimizer, "_group_tensors_by_device_and_dtype", group_by_device)
     monkeypatch.setattr(capture.CapturedStep, "__call__", lambda step: step.step())
     monkeypatch.setattr(batches, "ThreadPoolExecutor", _SameThreadExecutor)
+    monkeypatch.setattr(devices, "on_thread_stream", contextlib.nullcontext)
+    monkeypatch.setattr(devices, "wait_for_thread", lambda device: None)
     for name, answer in {
         "device_count": 1,
         "mem_get_info": (2**33, 2**34),
