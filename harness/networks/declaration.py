@@ -15,14 +15,14 @@ from harness.networks.hidden_stack import (
     place,
 )
 from harness.networks.readout import READOUT, build_readout, describe_readout
-from harness.networks.users_activation import own_activation
-from harness.theory.activations.functions import ActivationFunction
 from harness.theory.networks.description import Network
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
+
+    from harness.theory.activations.functions import ActivationFunction
 
 
 class Architecture(ABC):
@@ -84,6 +84,9 @@ class Architecture(ABC):
         self, spec: dict[str, Any], shape: Shape, classes: int
     ) -> dict[str, ActivationFunction]:
         """Returns the activations of `describe` that are not built in, by their names there."""
+        # Its SciPy takes long to load, and few need it.
+        from harness.networks.users_activation import own_activation
+
         name = spec["activation"]["name"]
         return {name: own_activation(name)} if ":" in name else {}
 

@@ -8,18 +8,17 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.networks.declaration import Architecture
 from harness.networks.hidden_stack import LayerSize, Shape
-from harness.theory.activations.functions import ActivationFunction
 from harness.theory.networks.description import Network
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from harness.networks.named.layout_of_module import ModuleLayout
+    from harness.theory.activations.functions import ActivationFunction
 
 # Parts of a specification on which the layers of a network depend.
 _PARTS = ("architecture", "activation", "normalization", "dropout")
