@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,8 @@ from harness.networks.named.replaced_modules import (
     replace_normalizations,
 )
 
-if TYPE_CHECKING:
-    from harness.networks.named.named_architecture import NamedArchitecture
+# Function from a name, the shape of what enters and the number of classes to a new network.
+Make = Callable[[str, Shape, int], nn.Module]
 
 # Functions that replace a part of a network, and return at how many places.
 _MODULES: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], int]] = {
@@ -36,12 +36,12 @@ _GLOBAL_GENERATOR = threading.Lock()
 
 
 def assembled(
-    architecture: NamedArchitecture, spec: Mapping[str, Any], sizes: tuple[Shape, int], seed: int
+    make: Make, spec: Mapping[str, Any], sizes: tuple[Shape, int], seed: int
 ) -> nn.Module:
     """Returns a network with its parts replaced, on the CPU.
 
     Args:
-        architecture: makes the network.
+        make: makes the network, with weights that follow from torch's generator.
         spec: `Trial.spec`.
         sizes: the shape (channels, height, width) of an image, and the number of classes.
         seed: of torch's generator while the network draws its weights.
@@ -56,7 +56,7 @@ def assembled(
     # Its own code may read the numbers that it draws, which the meta device has not.
     with _GLOBAL_GENERATOR, torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = architecture.make(name, entering, classes)
+        network = make(name, entering, classes)
         images = sample_images(entering, _SAMPLES)
         if any(is_lazy(parameter) for parameter in network.parameters()):
             run(network, images, name)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from harness.configuration.named_networks import OWN
 from harness.networks.hidden_layers import describe_weights, weights_law
 from harness.networks.hidden_stack import Shape
 from harness.networks.initializers import is_scaled_on_data
 from harness.networks.named.assembly import sample_images
-from harness.networks.named.initial_state import initialize_module
 from harness.networks.named.layout_of_module import head_of, structure_of_module
 from harness.networks.readout import readout_bias, readout_initializer
 from harness.networks.tracing.described_structure import network_of
@@ -20,38 +19,22 @@ from harness.networks.tracing.structure import Layer, Structure
 from harness.theory.activations.functions import ActivationFunction
 from harness.theory.networks.description import Network, Opaque
 
-if TYPE_CHECKING:
-    from harness.networks.named.named_architecture import NamedArchitecture
-
 _SAMPLES = 2
-_SEED = 0
-# Parts of a specification on which the description depends.
-_PARTS = (
-    *("architecture", "activation", "initializer", "normalization", "dropout", "readout"),
-    "repair",
-)
 
 
 def described_module(
-    architecture: NamedArchitecture, spec: Mapping[str, Any], shape: Shape, classes: int
+    network: nn.Module, spec: Mapping[str, Any], shape: Shape
 ) -> tuple[Network, dict[str, ActivationFunction]]:
-    """Returns the network of a specification, and its activations that are not built in.
+    """Returns a network for theory, and its activations that are not built in.
 
     Its weights follow the swept initializer's law. Where they are its own, they are described by
-    the size that one draw of them has.
+    the size that these have.
+
+    Args:
+        network: with initial weights.
+        spec: `Trial.spec`.
+        shape: (channels, height, width) of an image.
     """
-    parts = {part: spec[part] for part in _PARTS if part in spec}
-    text = json.dumps(parts, sort_keys=True)
-    return _described(architecture, text, tuple(shape), classes)
-
-
-@functools.lru_cache(maxsize=64)
-def _described(
-    architecture: NamedArchitecture, text: str, shape: Shape, classes: int
-) -> tuple[Network, dict[str, ActivationFunction]]:
-    spec = json.loads(text)
-    network = architecture.build(spec, shape, classes)
-    initialize_module(architecture, network, spec, _SEED, (shape, classes))
     structure = structure_of_module(network, sample_images(shape, _SAMPLES))
     layers, functions = network_of(structure, _Laws(spec, structure))
     if spec.get("repair") == "lsuv" or is_scaled_on_data(spec["initializer"]):

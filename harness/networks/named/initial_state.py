@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from harness.configuration.named_networks import OWN
 from harness.networks.dropouts import StandardDropout
-from harness.networks.hidden_stack import Shape
 from harness.networks.initialization import draw_bias, draw_weight, fans
 from harness.networks.normalizations import RMSNorm
 from harness.networks.readout import readout_bias, readout_initializer
 from harness.seeding import purpose_seed
-
-if TYPE_CHECKING:
-    from harness.networks.named.named_architecture import NamedArchitecture
 
 State = dict[str, Tensor]
 
@@ -27,12 +23,12 @@ _NORMALIZATIONS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, R
 
 @torch.no_grad()
 def initialize_module(
-    architecture: NamedArchitecture,
     network: nn.Module,
     spec: Mapping[str, Any],
     seed: int,
-    sizes: tuple[Shape, int],
-    state: State | None = None,
+    head: str | None,
+    built: Callable[[int], nn.Module],
+    state: State,
 ) -> None:
     """Gives a network the initial weights of a trial.
 
@@ -41,24 +37,21 @@ def initialize_module(
     network's own draws, for which torch's generator is seeded by the trial's seed.
 
     Args:
-        architecture: makes the network.
-        network: as `architecture` built it.
+        network: as it was built.
         spec: `Trial.spec`.
         seed: the trial's seed.
-        sizes: the shape (channels, height, width) of an image, and the number of classes.
-        state: tensors by parameter or buffer name that receive the values; the network's own by
-            default.
+        head: name of the layer that gives the logits, None where there is none.
+        built: returns a network that was built with torch's generator seeded so.
+        state: tensors by parameter or buffer name, which receive the values.
     """
     own = dict(network.named_parameters()) | dict(network.named_buffers())
-    state = own if state is None else state
     drawn = set()
     if spec["initializer"]["name"] != OWN:
-        head = architecture.layout(spec, *sizes).head
         for name, module in drawn_layers(network):
-            drawn |= _draw(name, module, spec, seed, head, state)
+            drawn |= _draw(name, module, spec, seed, name == head, state)
     kept = [name for name in own if name not in drawn]
     if not set(kept) <= _constants(network):
-        redrawn = architecture.build(dict(spec), *sizes, seed=purpose_seed(seed, "network"))
+        redrawn = built(purpose_seed(seed, "network"))
         own = dict(redrawn.named_parameters()) | dict(redrawn.named_buffers())
     for name in kept:
         state[name].copy_(own[name])
@@ -83,12 +76,12 @@ def _draw(
     module: nn.Linear | nn.Conv2d,
     spec: Mapping[str, Any],
     seed: int,
-    head: str | None,
+    is_head: bool,
     state: State,
 ) -> set[str]:
     """Draws one layer, and returns the names of its tensors."""
     generator = Generator().manual_seed(purpose_seed(seed, f"weights/{name}"))
-    initializer = readout_initializer(spec) if name == head else spec["initializer"]
+    initializer = readout_initializer(spec) if is_head else spec["initializer"]
     weight = torch.empty(module.weight.shape)
     draw_weight(weight, initializer, generator, getattr(module, "groups", 1))
     state[f"{name}.weight"].copy_(weight)
@@ -96,7 +89,7 @@ def _draw(
         return {f"{name}.weight"}
     bias = torch.empty(module.bias.shape)
     fan_in = fans(weight).fan_in
-    if name == head:
+    if is_head:
         law, options = readout_bias(spec)
         law.draw(bias, options, fan_in, generator)
     else:

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
     from harness.networks.named.layout_of_module import ModuleLayout
     from harness.theory.activations.functions import ActivationFunction
 
-# Parts of a specification on which the layers of a network depend.
+# Parts of a specification on which the description of a network depends.
+_DESCRIBED_PARTS = (
+    *("architecture", "activation", "initializer", "normalization", "dropout", "readout"),
+    "repair",
+)
+# Whose weights are described where they are the network's own.
+_DESCRIBED_SEED = 0
+# Parts of a specification on which its layers depend.
 _PARTS = ("architecture", "activation", "normalization", "dropout")
 
 
@@ -66,7 +73,7 @@ class NamedArchitecture(Architecture):
         """
         from harness.networks.named.assembly import assembled
 
-        return assembled(self, spec, (shape, classes), seed)
+        return assembled(self.make, spec, (shape, classes), seed)
 
     def initialize(
         self,
@@ -79,7 +86,11 @@ class NamedArchitecture(Architecture):
         """Gives the tensors of `state` the initial values of a trial."""
         from harness.networks.named.initial_state import initialize_module
 
-        initialize_module(self, network, spec, seed, sizes, state)
+        def built(network_seed: int) -> nn.Module:
+            return self.build(spec, *sizes, seed=network_seed)
+
+        head = self.layout(spec, *sizes).head
+        initialize_module(network, spec, seed, head, built, state)
 
     def hidden_weights(
         self, network: nn.Module, spec: dict[str, Any], sizes: tuple[Shape, int]
@@ -121,9 +132,21 @@ class NamedArchitecture(Architecture):
     def _described(
         self, spec: dict[str, Any], shape: Shape, classes: int
     ) -> tuple[Network, dict[str, ActivationFunction]]:
-        from harness.networks.named.described_module import described_module
+        parts = {part: spec[part] for part in _DESCRIBED_PARTS if part in spec}
+        return _description_of(self, json.dumps(parts, sort_keys=True), tuple(shape), classes)
 
-        return described_module(self, spec, shape, classes)
+
+@functools.lru_cache(maxsize=64)
+def _description_of(
+    architecture: NamedArchitecture, text: str, shape: Shape, classes: int
+) -> tuple[Network, dict[str, ActivationFunction]]:
+    from harness.networks.named.described_module import described_module
+
+    spec = json.loads(text)
+    network = architecture.build(spec, shape, classes)
+    state = dict(network.named_parameters()) | dict(network.named_buffers())
+    architecture.initialize(network, spec, _DESCRIBED_SEED, (shape, classes), state)
+    return described_module(network, spec, shape)
 
 
 @functools.lru_cache(maxsize=256)
