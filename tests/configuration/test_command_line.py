@@ -48,7 +48,7 @@ def assert_refused(answer: subprocess.CompletedProcess[str], message: str) -> No
 
 MISTAKES = {
     "dept=3": "unknown option 'dept'; did you mean depth",
-    "activation=sellu": "unknown activation 'sellu'; known: celu, elu,",
+    "activation=sellu": "unknown activation 'sellu'; known: celu, ",
     "depth=0": "depth=0: expected an integer of at least 1",
     "normalization=batch budget.batch_size=1": "a batch of one has no variance",
     "initializer=lecun_exact width=1": "fan-in 1",
