@@ -185,7 +185,7 @@ sys.stderr.write(str([name for name in ("torch", "mlflow", "pandas") if name in 
 """
     answer = run("-c", code)
     assert answer.stderr.endswith("[]"), answer.stderr
-    assert ("activation: celu, elu, gelu" in answer.stdout) == help_asked
+    assert ("activation: celu, " in answer.stdout) == help_asked
     assert list(tmp_path.iterdir()) == []
 
 
