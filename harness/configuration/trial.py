@@ -64,6 +64,7 @@ _ALWAYS_AXES = {
     ("dataset", "classes"),
     ("architecture", "residual"),
     ("architecture", "library"),
+    ("activation", "base"),
     ("initializer", "sigma_w2"),
     ("initializer", "sigma_b2"),
     ("budget", "batch_size"),
@@ -130,6 +131,7 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         spec[group] = {"name": section.name}
         for option in options(group, section.name):
             spec[group][option] = getattr(section, option)
+    spec["activation"] |= _activation_options(config)
     if is_named(config.architecture):
         spec |= _named(config)
     if spec["initializer"]["name"] == "edge_of_chaos":
@@ -191,10 +193,8 @@ def critical_variances(config: Config) -> dict[str, float]:
             f"initializer=edge_of_chaos with activation={name}: only for built-in activations; "
             "give initializer=gaussian with variances of your own"
         )
-    settings = {
-        option: getattr(config.activation, option) for option in options("activation", name)
-    }
-    points = edge_of_chaos(activation(name, **settings), q_star=config.initializer.q)
+    phi = activation(name, **_activation_options(config))
+    points = edge_of_chaos(phi, q_star=config.initializer.q)
     if not points:
         raise RequestError(
             f"initializer.q={config.initializer.q:g}: activation={name} has no edge of chaos "
@@ -204,6 +204,17 @@ def critical_variances(config: Config) -> dict[str, float]:
         "sigma_w2": float(f"{points[0].sigma_w2:.6g}"),
         "sigma_b2": float(f"{points[0].sigma_b2:.6g}"),
     }
+
+
+def _activation_options(config: Config) -> dict[str, Any]:
+    """Returns the options of a request's activation; the layers in a row default to the depth."""
+    settings = {
+        option: getattr(config.activation, option)
+        for option in options("activation", config.activation.name)
+    }
+    if "layers" in settings and settings["layers"] is None:
+        settings["layers"] = config.depth
+    return settings
 
 
 def _readout(readout: ReadoutConfig) -> dict[str, Any]:
@@ -270,10 +281,10 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
         file = spec[group].get("library", spec[group].get("name", ""))
         usual = _usual_values(group, file)
         for option, value in spec[group].items():
-            if option in _NO_AXES:
+            if option in _NO_AXES or _is_depth(group, option, spec):
                 continue
             if (group, option) in _ALWAYS_AXES or value != usual.get(option):
-                axes[f"{group}.{option}"] = _option_text(option, value)
+                axes[f"{group}.{option}"] = _option_text(group, option, value)
     augmentation = spec.get("augmentation")
     if augmentation is not None:
         axes["augmentation"] = augmentation["name"]
@@ -286,11 +297,16 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
     return axes
 
 
-def _option_text(option: str, value: Any) -> Any:
+def _option_text(group: str, option: str, value: Any) -> Any:
     """Returns an option as an axis shows it."""
-    if option == "layers":
+    if (group, option) == ("architecture", "layers"):
         return layers_text(value)
     return ", ".join(value) if option == "replace" else value
+
+
+def _is_depth(group: str, option: str, spec: dict[str, Any]) -> bool:
+    """Returns True for the layers in a row of an activation where they are the depth."""
+    return (group, option) == ("activation", "layers") and spec[group][option] == spec["depth"]
 
 
 @functools.cache

@@ -98,12 +98,27 @@ def _checked(config: Config) -> tuple[catalog.DatasetInfo, Config]:
     spec = canonical(config)
     check_layout(spec, info.shape, info.classes)
     _check_augmentation(config, info)
+    _check_activation(spec["activation"])
     _check_memory(spec, info)
     size = architecture_of(spec).depth_and_width(spec, info.shape, info.classes)
     if size is not None:
         depth, width = size
         config = replace(config, depth=depth, width=width)
     return info, config
+
+
+def _check_activation(activation: dict[str, Any]) -> None:
+    """Refuses constants that an activation cannot have, or that have no solution.
+
+    Raises:
+        RequestError: a number out of range, or an unknown base.
+    """
+    options = {name: value for name, value in activation.items() if name not in ("name", "source")}
+    if options:
+        # Theory's functions take long to load, and most activations have no options.
+        from harness.theory.activations.functions import specification
+
+        specification(activation["name"]).build(**options)
 
 
 def _check_augmentation(config: Config, info: catalog.DatasetInfo) -> None:
