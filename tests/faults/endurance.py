@@ -33,19 +33,19 @@ CIRCUMSTANCES = ["started", "ended", "seconds", "pack_id", "pack_size", "device"
 # Another pack adds float32 numbers in another order.
 TOLERANCE = 1e-3
 _PATIENCE_SECONDS = 600
-# Eight trials in two packs of two networks, which train for some seconds.
+# Four trials in two packs of two networks, which train for some seconds.
 WORDS = (
     "depth=2,3",
     "width=8",
-    "seeds=4",
+    "seeds=2",
     "budget.epochs=null",
-    "budget.steps=1500",
+    "budget.steps=1000",
     "budget.evaluations=4",
     "budget.probes=3",
     "device=cpu",
     "checkpoint_minutes=0.005",
     "hydra.launcher.workers=1",
-    "hydra.launcher.pack=4",
+    "hydra.launcher.pack=2",
 )
 
 
@@ -343,16 +343,21 @@ def compare(outcome: Outcome, expected: Tables, runs: Path) -> Outcome:
     return outcome
 
 
-def runs_by_trial(address: str, experiment: str) -> dict[str, tuple[str, ...]]:
-    """Returns the states of the runs of each trial in an experiment, by the trial's id."""
+def runs_by_trial(
+    address: str, experiment: str, tag: str = "trial_id"
+) -> dict[str, tuple[str, ...]]:
+    """Returns the states of the runs of each trial in an experiment, by the trial's id.
+
+    Of another experiment, the states of its runs by the value of a tag.
+    """
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(address)
     present = client.get_experiment_by_name(experiment)
     states: dict[str, tuple[str, ...]] = {}
     for run in client.search_runs([present.experiment_id]) if present else ():
-        trial_id = run.data.tags["trial_id"]
-        states[trial_id] = (*states.get(trial_id, ()), run.info.status)
+        value = run.data.tags[tag]
+        states[value] = (*states.get(value, ()), run.info.status)
     return states
 
 
