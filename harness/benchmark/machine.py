@@ -9,7 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
+from harness.benchmark import jax_peer
 from harness.training import devices
 
 # Side of the square matrices: large enough for the best rate of either type of device, small
@@ -31,6 +34,7 @@ def describe(device: torch.device) -> dict[str, str | int | float]:
         "device": devices.describe(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "torch_instruction_set": torch.backends.cpu.get_cpu_capability(),
     }
     if device.type == "cuda":
         device_bytes = torch.cuda.get_device_properties(device).total_memory
@@ -39,19 +43,36 @@ def describe(device: torch.device) -> dict[str, str | int | float]:
     return description
 
 
-def product_rate(device: torch.device, precision: str = "float32") -> float:
-    """Returns the FLOP/s of one large square matrix product.
+def product_rate(device: torch.device) -> float:
+    """Returns the FLOP/s of one large square float32 matrix product: what the machine reaches.
 
-    It is the best of half a second of repeats: what the machine reaches at this precision.
+    It is the best of half a second of repeats of each library that is there, because none is the
+    fastest on every processor.
     """
-    devices.prepare(device, precision)
+    devices.prepare(device, "float32")
     side = _SIDE[device.type]
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    left = torch.randn(side, side, device=device, dtype=dtype)
-    right = torch.randn(side, side, device=device, dtype=dtype)
+    left = torch.randn(side, side, device=device)
+    right = torch.randn(side, side, device=device)
+    seconds = [_best_seconds(product, device) for product in _products(left, right)]
+    return 2 * side**3 / min(seconds)
+
+
+def _products(left: Tensor, right: Tensor) -> list[Callable[[], object]]:
+    """Returns the product of two matrices, by each library that can be called here."""
     out = torch.empty_like(left)
-    flops = 2 * side**3
-    return flops / _best_seconds(lambda: torch.mm(left, right, out=out), device)
+    products: list[Callable[[], object]] = [lambda: torch.mm(left, right, out=out)]
+    if left.device.type != "cpu":
+        return products
+    if torch.backends.mkldnn.is_available():
+        of_one_dnn = left.to_mkldnn(), right.to_mkldnn()
+        products.append(lambda: functional.linear(*of_one_dnn))
+    if jax_peer.why_absent(left.device) is None:
+        import jax
+
+        of_jax = jax.jit(jax.numpy.matmul)
+        operands = [jax.numpy.asarray(matrix.numpy()) for matrix in (left, right)]
+        products.append(lambda: of_jax(*operands).block_until_ready())
+    return products
 
 
 def batched_rate(device: torch.device, trials: int, batch: int, units: int) -> float:

@@ -8,6 +8,7 @@ steps; a test holds them to the harness's numbers. The order of their batches is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
 from harness.probes.measurement import measure, statistics_for
 from harness.probes.readings import LayerReading
+from harness.sweeps.inputs import Prepared
+from harness.training import devices
 from harness.training.schedules import Plan
 
 # Function that takes metrics by name, and the step to which they belong.
@@ -29,6 +32,11 @@ Log = Callable[[dict[str, float], int], None]
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 _EVALUATION_BATCH = 2048
+# Training alone: steps before the reading, its least time, and the steps between two looks at the
+# clock.
+_WARM_UP_STEPS = 5
+_READING_SECONDS = 1.0
+_STEPS_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,17 @@ class PlainData:
     validation: tuple[Tensor, Tensor]
     test: tuple[Tensor, Tensor]
     probe: tuple[Tensor, Tensor]
+
+
+def plain_data(prepared: Prepared, probe_samples: int) -> PlainData:
+    """Returns the splits of preprocessed images, with the probe set that the harness uses."""
+    images, labels = prepared.validation.images, prepared.validation.labels
+    return PlainData(
+        training=(prepared.training.images, prepared.training.labels),
+        validation=(images, labels),
+        test=(prepared.test.images, prepared.test.labels),
+        probe=(images[:probe_samples], labels[:probe_samples]),
+    )
 
 
 class PlainTrial:
@@ -110,6 +129,20 @@ class PlainTrial:
             self.before = [parameter.detach().clone() for parameter in self.network.parameters()]
         self.optimizer.step()
         self.losses.append(loss.detach())
+
+    def steps_per_second(self) -> float:
+        """Returns steps per second of training alone."""
+        for _ in range(_WARM_UP_STEPS):
+            self.step()
+        devices.wait(self.device)
+        taken = 0
+        started = time.perf_counter()
+        while time.perf_counter() - started < _READING_SECONDS:
+            for _ in range(_STEPS_AT_ONCE):
+                self.step()
+            taken += _STEPS_AT_ONCE
+        devices.wait(self.device)
+        return taken / (time.perf_counter() - started)
 
     def _evaluation(self) -> dict[str, float]:
         loss, accuracy = evaluate(self.network, *self.validation)

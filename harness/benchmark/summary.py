@@ -1,7 +1,7 @@
 """The benchmark's numbers as a Markdown page, and as plain values for JSON.
 
-In the tables "x (a)" and "x (b)" are quotients of medians: trials per minute, or steps per second,
-of a way over those of the yardstick in the same run.
+In the tables "x (a)", "x (b)" and "x (b2)" are quotients of medians: trials per minute, or steps
+per second, of a way over those of the yardstick in the same run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from harness.benchmark.jobs import Job
 from harness.benchmark.throughput import (
     PLAIN_EACH_DICT,
     PLAIN_EACH_VALUE,
+    PLAIN_IN_PROCESSES,
     PLAIN_UNTRACKED,
     Reading,
     Throughput,
@@ -75,20 +76,36 @@ def _case(throughput: Throughput) -> dict[str, Any]:
             asdict(reading) | _rates(reading, throughput, product_rate)
             for reading in throughput.readings
         ],
+        "peers": [
+            asdict(peer) | {"steps_per_second": median(peer.step_rate)} for peer in throughput.peers
+        ],
     }
 
 
-def _rates(reading: Reading, throughput: Throughput, product_rate: float) -> dict[str, float]:
-    """Returns the medians of a reading, and their ratios to the yardsticks."""
+def _rates(
+    reading: Reading, throughput: Throughput, product_rate: float
+) -> dict[str, float | None]:
+    """Returns the medians of a reading, and their ratios to the yardsticks.
+
+    Those to (b2) are None where it was not measured.
+    """
     each_value = throughput.reading(PLAIN_EACH_VALUE)
     untracked = throughput.reading(PLAIN_UNTRACKED)
+    by_name = {other.name: other for other in throughput.readings}
+    in_processes = by_name.get(PLAIN_IN_PROCESSES)
+    times_b2 = steps_times_b2 = None
+    if in_processes is not None:
+        times_b2 = reading.trials_per_minute / in_processes.trials_per_minute
+        steps_times_b2 = reading.steps_per_second / in_processes.steps_per_second
     flops_per_second = reading.steps_per_second * throughput.flops_per_step
     return {
         "trials_per_minute": reading.trials_per_minute,
         "steps_per_second": reading.steps_per_second,
         "times_a": reading.trials_per_minute / each_value.trials_per_minute,
         "times_b": reading.trials_per_minute / untracked.trials_per_minute,
+        "times_b2": times_b2,
         "steps_times_b": reading.steps_per_second / untracked.steps_per_second,
+        "steps_times_b2": steps_times_b2,
         "share_of_product_rate": flops_per_second / product_rate,
     }
 
@@ -145,22 +162,24 @@ def _throughput_section(throughput: Throughput) -> str:
     parts = [
         f"## {throughput.case}",
         rates,
-        _ways_table(case["readings"]),
+        _ways_table(case["readings"], case["peers"]),
         choice,
         _shares_table(throughput.readings),
     ]
     return "\n\n".join(parts)
 
 
-def _ways_table(readings: Sequence[dict[str, Any]]) -> str:
+def _ways_table(readings: Sequence[dict[str, Any]], peers: Sequence[dict[str, Any]]) -> str:
     header = [
         "way",
         "trials",
         "trials a minute",
         "x (a)",
         "x (b)",
+        "x (b2)",
         "trial-steps/s, training alone",
         "x (b)",
+        "x (b2)",
         "of the product rate",
         "peak MiB",
     ]
@@ -171,14 +190,23 @@ def _ways_table(readings: Sequence[dict[str, Any]]) -> str:
             f"{reading['trials_per_minute']:,.0f}",
             f"{reading['times_a']:.1f}",
             f"{reading['times_b']:.1f}",
+            _ratio(reading["times_b2"]),
             f"{reading['steps_per_second']:,.0f}",
             f"{reading['steps_times_b']:.1f}",
+            _ratio(reading["steps_times_b2"]),
             f"{100 * reading['share_of_product_rate']:.0f} %",
             f"{max(reading['peak_bytes']) / 2**20:,.0f}",
         ]
         for reading in readings
     ]
+    for peer in peers:
+        rate = f"{peer['steps_per_second']:,.0f}"
+        rows.append([peer["name"], "", "", "", "", "", rate, "", "", "", ""])
     return _table(header, rows)
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _shares_table(readings: Sequence[Reading]) -> str:

@@ -17,10 +17,12 @@ from statistics import median
 
 import torch
 
-from harness.benchmark import machine
+from harness.benchmark import jax_peer, machine
 from harness.benchmark.cases import Case, step_flops
+from harness.benchmark.jax_peer import JaxTrials
 from harness.benchmark.multirun import timed_multirun
-from harness.benchmark.plain import Log, PlainData, PlainTrial
+from harness.benchmark.plain import Log, PlainTrial, plain_data
+from harness.benchmark.plain_processes import PlainProcesses
 from harness.store.trials import Store
 from harness.sweeps import runner
 from harness.sweeps.choices import choose
@@ -28,6 +30,7 @@ from harness.sweeps.inputs import pack_data
 from harness.training import devices
 from harness.training.arrangements import Arrangement, SpeedMeasurement
 from harness.training.events import PackData
+from harness.training.packs import Pack
 from harness.training.schedules import plan
 
 SECONDS_PER_MINUTE = 60.0
@@ -35,16 +38,14 @@ SECONDS_PER_MINUTE = 60.0
 PLAIN_EACH_VALUE = "(a) DataLoader, hooks, log_metric"
 PLAIN_EACH_DICT = "(a) the same, log_metrics"
 PLAIN_UNTRACKED = "(b) tensors on the device, no tracking"
+PLAIN_IN_PROCESSES = "(b2) the same, one process a core"
 # The `program` of a reading that is a yardstick.
 PLAIN = "plain"
 # Seeds of one job of a benchmark's sweep: the default of `seeds`, and a divisor of every pack size
 # but 1.
 _SEEDS_OF_JOB = 4
-# Training alone in plain PyTorch: steps before the reading, its least time, and the steps between
-# two looks at the clock.
-_WARM_UP_STEPS = 5
-_READING_SECONDS = 1.0
-_STEPS_AT_ONCE = 10
+# Trials side by side in JAX: one, and as many as were fastest on the machines that were tried.
+_JAX_PACKS = (1, 4, 32)
 
 
 @dataclass
@@ -91,6 +92,21 @@ class Reading:
 
 
 @dataclass
+class Peer:
+    """Another library that takes training steps of a case, and does nothing else.
+
+    Attributes:
+        name: the way in words.
+        pack: trials side by side.
+        step_rate: trial-steps per second, once per repeat.
+    """
+
+    name: str
+    pack: int
+    step_rate: list[float] = field(default_factory=list)
+
+
+@dataclass
 class Throughput:
     """All readings of a case.
 
@@ -99,8 +115,10 @@ class Throughput:
         steps: the steps of one trial.
         flops_per_step: floating-point operations of one step of one trial.
         readings: one for each way; the last is the one that the harness chooses by itself.
-        product_rates: FLOP/s of one large matrix product, once per repeat.
+        product_rates: FLOP/s of one large matrix product in the library that is fastest at it,
+            once per repeat.
         batched_rate: FLOP/s of the products of a pack's layers.
+        peers: other libraries, for their training steps alone.
     """
 
     case: str
@@ -109,6 +127,7 @@ class Throughput:
     readings: list[Reading]
     product_rates: list[float]
     batched_rate: float
+    peers: list[Peer] = field(default_factory=list)
 
     def reading(self, name: str) -> Reading:
         """Returns the reading of a way; KeyError where there is none."""
@@ -128,25 +147,32 @@ def measure(
         folder: holds the stores of the results.
         say: is told each value.
     """
-    bench = _Bench(case, device, folder)
-    readings = bench.readings()
-    product_rates = []
-    for repeat in range(repeats):
-        product_rates.append(machine.product_rate(device))
-        for reading in readings:
-            bench.take(reading)
-            trials_per_minute = SECONDS_PER_MINUTE * reading.trials / reading.seconds[-1]
-            say(
-                f"{case.name}: {reading.name}, repeat {repeat + 1} of {repeats}: "
-                f"{trials_per_minute:,.0f} trials a minute, "
-                f"{reading.step_rate[-1]:,.0f} trial-steps/s"
-            )
+    with contextlib.closing(_Bench(case, device, folder)) as bench:
+        readings, peers = bench.readings(), bench.peers()
+        product_rates = []
+        for repeat in range(repeats):
+            product_rates.append(machine.product_rate(device))
+            turn = f"repeat {repeat + 1} of {repeats}"
+            for reading in readings:
+                bench.take(reading)
+                trials_per_minute = SECONDS_PER_MINUTE * reading.trials / reading.seconds[-1]
+                say(
+                    f"{case.name}: {reading.name}, {turn}: {trials_per_minute:,.0f} trials a "
+                    f"minute, {reading.step_rate[-1]:,.0f} trial-steps/s"
+                )
+            for peer in peers:
+                peer.step_rate.append(bench.jax_step_rate(peer.pack))
+                say(f"{case.name}: {peer.name}, {turn}: {peer.step_rate[-1]:,.0f} trial-steps/s")
+    if not peers:
+        say(f"{case.name}: (e) is left out: {jax_peer.why_absent(device)}")
     spec = bench.trial.spec
     batched_rate = machine.batched_rate(
         device, max(case.packs), spec["budget"]["batch_size"], spec["width"]
     )
     flops = step_flops(bench.trial, bench.info)
-    return Throughput(case.name, bench.plan.steps, flops, readings, product_rates, batched_rate)
+    return Throughput(
+        case.name, bench.plan.steps, flops, readings, product_rates, batched_rate, peers
+    )
 
 
 class _Bench:
@@ -168,8 +194,28 @@ class _Bench:
             PLAIN_EACH_DICT: log_each_dict,
             PLAIN_UNTRACKED: None,
         }
+        # Several processes would take turns on a GPU.
+        self.processes = PlainProcesses(case) if device.type == "cpu" else None
         # Makes the tracker's tables, and whatever else is made once.
         self._sweep(Reading("warm-up", 1, 1, "batched", _SEEDS_OF_JOB))
+
+    def close(self) -> None:
+        """Ends the processes of yardstick (b2)."""
+        if self.processes is not None:
+            self.processes.close()
+
+    def peers(self) -> list[Peer]:
+        """Returns empty readings of (e), none where JAX cannot be compared."""
+        if jax_peer.why_absent(self.device):
+            return []
+        return [Peer(f"(e) JAX, vmap and scan, {pack} at once", pack) for pack in _JAX_PACKS]
+
+    def jax_step_rate(self, pack: int) -> float:
+        """Returns the trial-steps per second of JAX with so many trials side by side."""
+        copies = Pack([self.trial] * pack, self.info.shape, self.info.classes, self.device)
+        split = self.view.prepared.training
+        trials = JaxTrials(copies, split.images, split.labels)
+        return trials.steps_per_second(self.plan.batch_size)
 
     def readings(self) -> list[Reading]:
         """Returns empty readings: (a), (b), (c), (d), and what the harness chooses by itself."""
@@ -177,6 +223,9 @@ class _Bench:
         choice = choose(copies, self.runs)
         program, workers = choice.program, choice.workers
         plain = [Reading(name, 1, 1, PLAIN, 1) for name in self.plain_logs]
+        if self.processes is not None:
+            count = self.processes.count
+            plain.append(Reading(PLAIN_IN_PROCESSES, 1, count, PLAIN, count))
         single = Reading("(c) harness, one trial at a time", 1, 1, program, self.case.single_trials)
         packs = [
             Reading(f"(d) packs of {pack}", pack, workers, program, _whole_jobs(pack * workers))
@@ -190,10 +239,14 @@ class _Bench:
         """Adds one value to every list of a reading."""
         machine.reset_peak_memory(self.device)
         before = machine.peak_memory(self.device)
-        if reading.program == PLAIN:
+        if reading.name == PLAIN_IN_PROCESSES:
+            reading.seconds.append(self.processes.seconds())
+            reading.step_rate.append(self.processes.steps_per_second())
+            reading.peak_bytes.append(0)
+        elif reading.program == PLAIN:
             log = self.plain_logs[reading.name]
             reading.seconds.append(self._plain_seconds(log))
-            reading.step_rate.append(self._plain_step_rate(log is not None))
+            reading.step_rate.append(self._plain_trial(log is not None).steps_per_second())
             reading.peak_bytes.append(machine.peak_memory(self.device) - before)
         else:
             seconds, shares = self._sweep(reading)
@@ -228,31 +281,8 @@ class _Bench:
         devices.wait(self.device)
         return time.perf_counter() - started
 
-    def _plain_step_rate(self, logged: bool) -> float:
-        """Returns steps per second of training alone, in plain PyTorch."""
-        plain = self._plain_trial(logged)
-        for _ in range(_WARM_UP_STEPS):
-            plain.step()
-        devices.wait(self.device)
-        taken = 0
-        started = time.perf_counter()
-        while time.perf_counter() - started < _READING_SECONDS:
-            for _ in range(_STEPS_AT_ONCE):
-                plain.step()
-            taken += _STEPS_AT_ONCE
-        devices.wait(self.device)
-        return taken / (time.perf_counter() - started)
-
     def _plain_trial(self, logged: bool) -> PlainTrial:
-        prepared = self.view.prepared
-        images, labels = prepared.validation.images, prepared.validation.labels
-        probe_samples = self.trial.spec["probe"]["samples"]
-        data = PlainData(
-            training=(prepared.training.images, prepared.training.labels),
-            validation=(images, labels),
-            test=(prepared.test.images, prepared.test.labels),
-            probe=(images[:probe_samples], labels[:probe_samples]),
-        )
+        data = plain_data(self.view.prepared, self.trial.spec["probe"]["samples"])
         return PlainTrial(self.trial, data, self.plan, self.info.classes, self.device, logged)
 
     @contextlib.contextmanager

@@ -12,11 +12,17 @@ from harness.benchmark.throughput import (
     PLAIN,
     PLAIN_EACH_DICT,
     PLAIN_EACH_VALUE,
+    PLAIN_IN_PROCESSES,
     PLAIN_UNTRACKED,
     Throughput,
 )
 
-_YARDSTICK_STYLES = {PLAIN_UNTRACKED: "--", PLAIN_EACH_DICT: "-.", PLAIN_EACH_VALUE: ":"}
+_YARDSTICK_STYLES = {
+    PLAIN_IN_PROCESSES: "-",
+    PLAIN_UNTRACKED: "--",
+    PLAIN_EACH_DICT: "-.",
+    PLAIN_EACH_VALUE: ":",
+}
 
 
 def plot(cases: Sequence[Throughput], path: Path) -> None:
@@ -52,13 +58,14 @@ def _draw(panel: Any, throughput: Throughput) -> None:
         markersize=13,
         label=f"as it chooses: {chosen.pack}",
     )
-    for name, style in _YARDSTICK_STYLES.items():
-        panel.axhline(
-            throughput.reading(name).trials_per_minute,
-            color="0.35",
-            linestyle=style,
-            label=f"plain PyTorch {name}",
-        )
+    for yardstick in throughput.readings:
+        if yardstick.program == PLAIN:
+            panel.axhline(
+                yardstick.trials_per_minute,
+                color="0.35",
+                linestyle=_YARDSTICK_STYLES[yardstick.name],
+                label=f"plain PyTorch {yardstick.name}",
+            )
     sizes = sorted({reading.pack for reading in by_harness})
     panel.set_xscale("log", base=2)
     panel.set_yscale("log")

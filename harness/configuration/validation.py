@@ -45,8 +45,13 @@ _NAMED_GROUPS = (
     "probe",
     "search",
 )
-# Repairs of weights that weight standardization would undo at once.
+# Repairs of weights that forms of weights would undo at once, and what these forms do.
 _REPAIRS_OF_ROWS = ("center_rows", "rescale_tau", "lsuv")
+_WEIGHT_FORMS = {
+    "weight_standardization": "gives every unit's weights sum 0 and length 1 whatever they are",
+    "weight_norm": "gives every unit's weights the length that it learns",
+    "spectral_norm": "divides the weights of a layer by their largest singular value",
+}
 _LARGEST_SEED = 2**31
 # Bounds that no study meets, so that a slip of the pen is told before it fills the memory.
 _MOST_SEEDS = 100_000
@@ -189,8 +194,10 @@ def _check_choices(config: Config) -> None:
     _check_choice("normalization.position", config.normalization.position, ("before", "after"))
     _check_choice("dataset.residency", config.dataset.residency, ("auto", "resident", "streamed"))
     _check_choice("probe.statistics", config.probe.statistics, PROBE_STATISTICS)
-    # The edge of chaos belongs to an activation, which the readout has not.
-    initializers = ("same", *sorted({*known_names("initializer")} - {"edge_of_chaos"}))
+    # The edge of chaos belongs to an activation, which the readout has not. Unit variance is for
+    # hidden layers.
+    hidden_only = {"edge_of_chaos", "lsuv"}
+    initializers = ("same", *sorted({*known_names("initializer")} - hidden_only))
     _check_choice("readout.initializer", config.readout.initializer, initializers)
     _check_choice("readout.bias", config.readout.bias, READOUT_BIASES)
 
@@ -303,10 +310,21 @@ def _check_combinations(config: Config) -> None:
         "normalization=batch with budget.batch_size=1: a batch of one has no variance; "
         "use at least 2, or normalization=layer",
     )
+    if normalization in _WEIGHT_FORMS:
+        _require(
+            repair not in _REPAIRS_OF_ROWS,
+            f"repair={repair}: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
+            "the repair would be undone",
+        )
+        _require(
+            config.initializer.name != "lsuv",
+            f"initializer=lsuv: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
+            "a scale from data would be undone; use initializer=orthogonal",
+        )
     _require(
-        normalization != "weight_standardization" or repair not in _REPAIRS_OF_ROWS,
-        f"repair={repair}: normalization=weight_standardization gives every unit's weights "
-        "sum 0 and length 1 whatever they are; nothing would change",
+        config.initializer.name != "lsuv" or repair not in _REPAIRS_OF_ROWS,
+        f"repair={repair}: initializer=lsuv scales the same weights on the first batch; "
+        "use initializer=orthogonal to repair them",
     )
     _require(
         repair != "neutral_dropout" or config.dropout.name != "none",

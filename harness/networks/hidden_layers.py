@@ -1,9 +1,9 @@
 """Parts of a hidden layer: weights, normalization, activation, dropout.
 
-Every normalization and every dropout has one declaration here, which says how its module is made
-and what theory calls it. The order of the parts is declared once, for the modules and for the
-description. Torch is imported only to make modules, so that networks can be checked and described
-without it.
+Every dropout has one declaration here, which says how its module is made and what theory calls it;
+normalizations have theirs in `harness.networks.normalization_kinds`. The order of the parts is
+declared once, for the modules and for the description. Torch is imported only to make modules, so
+that networks can be checked and described without it.
 """
 
 from __future__ import annotations
@@ -13,33 +13,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.networks.initializers import Fans, initializer_of
+from harness.networks.normalization_kinds import UNKNOWN_EDGE, normalizations
 from harness.registry import Registry
 from harness.theory.networks import description as theory
 
 if TYPE_CHECKING:
     from torch import nn
 
-normalizations: Registry = Registry("normalization")
 dropouts: Registry = Registry("dropout")
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """A normalization of a hidden layer.
-
-    Attributes:
-        module: `module(units, spatial)` makes the module for activations (samples, units), or
-            (samples, units, height, width) where `spatial`; None where nothing acts on activations.
-            It takes the normalization's own options by keyword.
-        described: the same for theory.
-        needs_maps: it acts on the positions of a map, of which a dense layer has one.
-        standardizes_weights: each unit's weights keep sum 0 and sum of squares 1 in training.
-    """
-
-    module: Callable[..., nn.Module] | None = None
-    described: theory.Normalization | theory.Opaque | None = None
-    needs_maps: bool = False
-    standardizes_weights: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,66 +68,6 @@ class Pooling:
         return theory.Pool(self.kind, self.size, 0 if self.stride == self.size else self.stride)
 
 
-# Normalizations
-
-
-def _batch_norm(units: int, spatial: bool) -> nn.Module:
-    from torch import nn
-
-    from harness.networks.normalizations import EPSILON
-
-    return nn.BatchNorm2d(units, eps=EPSILON) if spatial else nn.BatchNorm1d(units, eps=EPSILON)
-
-
-def _layer_norm(units: int, spatial: bool) -> nn.Module:
-    from torch import nn
-
-    from harness.networks.normalizations import EPSILON
-
-    return nn.GroupNorm(1, units, eps=EPSILON) if spatial else nn.LayerNorm(units, eps=EPSILON)
-
-
-def _group_norm(units: int, spatial: bool, groups: int) -> nn.Module:
-    from torch import nn
-
-    from harness.networks.normalizations import EPSILON
-
-    return nn.GroupNorm(groups, units, eps=EPSILON)
-
-
-def _instance_norm(units: int, spatial: bool) -> nn.Module:
-    return _group_norm(units, spatial, units)
-
-
-def _rms_norm(units: int, spatial: bool) -> nn.Module:
-    from harness.networks.normalizations import RMSNorm
-
-    return RMSNorm(units, spatial)
-
-
-normalizations.register("none")(Normalization())
-# Ioffe and Szegedy 2015.
-normalizations.register("batch")(Normalization(_batch_norm, theory.Normalization("batch")))
-# Ba, Kiros and Hinton 2016.
-normalizations.register("layer")(Normalization(_layer_norm, theory.Normalization("layer")))
-# Zhang and Sennrich 2019.
-normalizations.register("rms")(Normalization(_rms_norm, theory.Normalization("rms")))
-# Wu and He 2018.
-_FEW_UNITS = "it divides by the deviation of few units, whose scatter theory does not follow"
-normalizations.register("group")(
-    Normalization(_group_norm, theory.Opaque("group normalization", _FEW_UNITS))
-)
-# Ulyanov et al. 2016.
-_ONE_UNIT = "it divides each map by its own deviation, whose scatter theory does not follow"
-normalizations.register("instance")(
-    Normalization(
-        _instance_norm, theory.Opaque("instance normalization", _ONE_UNIT), needs_maps=True
-    )
-)
-# Qiao et al. 2019, scaled as by Brock et al. 2021.
-normalizations.register("weight_standardization")(Normalization(standardizes_weights=True))
-
-
 # Dropouts
 
 
@@ -190,8 +111,13 @@ def layer_name(index: int) -> str:
 
 
 def standardizes_weights(spec: Mapping[str, Any]) -> bool:
-    """Returns True where the normalization of a specification acts on the hidden weights."""
+    """Returns True where the normalization of a specification standardizes the hidden weights."""
     return normalizations[spec["normalization"]["name"]].standardizes_weights
+
+
+def weight_form(spec: Mapping[str, Any]) -> str:
+    """Returns the name of the form of the hidden weights, "" where they are as they are stored."""
+    return normalizations[spec["normalization"]["name"]].weight_form
 
 
 def build_hidden(
@@ -269,13 +195,21 @@ def describe_after_weights(
 
 
 def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
-    """Returns for theory what a repair does to the output of a hidden layer's weights.
+    """Returns for theory what is done to the output of a hidden layer's weights.
 
-    The repair `lsuv` scales a whole layer by one factor to mean square 1 at initialisation, and is
-    described as that. Weight standardization would undo it.
+    The repair and the initializer `lsuv` scale a whole layer by one factor to mean square 1 at
+    initialisation, and are described as that. A form of weights would undo it.
     """
-    if spec.get("repair") == "lsuv" and not standardizes_weights(spec):
+    form = weight_form(spec)
+    if form == "SPECTRAL_NORM":
+        initializer = spec["initializer"]
+        if initializer_of(initializer).family(initializer).largest_square is None:
+            return [theory.Opaque("spectral normalization", UNKNOWN_EDGE)]
+    if spec.get("repair") == "lsuv" and not form:
         return [theory.Normalization("pooled", 0.0)]
+    if initializer_of(spec["initializer"]).unit_variance:
+        batch = float(spec["budget"]["batch_size"])
+        return [theory.Normalization("pooled", 0.0, batch)]
     return []
 
 
@@ -320,8 +254,8 @@ def describe_weights(
 ) -> dict[str, Any]:
     """Returns what theory's `Dense` or `Convolution` says of a hidden layer's weights and biases.
 
-    The initializer gives the law. Weight standardization and the repairs `center_rows`,
-    `rescale_tau` and `zero_bias` then change it.
+    The initializer gives the law. A form of weights and the repairs `center_rows`, `rescale_tau`
+    and `zero_bias` then change it.
 
     Args:
         spec: `Trial.spec`.
@@ -338,8 +272,9 @@ def describe_weights(
         law |= {"sigma_w2": 1.0, "exact": True}
     if repair == "zero_bias":
         law["sigma_b2"] = 0.0
-    if standardizes_weights(spec):
-        law |= {"sigma_w2": 1.0, "exact": True, "centred": True, "omega": 0.0}
+    described = normalizations[spec["normalization"]["name"]].described_weights
+    if described is not None:
+        law = described(law, initializer_of(spec["initializer"]).family(spec["initializer"]), area)
     return law
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from harness.networks.hidden_layers import (
     describe_weight_repair,
     describe_weights,
     layer_name,
-    standardizes_weights,
+    weight_form,
 )
 from harness.networks.initializers import initializer_of
 from harness.theory.networks.description import Convolution, Dense, Flatten, Layer, Pool
@@ -145,14 +146,17 @@ def weights_module(item: PlacedLayer, spec: dict[str, Any]) -> nn.Module:
     """Returns the linear layer or convolution of a hidden layer, with torch's own weights."""
     from torch import nn
 
-    from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear
+    from harness.networks import weight_forms
 
-    standardized = standardizes_weights(spec)
+    form = getattr(weight_forms, weight_form(spec)) if weight_form(spec) else None
     layer = item.layer
     if layer.kind == "linear":
-        linear = StandardizedLinear if standardized else nn.Linear
-        return linear(item.size.fan_in, layer.units)
-    convolution = StandardizedConv2d if standardized else nn.Conv2d
+        if form is not None:
+            return weight_forms.FormedLinear(item.size.fan_in, layer.units, form)
+        return nn.Linear(item.size.fan_in, layer.units)
+    convolution = nn.Conv2d
+    if form is not None:
+        convolution = functools.partial(weight_forms.FormedConv2d, form=form)
     return convolution(
         item.entering[0],
         layer.units,

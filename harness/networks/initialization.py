@@ -45,7 +45,11 @@ def initialize(
             own = readout_initializer(parts) if is_readout else initializer
             weight = torch.empty(module.weight.shape)
             draw_weight(weight, own, generator, getattr(module, "groups", 1))
-            state[f"{prefix}weight"].copy_(weight * getattr(module, "initial_scale", 1.0))
+            weight *= getattr(module, "initial_scale", 1.0)
+            state[f"{prefix}weight"].copy_(weight)
+            form = getattr(module, "form", None)
+            if form is not None and form.companion:
+                state[f"{prefix}{form.companion}"].copy_(form.initial(weight))
             if module.bias is not None:
                 bias = torch.empty(module.bias.shape)
                 fan_in = fans(weight).fan_in

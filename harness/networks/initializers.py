@@ -20,6 +20,7 @@ from harness.theory.networks.identities import (
     KURTOSIS_TRUNCATED,
     KURTOSIS_UNIFORM,
     TRUNCATED_VARIANCE,
+    largest_random_square,
 )
 
 if TYPE_CHECKING:
@@ -48,16 +49,19 @@ class Distribution:
     Attributes:
         draw: `draw(weight, gain, fan, generator)` fills a weight (units, inputs, ...) in place.
         kurtosis: E w^4 / (E w^2)^2; NaN where it is infinite.
+        largest_square: `largest_square(units, fan_in)` is the mean square of the largest singular
+            value of a layer's weights over `sigma_w2`; None where it is not known.
         centred: each unit's weights sum to 0.
         exact: `exact(units, fan_in)` is True where the sum of squares of each unit's weights is
             `sigma_w2` in every draw, not on average only.
         omega: mean sum of each unit's weights; the mean of a weight is omega / fan_in.
-        at_centre: a kernel's weights are 0 but at its centre; `fan_in` of `exact` then counts
-            input channels.
+        at_centre: a kernel's weights are 0 but at its centre; `fan_in` of `exact` and of
+            `largest_square` then counts input channels.
     """
 
     draw: Callable[[Tensor, float, float, Generator], None]
     kurtosis: float
+    largest_square: Callable[[int, int], float] | None = largest_random_square
     centred: bool = False
     exact: Callable[[int, int], bool] = lambda units, fan_in: False
     omega: float = 0.0
@@ -89,6 +93,8 @@ class Initializer:
         fan: denominator of the variance, from the fans of the layer.
         bias: distribution of the biases.
         check: `check(options)` raises RequestError for options that are out of range.
+        unit_variance: the drawn weights of the hidden layers are then scaled on a trial's first
+            batch (`harness.training.unit_variance`).
     """
 
     family: Callable[[Options], Distribution]
@@ -96,6 +102,7 @@ class Initializer:
     fan: Callable[[Fans], float]
     bias: BiasLaw
     check: Callable[[Options], None]
+    unit_variance: bool = False
 
     def sigma_w2(self, fans: Fans, options: Options) -> float:
         """Returns fan_in times the variance of a weight.
@@ -178,7 +185,7 @@ def _heavy_tailed(options: Options) -> Distribution:
         weight /= (chi_squared / degrees).sqrt()
 
     kurtosis = 3.0 * (degrees - 2) / (degrees - 4) if degrees > 4 else math.nan
-    return Distribution(draw, kurtosis)
+    return Distribution(draw, kurtosis, largest_square=None)
 
 
 def _mean_shifted(options: Options) -> Distribution:
@@ -191,6 +198,10 @@ def _mean_shifted(options: Options) -> Distribution:
         weight.normal_(mean, math.sqrt(variance), generator=generator)
 
     return Distribution(draw, KURTOSIS_NORMAL, omega=omega)
+
+
+def _largest_orthogonal_square(units: int, fan_in: int) -> float:
+    return max(1.0, units / fan_in)
 
 
 def _draw_delta_orthogonal(weight: Tensor, gain: float, fan: float, generator: Generator) -> None:
@@ -210,12 +221,16 @@ TRUNCATED = Distribution(_draw_truncated, KURTOSIS_TRUNCATED)
 # Both are drawn with sum of squares 1, so their gain is 1 and their fan the fan-in.
 EXACT = Distribution(_draw_exact, KURTOSIS_NORMAL, centred=True, exact=lambda units, fan_in: True)
 ORTHOGONAL = Distribution(
-    _draw_orthogonal, KURTOSIS_NORMAL, exact=lambda units, fan_in: units <= fan_in
+    _draw_orthogonal,
+    KURTOSIS_NORMAL,
+    largest_square=_largest_orthogonal_square,
+    exact=lambda units, fan_in: units <= fan_in,
 )
 
 DELTA_ORTHOGONAL = Distribution(
     _draw_delta_orthogonal,
     KURTOSIS_NORMAL,
+    largest_square=_largest_orthogonal_square,
     exact=lambda units, fan_in: units <= fan_in,
     at_centre=True,
 )
@@ -271,13 +286,14 @@ def _accept(options: Options) -> None:
     """Accepts an initializer without options."""
 
 
-def declare(
+def declare(  # noqa: PLR0913 - the first two say what it is, the others are keywords
     name: str,
     distribution: Distribution | Callable[[Options], Distribution],
     gain: float | Callable[[Options], float] = 1.0,
     fan: Callable[[Fans], float] = _fan_in,
     bias: BiasLaw = ZERO_BIAS,
     check: Callable[[Options], None] = _accept,
+    unit_variance: bool = False,
 ) -> None:
     """Declares one initializer.
 
@@ -285,7 +301,8 @@ def declare(
     """
     family = distribution if callable(distribution) else lambda options: distribution
     gain_of = gain if callable(gain) else lambda options: gain
-    initializers.register(name)(Initializer(family, gain_of, fan, bias, check))
+    initializer = Initializer(family, gain_of, fan, bias, check, unit_variance)
+    initializers.register(name)(initializer)
 
 
 def _check_torch_bias(options: Options) -> None:
@@ -308,6 +325,8 @@ declare("xavier_normal", NORMAL, gain=2.0, fan=_fan_sum)
 declare("xavier_uniform", UNIFORM, gain=2.0, fan=_fan_sum)
 # Saxe et al. 2013.
 declare("orthogonal", ORTHOGONAL)
+# Mishkin and Matas 2016, Algorithm 1.
+declare("lsuv", ORTHOGONAL, unit_variance=True)
 # Xiao et al. 2018.
 declare("delta_orthogonal", DELTA_ORTHOGONAL)
 # torch's own for Linear and Conv2d: kaiming_uniform with a = sqrt(5), so Var w = 1 / (3 fan_in).

@@ -10,9 +10,10 @@ from typing import Any
 
 from harness.errors import RequestError
 from harness.networks.architectures import architecture
-from harness.networks.hidden_layers import normalizations, standardizes_weights
+from harness.networks.hidden_layers import standardizes_weights
 from harness.networks.hidden_stack import LayerSize, Shape
 from harness.networks.initializers import initializer_of
+from harness.networks.normalization_kinds import normalizations
 from harness.networks.readout import READOUT, readout_initializer
 from harness.theory.networks.description import Network
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import RequestError
+from harness.networks.initializers import initializer_of
 from harness.networks.layout import describe
 from harness.networks.prediction_sentence import prediction_sentence
 from harness.networks.users_activation import own_activation
@@ -139,6 +140,9 @@ def predict(
         samples: how many samples the probe measures.
     """
     parts = {group: spec[group] for group in _GROUPS if group in spec}
+    if initializer_of(spec["initializer"]).unit_variance:
+        # The first batch sets the scale of the weights.
+        parts["budget"] = {"batch_size": spec["budget"]["batch_size"]}
     return _predict(json.dumps(parts, sort_keys=True), tuple(shape), classes, inputs, samples)
 
 

@@ -27,6 +27,7 @@ from harness.training.loop import train
 from harness.training.packs import Pack
 from harness.training.schedules import plan
 from harness.training.stepper import Stepper
+from harness.training.unit_variance import initialize_on_first_batch
 
 if TYPE_CHECKING:
     from harness.sweeps.pack_checkpoints import Keeper
@@ -91,8 +92,9 @@ def _run_pack_on(
     ordered = [jobs[index] for index in pack.order]
     prepared = _prepared_images(ordered)
     data = pack_data(prepared, config.probe.samples, device, config.dataset.residency)
-    repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     schedule = plan(pack.trials[0].spec, data.source.samples[0])
+    initialize_on_first_batch(pack, data.source, schedule)
+    repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     stepper = Stepper(pack, data, schedule, keep_best=config.keep_weights == "best")
     trial_ids = [job.trial_id for job in ordered]
     events = _train(_Course(stepper, data, trial_ids, keeper), on_steps)

@@ -23,11 +23,9 @@ from harness.networks.dropouts import (
 from harness.networks.normalizations import (
     EPSILON,
     RMSNorm,
-    StandardizedConv2d,
-    StandardizedLinear,
-    standardize,
 )
 from harness.networks.residual import Residual
+from harness.networks.weight_forms import FormedConv2d, FormedLinear
 from harness.training.programs import Mode, State
 
 
@@ -75,9 +73,21 @@ def _linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tens
     return _products(x, state.parameter("weight"), bias)
 
 
-def _standardized_linear(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
-    weight = standardize(state.parameter("weight"), inputs_from=2)
-    return _products(x, weight, state.parameter("bias"))
+def _formed_linear(module: FormedLinear, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
+    return _products(x, _effective_weight(module, state, mode), state.parameter("bias"))
+
+
+def _effective_weight(module: FormedLinear | FormedConv2d, state: LayerState, mode: Mode) -> Tensor:
+    """Returns the weight that acts, (trials, units, inputs...); in training its companion moves."""
+    form = module.form
+    companion = None
+    if form.companion:
+        own = state.parameter if form.learned else state.buffer
+        companion = own(form.companion)
+    weight, following = form.effective(state.parameter("weight"), companion, 2)
+    if following is not None and mode.update_running:
+        companion.copy_(following)
+    return weight
 
 
 def _products(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -91,10 +101,8 @@ def _convolution(module: nn.Conv2d, state: LayerState, x: Tensor, mode: Mode) ->
     return _convolutions(module, x, state.parameter("weight"), state.parameter("bias"))
 
 
-def _standardized_convolution(
-    module: nn.Conv2d, state: LayerState, x: Tensor, mode: Mode
-) -> Tensor:
-    weight = standardize(state.parameter("weight"), inputs_from=2)
+def _formed_convolution(module: FormedConv2d, state: LayerState, x: Tensor, mode: Mode) -> Tensor:
+    weight = _effective_weight(module, state, mode)
     return _convolutions(module, x, weight, state.parameter("bias"))
 
 
@@ -212,9 +220,9 @@ def _flatten(module: nn.Module, state: LayerState, x: Tensor, mode: Mode) -> Ten
 
 _RULES: dict[type, Rule] = {
     nn.Linear: _linear,
-    StandardizedLinear: _standardized_linear,
+    FormedLinear: _formed_linear,
     nn.Conv2d: _convolution,
-    StandardizedConv2d: _standardized_convolution,
+    FormedConv2d: _formed_convolution,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.LayerNorm: _layer_norm,

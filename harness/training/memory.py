@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from harness.networks.hidden_layers import weight_form
 from harness.networks.layout import layer_sizes
 from harness.training.optimizers import optimizers
 
@@ -18,9 +19,9 @@ _DROPOUT_TENSORS = 3
 _RESIDUAL_TENSORS = 1
 # Tensors of the pooled shape: the values, their gradient, and the places of maxima in 64 bits.
 _POOLED_TENSORS = 4
-# Tensors of the weights' shape that weight standardization keeps; it keeps none of a layer's
-# output shape.
-_STANDARDIZED_COPIES = 3
+# Tensors of the weights' shape that a form of weights keeps; it keeps none of a layer's output
+# shape.
+_FORMED_COPIES = 3
 _SHARE_OF_FREE_MEMORY = 0.5
 _FLOAT_BYTES = 4
 
@@ -43,8 +44,8 @@ def bytes_per_trial(
     parameters = sum((size.fan_in + 1) * size.units for size in sizes)
     copies = optimizers[spec["optimizer"]["name"]].copies + kept_copies
     tensors = _LAYER_TENSORS
-    if normalization == "weight_standardization":
-        copies += _STANDARDIZED_COPIES
+    if weight_form(spec):
+        copies += _FORMED_COPIES
     elif normalization != "none":
         tensors += _NORMALIZATION_TENSORS
     if spec["dropout"]["name"] != "none":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.networks.normalizations import StandardizedConv2d, StandardizedLinear, standardize
+from harness.networks.weight_forms import FormedConv2d, FormedLinear
 from harness.probes.histograms import histogram
 from harness.probes.measurement import Statistic, measure, statistics_for
 from harness.probes.readings import LayerReading, why_absent
@@ -128,11 +128,15 @@ def read_layers(
     for tap, weight_gradient, entry_gradient in zip(
         recorder.taps, weight_gradients, entry_gradients, strict=True
     ):
-        weight_before = None
+        earlier = None
         if before is not None:
-            weight_before = pack.parameter_in(before, tap.weight_name)[start:stop]
+            earlier = {
+                name: pack.parameter_in(before, name)[start:stop]
+                for name in parameters
+                if name.startswith(f"{tap.weights_name}.")
+            }
         mean_gradient = weight_gradient.flatten(2) / len(samples)
-        readings.append(tap.reading(parameters, weight_before, mean_gradient, entry_gradient))
+        readings.append(tap.reading(parameters, buffers, earlier, mean_gradient, entry_gradient))
     return readings, logits.detach()
 
 
@@ -162,7 +166,8 @@ class _Tap:
     def reading(
         self,
         parameters: State,
-        weight_before: Tensor | None,
+        buffers: State,
+        earlier: State | None,
         weight_gradient: Tensor,
         entry_gradient: Tensor,
     ) -> LayerReading:
@@ -170,12 +175,13 @@ class _Tap:
 
         Args:
             parameters: those of the trials, by name.
-            weight_before: the weight before the last update, or None.
+            buffers: those of the trials, by name.
+            earlier: the layer's parameters before the last update, or None.
             weight_gradient: (trials, units, fan_in), of the mean loss.
             entry_gradient: of each sample's loss, in the shape of the pre-activation.
         """
-        weight = self._effective(parameters[self.weight_name].detach())
-        update = None if weight_before is None else weight - self._effective(weight_before)
+        weight = self._effective(parameters, buffers)
+        update = None if earlier is None else weight - self._effective(earlier, buffers)
         bias = parameters.get(f"{self.weights_name}.bias")
         return LayerReading(
             name=self.weights_name.split(".")[-2],
@@ -193,14 +199,17 @@ class _Tap:
             weights_output=None if self._is_direct() else self.weights_output.detach(),
         )
 
-    def _effective(self, weight: Tensor) -> Tensor:
+    def _effective(self, parameters: State, buffers: State) -> Tensor:
         """Returns the weight that acts, (trials, units, fan_in).
 
-        A standardized layer multiplies by what it computes from the weight that it stores.
+        A layer with a form of weights multiplies by what it computes from those that it stores.
         """
-        if isinstance(self.weights, (StandardizedLinear, StandardizedConv2d)):
-            weight = standardize(weight, inputs_from=2)
-        return weight.flatten(2)
+        weight = parameters[self.weight_name].detach()
+        if isinstance(self.weights, (FormedLinear, FormedConv2d)):
+            form = self.weights.form
+            companion = (buffers | parameters).get(f"{self.weights_name}.{form.companion}")
+            weight, _ = form.effective(weight, companion, 2)
+        return weight.detach().flatten(2)
 
     def _is_on_the_same_map(self) -> bool:
         """Returns whether z has the positions of the weights' output, so no pooling between."""

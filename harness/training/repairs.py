@@ -12,20 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.errors import RequestError
 from harness.networks.dropouts import NEUTRAL_RATE
 from harness.registry import Registry
 from harness.training.events import Samples
 from harness.training.packs import Pack
-from harness.training.programs import PROBE
+from harness.training.unit_variance import scale_to_unit_variance
 
 repairs: Registry = Registry("repair")
 
 _LSUV_SAMPLES = 512
-_LSUV_MOST_ITERATIONS = 20
-_LSUV_TOLERANCE = 0.002
 
 Spec = dict[str, Any]
 
@@ -144,27 +142,10 @@ repairs.register("zero_bias")(Repair(mend=_zero_bias))
 def _lsuv(pack: Pack, trial: int, samples: Samples) -> None:
     """Scales each layer's weights, one layer after the other, until its outputs have variance 1.
 
-    Layer-sequential unit variance (Mishkin and Matas 2016, Algorithm 1), without its orthogonal
-    initialisation: the trial's own weights are scaled.
+    Layer-sequential unit variance without its orthogonal initialisation: the trial's own weights
+    are scaled.
     """
-    program, parameters, buffers = pack.part(trial, trial + 1)
-    images = samples.images_of(trial, trial + 1)[:, :_LSUV_SAMPLES]
-    outputs: dict[str, Tensor] = {}
-
-    def record(name: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
-        outputs[name] = y
-
-    for name in pack.state:
-        if not name.endswith("weights.weight"):
-            continue
-        for _ in range(_LSUV_MOST_ITERATIONS):
-            program(parameters, buffers, images, PROBE, record)
-            deviation = outputs[name.removesuffix(".weight")].std()
-            # Without biases the first iteration is exact. With them it is not, because the
-            # weights' own part is a share of the deviation.
-            if not 0 < deviation < torch.inf or abs(deviation - 1) < _LSUV_TOLERANCE:
-                break
-            parameters[name] /= deviation
+    scale_to_unit_variance(pack, trial, samples.images_of(trial, trial + 1)[:, :_LSUV_SAMPLES])
 
 
 repairs.register("lsuv")(Repair(mend=_lsuv))

@@ -16,7 +16,9 @@ from harness.benchmark.throughput import (
     PLAIN,
     PLAIN_EACH_DICT,
     PLAIN_EACH_VALUE,
+    PLAIN_IN_PROCESSES,
     PLAIN_UNTRACKED,
+    Peer,
     Reading,
     Throughput,
 )
@@ -59,12 +61,14 @@ def results() -> Results:
         Reading(PLAIN_EACH_VALUE, 1, 1, PLAIN, 1, [30.0, 60.0, 90.0], [100.0], [0]),
         Reading(PLAIN_EACH_DICT, 1, 1, PLAIN, 1, [45.0], [100.0], [0]),
         Reading(PLAIN_UNTRACKED, 1, 1, PLAIN, 1, [20.0], [200.0], [0]),
+        Reading(PLAIN_IN_PROCESSES, 1, 2, PLAIN, 2, [24.0], [400.0], [0]),
         Reading("(d) packs of 4", 4, 2, "batched", 8, [24.0], [800.0], [2**21], [shares]),
         Reading(
             "harness, as it chooses", 16, 2, "stacked", 32, [32.0], [1000.0], [2**22], [shares]
         ),
     ]
-    throughput = Throughput("a case", 480, 2_000_000, readings, [1e9, 4e9, 8e9], 2e9)
+    peers = [Peer("(e) JAX, 4 at once", 4, [800.0, 900.0, 950.0])]
+    throughput = Throughput("a case", 480, 2_000_000, readings, [1e9, 4e9, 8e9], 2e9, peers)
     multirun = "composing, checking, skipping by Hydra"
     return Results(
         {"processor": "made up", "cores": 2},
@@ -82,7 +86,9 @@ def test_page_shows_medians_and_ratios_to_the_yardsticks(results):
     assert "processor made up; cores 2. Medians of 3 repeats" in page
     assert "| a job | 12.50 | 1 | Hydra 12.5 % |" in page
     # (a) takes 60 s, so 1 trial a minute; the packs make 20, 20 and 6.7 times as many.
-    assert "| (d) packs of 4 | 8 | 20 | 20.0 | 6.7 | 800 | 4.0 | 40 % | 2 |" in page
+    # (b2) takes 24 s for two trials, so 5 a minute.
+    assert "| (d) packs of 4 | 8 | 20 | 20.0 | 6.7 | 4.0 | 800 | 4.0 | 2.0 | 40 % | 2 |" in page
+    assert "| (e) JAX, 4 at once |  |  |  |  |  | 900 |  |  |  |  |" in page
     assert "packs of 16, 2 at a time. What is logged costs (a) 25% of its time" in page
     assert "50 ms for every further job" in page
     assert "10 ms are Hydra's own" in page
@@ -105,6 +111,8 @@ def test_numbers_hold_every_reading_with_its_ratios(results):
     assert chosen["program"] == "stacked"
     assert chosen["times_a"] == pytest.approx(60.0)
     assert chosen["steps_times_b"] == pytest.approx(5.0)
+    assert chosen["times_b2"] == pytest.approx(12.0)
+    assert case["peers"][0]["steps_per_second"] == 900.0
     assert chosen["share_of_product_rate"] == pytest.approx(0.5)
 
 

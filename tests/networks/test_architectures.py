@@ -14,15 +14,10 @@ from harness.networks import architectures
 from harness.networks.activations import activations
 from harness.networks.architectures import architecture, build_network
 from harness.networks.architectures.declaration import Architecture
-from harness.networks.hidden_layers import normalizations
 from harness.networks.initialization import initialize
 from harness.networks.layout import check_layout, layer_sizes
-from harness.networks.normalizations import (
-    RMSNorm,
-    StandardizedConv2d,
-    StandardizedLinear,
-    standardize,
-)
+from harness.networks.normalization_kinds import normalizations
+from harness.networks.normalizations import RMSNorm
 
 SHAPE, CLASSES = (3, 12, 10), 7
 
@@ -218,19 +213,3 @@ def test_rms_norm_gives_each_sample_mean_square_one():
 def test_rms_norm_of_vectors_is_that_of_torch():
     x = normal(5, 6)
     torch.testing.assert_close(RMSNorm(6, False)(x), nn.functional.rms_norm(x, (6,), eps=1e-5))
-
-
-@pytest.mark.parametrize("module", [StandardizedLinear(30, 20), StandardizedConv2d(5, 20, 3)])
-def test_standardized_weights_have_omega_zero_and_tau_one(module):
-    rows = standardize(module.weight).flatten(1)
-    torch.testing.assert_close(rows.sum(1), torch.zeros(20), atol=1e-5, rtol=0)
-    torch.testing.assert_close(rows.square().sum(1), torch.ones(20), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    "module, shape",
-    [(StandardizedLinear(30, 20), (4, 30)), (StandardizedConv2d(5, 20, 3), (4, 5, 6, 6))],
-)
-def test_gradients_pass_through_standardized_weights(module, shape):
-    module(normal(*shape)).square().sum().backward()
-    assert module.weight.grad.abs().max() > 0

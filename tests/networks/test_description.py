@@ -14,7 +14,8 @@ from harness.networks.architectures import build_network
 from harness.networks.initialization import initialize
 from harness.networks.initializers import initializers
 from harness.networks.layout import describe
-from harness.networks.normalizations import EPSILON, standardize
+from harness.networks.normalizations import EPSILON
+from harness.networks.weight_forms import standardize
 from harness.theory.networks.description import (
     Activation,
     Convolution,
@@ -101,7 +102,8 @@ def test_described_biases_have_the_variance_of_drawn_ones(drawn, name):
 
 
 @pytest.mark.parametrize(
-    "normalization", ["none", "batch", "layer", "rms", "weight_standardization"]
+    "normalization",
+    ["none", "batch", "layer", "rms", "weight_standardization", "weight_norm", "spectral_norm"],
 )
 @pytest.mark.parametrize("position", ["before", "after"])
 def test_parts_of_a_layer_are_described_in_the_order_of_the_modules(

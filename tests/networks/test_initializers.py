@@ -35,6 +35,7 @@ VARIANCES = {
     "heavy_tailed": lambda fan_in, fan_out: 1 / fan_in,
     "mean_shifted": lambda fan_in, fan_out: 1 / fan_in - (0.5 / fan_in) ** 2,
     "orthogonal": lambda fan_in, fan_out: 1 / fan_in,
+    "lsuv": lambda fan_in, fan_out: 1 / fan_in,  # before it is scaled on data
 }
 OPTIONS = {"sigma_w2": 1.7, "degrees": 9, "omega": 0.5}
 LAYERS = {

@@ -14,7 +14,7 @@ import torch
 
 from harness.configuration.trial import Trial
 from harness.data.batches import make_source
-from harness.networks.hidden_layers import normalizations
+from harness.networks.normalization_kinds import normalizations
 from harness.training.events import Evaluated, Event, Finished, PackData, Probed, Samples
 from harness.training.loop import train
 from harness.training.packs import Pack

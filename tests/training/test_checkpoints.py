@@ -42,6 +42,7 @@ CASES = {
     "alpha dropout": {"dropout": "alpha", "dropout.rate": 0.2},
     "cnn": {"architecture": "cnn", "width": 4, "normalization": "batch"},
     "weight standardization": {"normalization": "weight_standardization"},
+    "spectral norm": {"normalization": "spectral_norm"},
     "full probes": {"probe": "full"},
 }
 

@@ -115,6 +115,7 @@ NETWORKS = [
     ({"normalization": "layer"}, False),
     ({"normalization": "batch", "normalization.position": "after"}, True),
     ({"normalization": "weight_standardization"}, True),
+    ({"normalization": "spectral_norm"}, True),
     ({"architecture": "cnn"}, True),
     ({"architecture": "cnn", "normalization": "rms"}, False),
 ]

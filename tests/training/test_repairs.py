@@ -181,10 +181,10 @@ def test_repaired_and_unrepaired_are_two_trials_with_the_same_draws(make_trial):
 
 
 @pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "lsuv"])
-def test_repair_that_standardized_weights_undo_is_refused(make_config, repair):
-    message = f"repair={repair}: normalization=weight_standardization"
-    with pytest.raises(RequestError, match=message):
-        validate(make_config(repair=repair, normalization="weight_standardization"))
+@pytest.mark.parametrize("form", ["weight_standardization", "weight_norm", "spectral_norm"])
+def test_repair_that_a_form_of_weights_undoes_is_refused(make_config, repair, form):
+    with pytest.raises(RequestError, match=f"repair={repair}: normalization={form}"):
+        validate(make_config(repair=repair, normalization=form))
 
 
 @pytest.mark.parametrize("repair", ["center_rows", "rescale_tau", "lsuv"])

@@ -66,6 +66,8 @@ def dense_eigenvalue(pack, samples, trial):
         ("depth=6", "width=8", "activation=tanh", "initializer=orthogonal"),
         ("depth=3", "width=8", "activation=relu", "normalization=layer"),
         ("depth=2", "width=8", "normalization=weight_standardization"),
+        ("depth=2", "width=8", "normalization=weight_norm"),
+        ("depth=2", "width=8", "normalization=spectral_norm"),
         ("depth=2", "width=4", "architecture=cnn", "architecture.pool=max"),
         ("depth=2", "width=4", "architecture=cnn", "architecture.head=average"),
     ],

@@ -19,7 +19,7 @@ from harness.networks.hidden_layers import (
     build_after_weights,
     describe_after_weights,
     describe_weight_repair,
-    standardizes_weights,
+    weight_form,
 )
 from harness.networks.hidden_stack import (
     HiddenLayer,
@@ -30,6 +30,7 @@ from harness.networks.hidden_stack import (
     described_weights,
     weights_module,
 )
+from harness.networks.initializers import initializer_of
 from harness.networks.readout import READOUT, build_readout, describe_readout
 from harness.networks.residual_forms import ResidualForm, residual_forms
 from harness.theory.networks import description as theory
@@ -219,10 +220,12 @@ def _check_sizes_of_weights(spec: dict[str, Any], form: ResidualForm) -> None:
     if not form.zero_end:
         return
     sizing = None
-    if standardizes_weights(spec):
+    if weight_form(spec):
         sizing = f"normalization={spec['normalization']['name']}"
     if spec.get("repair") in _SIZING_REPAIRS:
         sizing = f"repair={spec['repair']}"
+    if initializer_of(spec["initializer"]).unit_variance:
+        sizing = f"initializer={spec['initializer']['name']}"
     if sizing is not None:
         raise RequestError(
             f"architecture.residual={form.name} with {sizing}: the branches' last weights begin at "

@@ -7,6 +7,7 @@ given.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -101,10 +102,12 @@ class Normalization:
         kind: "batch" (each unit over samples), "layer" or "rms" (each sample over units), "pooled"
             (everything by one factor, to mean square 1).
         epsilon: added to the variance.
+        samples: of "pooled", the number of samples from which the factor is taken.
     """
 
     kind: str
     epsilon: float = 1e-5
+    samples: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def normalization(signal: Signal, layer: Normalization) -> tuple[Signal, Backwar
     if layer.kind == "batch":
         return _batch_normalization(signal, layer.epsilon)
     if layer.kind == "pooled":
-        return _pooled_normalization(signal)
+        return _pooled_normalization(signal, layer.samples)
     return _sample_normalization(signal, layer)
 
 
@@ -226,12 +226,17 @@ def _centred(
     return scale * np.maximum(length - mean * mean, 0.0), scale * (product - mean_product)
 
 
-def _pooled_normalization(signal: Signal) -> tuple[Signal, Backward]:
-    """Divides everything by one factor, so that the pooled second moment is 1."""
+def _pooled_normalization(signal: Signal, samples: float) -> tuple[Signal, Backward]:
+    """Divides everything by one factor, so that the pooled second moment of some samples is 1.
+
+    That of all samples then scatters with the choice of these.
+    """
     level = signal.level
     factor = np.full_like(signal.length, 1.0 / level if level > 0 else 0.0)
     length_noise = max(signal.length_noise - signal.level_noise, 0.0)
-    return _scaled(signal, factor, frozenset(), length_noise)
+    after, backward = _scaled(signal, factor, frozenset(), length_noise)
+    of_samples = float(after.length.mean((1, 2)).var()) / samples
+    return replace(after, level_noise=of_samples), backward
 
 
 def _sample_normalization(signal: Signal, layer: Normalization) -> tuple[Signal, Backward]:
