@@ -59,7 +59,13 @@ class Store:
         return cls(runs)
 
     def folder(self, trial_id: str) -> Path:
-        """Returns the trial's folder, whether it exists or not."""
+        """Returns the trial's folder, whether it exists or not.
+
+        Raises:
+            RequestError: the id is a path, which may lead out of the store.
+        """
+        if os.path.basename(trial_id) != trial_id or trial_id in ("", ".", ".."):
+            raise RequestError(f"{trial_id!r} is no id of a trial")
         return self.trials / trial_id
 
     def check_writable(self) -> None:

@@ -34,6 +34,7 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from harness.configuration.schema import TrackingConfig
+from harness.errors import RequestError
 from harness.store import searches, writes
 from harness.store.trials import Store
 from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
@@ -305,9 +306,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _lock_of_this_machine(text: str) -> Path:
-    """Returns a lock of this user and machine for what a text names."""
+    """Returns a lock of this user and machine for what a text names.
+
+    Raises:
+        RequestError: the folder of the locks belongs to somebody else, who could lead them astray.
+    """
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"harness-mlflow-{os.getuid()}" / f"{digest}.lock"
+    folder = Path(tempfile.gettempdir()) / f"harness-mlflow-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise RequestError(f"{folder} belongs to another user; give a folder of yours in TMPDIR")
+    return folder / f"{digest}.lock"
 
 
 @contextlib.contextmanager
