@@ -87,7 +87,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Durability:
-    """What was measured."""
+    """The cost of durability, and the memory of a small and of a large sweep."""
 
     cost: Cost
     memory: list[Memory]
