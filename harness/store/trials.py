@@ -21,7 +21,7 @@ import pyarrow
 from harness.errors import RequestError
 from harness.store import claims, wholeness, writes
 from harness.store.claims import Claim
-from harness.store.records import Record, read_record, read_status
+from harness.store.records import Record, read_object, read_record, read_status
 
 _INTEGERS = ("step", "layer", "units", "fan_in")
 # Text even where a table has no row, or no row with a text.
@@ -143,6 +143,14 @@ class Store:
         """Returns when the trial ended, in ISO 8601; None where that is unknown."""
         ended = read_status(self.folder(trial_id)).get("ended")
         return ended if isinstance(ended, str) else None
+
+    def cell_of(self, trial_id: str) -> str | None:
+        """Returns the id of the trial's cell; None where that cannot be read."""
+        try:
+            cell_id = read_object(self.folder(trial_id) / "trial.json").get("cell_id")
+        except RequestError:
+            return None
+        return cell_id if isinstance(cell_id, str) else None
 
     def claim(self, trial_id: str, weights: str = "none") -> Claim | None:
         """Takes the right to train the trial.

@@ -51,6 +51,8 @@ logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 _MARKER = "mlflow.json"
+# Cells whose trials are read, and whose runs are sent, at a time.
+_CELLS = 20
 # The folder of runs' files, beside an SQLite file or in the runs folder.
 _FILES = "mlartifacts"
 
@@ -153,10 +155,12 @@ class Connection:
 
         Returns the number of runs made.
         """
-        wanted = cell_runs.contents_by_state(store, trial_ids, self._differing)
+        cells_of_trials = cell_runs.trials_by_cell(store, trial_ids)
         self._check_answers()
         made = 0
-        for states in batches(list(wanted), GROUP):
+        for part in batches(list(cells_of_trials.values()), _CELLS):
+            wanted = cell_runs.contents_by_state(store, part, self._differing)
+            states = list(wanted)
             with _locked(self._lock):
                 present = self._cells.present(cell_runs.STATE_TAG, states)
                 missing = [state for state in states if complete(present.get(state, ())) is None]
