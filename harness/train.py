@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from harness.configuration.composing import register_schema, to_config
+from harness.configuration.help_page import help_page
 from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.overrides import is_multirun
 from harness.configuration.schema import CONF_DIR
@@ -26,9 +27,11 @@ from harness.sweeps import command_line
 from harness.sweeps.cells import with_paths_from
 from harness.sweeps.hydra_boundary import HydraBoundary
 from harness.sweeps.leftovers import sweeps_folder
+from harness.sweeps.progress import answer
 
 # What Hydra's command line knows to answer without running anything.
-_QUESTIONS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+_QUESTIONS = ("--hydra-help", "--version", "--cfg", "-c", "--info", "-i")
+_HELP = {"--help", "-h"}
 
 register_schema()
 _boundary = HydraBoundary()
@@ -96,6 +99,9 @@ def main() -> None:
     global _prefetched
     _prefetched = False
     arguments = sys.argv[1:]
+    if not _HELP.isdisjoint(arguments):
+        answer(help_page().rstrip())
+        return
     with listed_once():
         _boundary.run(_application, sweeps_folder(arguments))
     asked = any(argument.partition("=")[0] in _QUESTIONS for argument in arguments)

@@ -16,14 +16,16 @@ import numpy as np
 from numpy.polynomial import hermite_e
 from numpy.typing import NDArray
 
-from harness.theory.activations import quadrature
+from harness.theory.activations import derived, quadrature
 from harness.theory.activations.closed_forms import ClosedForms
 from harness.theory.activations.functions import (
     NAMES,
     ActivationFunction,
     activation,
     from_callable,
+    specification,
 )
+from harness.theory.activations.tailoring import Tailoring
 from harness.theory.mean_field import cards, phases
 from harness.theory.mean_field import maps as mean_field
 from harness.theory.selu import moment_map as selu
@@ -59,6 +61,24 @@ EXACT: dict[str, Callable[[mpmath.mpf], mpmath.mpf]] = {
     "identity": lambda x: x,
     "erf": mpmath.erf,
 }
+
+
+def _tailored(
+    exact: Callable[[mpmath.mpf], mpmath.mpf], constants: Tailoring
+) -> Callable[[mpmath.mpf], mpmath.mpf]:
+    """Returns an exact activation with a tailoring's constants."""
+
+    def function(x: mpmath.mpf) -> mpmath.mpf:
+        inner = exact(constants.input_scale * x + constants.input_shift)
+        return constants.output_scale * (inner + constants.output_shift)
+
+    return function
+
+
+EXACT["selu_fixed_point"] = EXACT["selu"]  # with its default fixed point
+EXACT["gpn"] = _tailored(EXACT["tanh"], derived.gpn_tailoring("tanh"))
+EXACT["dks"] = _tailored(EXACT["tanh"], derived.dks_tailoring(**specification("dks").options))
+EXACT["tat"] = _tailored(EXACT["tanh"], derived.tat_tailoring(**specification("tat").options)[1])
 
 
 @dataclass(frozen=True)

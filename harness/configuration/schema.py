@@ -149,6 +149,7 @@ class ActivationConfig(Section):
     """The activation of every hidden layer, or a user's own `module:function`."""
 
     name: str = MISSING
+    layers: int | None = described(None, "activated layers in a row; null: the depth")
 
 
 @section("initializer")

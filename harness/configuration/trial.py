@@ -60,6 +60,7 @@ _ALWAYS_AXES = {
     ("dataset", "shape"),
     ("dataset", "classes"),
     ("architecture", "residual"),
+    ("activation", "base"),
     ("initializer", "sigma_w2"),
     ("initializer", "sigma_b2"),
     ("budget", "batch_size"),
@@ -126,6 +127,7 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         spec[group] = {"name": section.name}
         for option in options(group, section.name):
             spec[group][option] = getattr(section, option)
+    spec["activation"] |= _activation_options(config)
     if config.initializer.name == "edge_of_chaos":
         spec["initializer"] |= critical_variances(config)
     if config.architecture.layers is not None:
@@ -173,10 +175,8 @@ def critical_variances(config: Config) -> dict[str, float]:
             f"initializer=edge_of_chaos with activation={name}: only for built-in activations; "
             "give initializer=gaussian with variances of your own"
         )
-    settings = {
-        option: getattr(config.activation, option) for option in options("activation", name)
-    }
-    points = edge_of_chaos(activation(name, **settings), q_star=config.initializer.q)
+    phi = activation(name, **_activation_options(config))
+    points = edge_of_chaos(phi, q_star=config.initializer.q)
     if not points:
         raise RequestError(
             f"initializer.q={config.initializer.q:g}: activation={name} has no edge of chaos "
@@ -186,6 +186,17 @@ def critical_variances(config: Config) -> dict[str, float]:
         "sigma_w2": float(f"{points[0].sigma_w2:.6g}"),
         "sigma_b2": float(f"{points[0].sigma_b2:.6g}"),
     }
+
+
+def _activation_options(config: Config) -> dict[str, Any]:
+    """Returns the options of a request's activation; the layers in a row default to the depth."""
+    settings = {
+        option: getattr(config.activation, option)
+        for option in options("activation", config.activation.name)
+    }
+    if "layers" in settings and settings["layers"] is None:
+        settings["layers"] = config.depth
+    return settings
 
 
 def _readout(readout: ReadoutConfig) -> dict[str, Any]:
@@ -238,10 +249,11 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
     for group in _GROUPS_WITH_AXES:
         usual = _usual_values(group, spec[group].get("name", ""))
         for option, value in spec[group].items():
-            if option in _NO_AXES:
+            if option in _NO_AXES or _is_depth(group, option, spec):
                 continue
             if (group, option) in _ALWAYS_AXES or value != usual.get(option):
-                axes[f"{group}.{option}"] = layers_text(value) if option == "layers" else value
+                is_list = (group, option) == ("architecture", "layers")
+                axes[f"{group}.{option}"] = layers_text(value) if is_list else value
     augmentation = spec.get("augmentation")
     if augmentation is not None:
         axes["augmentation"] = augmentation["name"]
@@ -252,6 +264,11 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
     for option, value in spec.get("readout", {}).items():
         axes[f"readout.{option}"] = value["name"] if option == "initializer" else value
     return axes
+
+
+def _is_depth(group: str, option: str, spec: dict[str, Any]) -> bool:
+    """Returns True for the layers in a row of an activation where they are the depth."""
+    return (group, option) == ("activation", "layers") and spec[group][option] == spec["depth"]
 
 
 @functools.cache

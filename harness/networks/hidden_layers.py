@@ -239,9 +239,9 @@ def _rate(spec: Mapping[str, Any], own: float | None) -> float:
 
 def _describe_activation(activation: Mapping[str, Any]) -> theory.Activation:
     options = sorted(
-        (option, float(value))
+        (option, value if isinstance(value, str) else float(value))
         for option, value in activation.items()
-        if option not in ("name", "source")
+        if option not in ("name", "source") and value is not None
     )
     return theory.Activation(activation["name"], tuple(options))
 

@@ -89,8 +89,23 @@ def check(config: Config) -> catalog.DatasetInfo:
     spec = canonical(config)
     check_layout(spec, info.shape, info.classes)
     _check_augmentation(config, info)
+    _check_activation(spec["activation"])
     _check_memory(spec, info)
     return info
+
+
+def _check_activation(activation: dict[str, Any]) -> None:
+    """Refuses constants that an activation cannot have, or that have no solution.
+
+    Raises:
+        RequestError: a number out of range, or an unknown base.
+    """
+    options = {name: value for name, value in activation.items() if name not in ("name", "source")}
+    if options:
+        # Theory's functions take long to load, and most activations have no options.
+        from harness.theory.activations.functions import specification
+
+        specification(activation["name"]).build(**options)
 
 
 def _check_augmentation(config: Config, info: catalog.DatasetInfo) -> None:

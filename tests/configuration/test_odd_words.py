@@ -17,8 +17,8 @@ from harness.sweeps import command_line
 from harness.sweeps.leftovers import Leftovers
 
 REFUSED = {
-    "activation=1": "unknown activation '1'; known: celu, elu,",
-    "activation=null": "unknown activation 'null'; known: celu, elu,",
+    "activation=1": "unknown activation '1'; known: celu, ",
+    "activation=null": "unknown activation 'null'; known: celu, ",
     "arm=true": "unknown arm 'True'; known: batch_norm,",
     "arm=null": "unknown arm 'null'; known: batch_norm,",
     "+activation=3": "unknown activation '3'",

@@ -208,7 +208,7 @@ def test_a_variance_of_0_is_a_point(name, x):
         (lambda: quadrature.moments(activation("gelu"), np.nan, 1.0), "finite"),
         (lambda: quadrature.kernel(activation("gelu"), 1.0, 1.0, 1.5), r"\[-1, 1\]"),
         (lambda: quadrature.kernel(activation("gelu"), -1.0, 1.0, 0.5), "q1"),
-        (lambda: activation("sellu"), "known: celu, elu, erf, gelu"),
+        (lambda: activation("sellu"), "known: celu, "),
         (lambda: activation("elu", beta=1.0), "it has alpha"),
         (lambda: activation("leaky_relu", negative_slope=np.inf), "finite"),
     ],

@@ -136,6 +136,8 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases["residual skip_init"] = residual | {"architecture.residual": "skip_init"}
     cases["residual fixup"] = residual | {"architecture.residual": "fixup"}
     cases["residual maps"] = residual | {"architecture.layer": "conv", "width": 6}
+    for name in ("selu_fixed_point", "gpn", "dks", "tat"):
+        cases[name] = {"activation": name}
     cases["widths"] = {"width": [12, 5, 8], "readout.bias": "none"}
     return cases
 

@@ -1,13 +1,14 @@
 """The built-in activations: one declaration each.
 
 To add an activation, declare it here and describe it in `conf/activation/NAME.yaml`; no other file
-changes. A declaration is a function decorated with `_declare`. It takes the activation's options as
+changes. A declaration is a function decorated with `declare`. It takes the activation's options as
 arguments of the same names, gets their defaults from the decorator, and returns the activation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -28,7 +29,7 @@ SPECIFICATIONS = Registry("activation")
 Build = Callable[..., ActivationFunction]
 
 # Klambauer et al. 2017, section "Initialization", and variants with the same variance.
-_LECUN = ("lecun_normal", "lecun_truncated", "lecun_uniform")
+LECUN = ("lecun_normal", "lecun_truncated", "lecun_uniform")
 # He, Zhang, Ren and Sun 2015, "Delving deep into rectifiers", Eq. 10.
 _HE = ("he_normal", "he_uniform")
 # Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural
@@ -38,11 +39,11 @@ _XAVIER = ("xavier_normal", "xavier_uniform", "lecun_normal")
 _VARIANCE_KEEPING = ("lecun_normal", "xavier_normal")
 
 
-def _declare(
+def declare(
     source: str,
     torch_class: str | None,
     recommended_initializers: tuple[str, ...],
-    options: Mapping[str, float] | None = None,
+    options: Mapping[str, Any] | None = None,
     theory_options: Mapping[str, float] | None = None,
 ) -> Callable[[Build], Build]:
     """Returns a decorator that declares an activation under its function's name.
@@ -50,7 +51,7 @@ def _declare(
     The arguments are those of `ActivationSpec`.
     """
 
-    def declare(function: Build) -> Build:
+    def register(function: Build) -> Build:
         name = function.__name__
         specification = ActivationSpec(
             name=name,
@@ -64,13 +65,13 @@ def _declare(
         SPECIFICATIONS.register(name)(specification)
         return function
 
-    return declare
+    return register
 
 
-@_declare(
+@declare(
     source="Klambauer, Unterthiner, Mayr and Hochreiter 2017, Self-normalizing neural networks",
     torch_class="SELU",
-    recommended_initializers=_LECUN,
+    recommended_initializers=LECUN,
     theory_options={"alpha": ALPHA, "lam": LAMBDA},
 )
 def selu(alpha: float, lam: float) -> ActivationFunction:
@@ -78,7 +79,7 @@ def selu(alpha: float, lam: float) -> ActivationFunction:
     return _exponential_linear("selu", alpha, lam)
 
 
-@_declare(
+@declare(
     source="Clevert, Unterthiner and Hochreiter 2016, Fast and accurate deep network learning by "
     "exponential linear units (ELUs)",
     torch_class="ELU",
@@ -90,7 +91,7 @@ def elu(alpha: float) -> ActivationFunction:
     return _exponential_linear("elu", alpha, 1.0)
 
 
-@_declare(
+@declare(
     source="Barron 2017, Continuously differentiable exponential linear units",
     torch_class="CELU",
     recommended_initializers=_HE,
@@ -108,7 +109,7 @@ def celu(alpha: float) -> ActivationFunction:
     return ActivationFunction("celu", value, slope, kinks=(0.0,))
 
 
-@_declare(
+@declare(
     source="So, Manke, Liu, Dai, Shazeer and Le 2021, Primer: searching for efficient transformers "
     "for language modeling",
     torch_class="harness.networks.activation_modules:SquaredReLU",
@@ -126,7 +127,7 @@ def squared_relu() -> ActivationFunction:
     return ActivationFunction("squared_relu", value, slope, kinks=(0.0,))
 
 
-@_declare(
+@declare(
     source="Nair and Hinton 2010, Rectified linear units improve restricted Boltzmann machines",
     torch_class="ReLU",
     recommended_initializers=_HE,
@@ -136,7 +137,7 @@ def relu() -> ActivationFunction:
     return _piecewise_linear("relu", 0.0)
 
 
-@_declare(
+@declare(
     source="Maas, Hannun and Ng 2013, Rectifier nonlinearities improve neural network acoustic "
     "models",
     torch_class="LeakyReLU",
@@ -148,7 +149,7 @@ def leaky_relu(negative_slope: float) -> ActivationFunction:
     return _piecewise_linear("leaky_relu", negative_slope)
 
 
-@_declare(
+@declare(
     source="no paper; a linear network is the control for what activations do",
     torch_class="Identity",
     recommended_initializers=_VARIANCE_KEEPING,
@@ -158,7 +159,7 @@ def identity() -> ActivationFunction:
     return _piecewise_linear("identity", 1.0)
 
 
-@_declare(
+@declare(
     source="Hendrycks and Gimpel 2016, Gaussian error linear units (GELUs)",
     torch_class="GELU",
     recommended_initializers=_HE,
@@ -175,7 +176,7 @@ def gelu() -> ActivationFunction:
     return ActivationFunction("gelu", value, slope, closed=gelu_forms())
 
 
-@_declare(
+@declare(
     source="Elfwing, Uchibe and Doya 2018, Sigmoid-weighted linear units for neural network "
     "function approximation in reinforcement learning",
     torch_class="SiLU",
@@ -193,7 +194,7 @@ def silu() -> ActivationFunction:
     return ActivationFunction("silu", value, slope)
 
 
-@_declare(
+@declare(
     source="Misra 2019, Mish: a self regularized non-monotonic activation function",
     torch_class="Mish",
     recommended_initializers=_HE,
@@ -220,7 +221,7 @@ def mish() -> ActivationFunction:
     return ActivationFunction("mish", value, slope)
 
 
-@_declare(
+@declare(
     source="LeCun, Bottou, Orr and Mueller 1998, Efficient backprop",
     torch_class="Tanh",
     recommended_initializers=_XAVIER,
@@ -234,7 +235,7 @@ def tanh() -> ActivationFunction:
     return ActivationFunction("tanh", np.tanh, slope)
 
 
-@_declare(
+@declare(
     source="Dugas, Bengio, Belisle, Nadeau and Garcia 2001, Incorporating second-order functional "
     "knowledge for better option pricing",
     torch_class="Softplus",
@@ -249,7 +250,7 @@ def softplus() -> ActivationFunction:
     return ActivationFunction("softplus", value, special.expit)
 
 
-@_declare(
+@declare(
     source="Williams 1997, Computing with infinite networks",
     torch_class=None,
     recommended_initializers=_XAVIER,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.theory.activations.built_in import SPECIFICATIONS
+from typing import Any
+
+from harness.theory.activations.derived import SPECIFICATIONS
 from harness.theory.activations.specifications import ActivationFunction, ActivationSpec
 from harness.theory.activations.user_callables import from_callable
 
@@ -29,7 +31,7 @@ def specification(name: str) -> ActivationSpec:
     return SPECIFICATIONS[name]
 
 
-def activation(name: str, **options: float) -> ActivationFunction:
+def activation(name: str, **options: Any) -> ActivationFunction:
     """Returns the built-in activation of this name.
 
     Args:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.errors import RequestError
-from harness.theory.activations.functions import activation
+from harness.theory.activations.built_in import SPECIFICATIONS
 from harness.theory.activations.quadrature import expectation
 from harness.theory.activations.specifications import Array
 
@@ -95,7 +95,7 @@ def _check_arguments(mean: float, variance: float, omega: float, tau: float) -> 
 
 def _half_moments(m: float, v: float) -> _HalfMoments:
     # Quadrature splits its range at the kinks of ELU, which has the one at 0 of all four functions.
-    elu = activation("elu")
+    elu = SPECIFICATIONS["elu"].build()
 
     def expected(function: Callable[[Array], Array]) -> float:
         return float(expectation(elu, function, m, v))

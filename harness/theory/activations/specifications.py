@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class ActivationSpec:
             which takes `options` by keyword; None where the activation is known to theory only.
         recommended_initializers: initializers that it is published or commonly used with, the
             preferred one first.
-        options: its options with their defaults, as in `conf/activation/NAME.yaml`.
+        options: its options with their defaults, as in `conf/activation/NAME.yaml`: numbers,
+            names, or None for what a network settles.
         theory_options: further parameters of `function` with their defaults, which PyTorch's class
             does not take.
     """
@@ -61,14 +63,14 @@ class ActivationSpec:
     function: Callable[..., ActivationFunction]
     torch_class: str | None
     recommended_initializers: tuple[str, ...]
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     theory_options: Mapping[str, float] = field(default_factory=dict)
 
-    def build(self, **options: float) -> ActivationFunction:
+    def build(self, **options: Any) -> ActivationFunction:
         """Returns the activation with these options, and defaults for the others.
 
         Raises:
-            RequestError: an option is unknown or is not a finite number.
+            RequestError: an option is unknown, or is not a finite number where its default is one.
         """
         defaults = {**self.options, **self.theory_options}
         for option, value in options.items():
@@ -77,6 +79,8 @@ class ActivationSpec:
                 raise RequestError(
                     f"activation {self.name!r} has no option {option!r}; it has {allowed}"
                 )
+            if isinstance(defaults[option], str) or value is defaults[option]:
+                continue
             if not isinstance(value, (int, float)) or not np.isfinite(value):
                 raise RequestError(
                     f"activation {self.name!r}: {option}={value!r} must be a finite number"

@@ -89,7 +89,7 @@ class Activation:
     """
 
     name: str
-    options: tuple[tuple[str, float], ...] = ()
+    options: tuple[tuple[str, float | str], ...] = ()
 
 
 @dataclass(frozen=True)
