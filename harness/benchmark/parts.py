@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.benchmark import growth, jobs, machine, summary, throughput
+from harness.benchmark import durability, growth, jobs, machine, summary, throughput
 from harness.benchmark.cases import cases_for
 from harness.benchmark.summary import Results
 from harness.benchmark.throughput_figure import plot
@@ -35,9 +35,9 @@ def measure_and_write(
     Args:
         folder: receives `benchmark.md`, `benchmark.json` and `throughput.png`.
         device: the device that is measured.
-        part: `jobs`, `throughput`, `growth`, or `all`.
+        part: `jobs`, `throughput`, `growth`, `durability`, or `all`.
         quick: measures short trials, few pack sizes and few trials: the shape of the answer. The
-            jobs are then left out of `all`.
+            jobs and durability are then left out of `all`.
         repeats: how often everything is measured; None for the usual number.
         say: is told every result as it comes.
 
@@ -61,6 +61,8 @@ def measure_and_write(
         if part in ("all", "growth"):
             sizes = _QUICK_SIZES if quick else _SIZES
             results.growth = [growth.measure(size, scratch, say) for size in sizes]
+        if part == "durability" or (part == "all" and not quick):
+            results.durability = durability.measure(device, scratch, quick, say)
     page = summary.markdown(results, repeats)
     numbers = summary.as_dict(results)
     folder.mkdir(parents=True, exist_ok=True)

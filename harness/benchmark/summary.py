@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from harness.benchmark import durability
+from harness.benchmark.durability import Durability
 from harness.benchmark.growth import Growth
 from harness.benchmark.jobs import Job
 from harness.benchmark.throughput import (
@@ -46,12 +48,14 @@ class Results:
         jobs: what a user waits for.
         throughput: one for each case.
         growth: one for each number of trials.
+        durability: what it costs that nothing is lost, where that was measured.
     """
 
     machine: dict[str, Any]
     jobs: list[Job] = field(default_factory=list)
     throughput: list[Throughput] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    durability: Durability | None = None
 
 
 def as_dict(results: Results) -> dict[str, Any]:
@@ -61,6 +65,7 @@ def as_dict(results: Results) -> dict[str, Any]:
         "jobs": [asdict(job) for job in results.jobs],
         "cases": [_case(throughput) for throughput in results.throughput],
         "growth": [asdict(growth) for growth in results.growth],
+        "durability": asdict(results.durability) if results.durability else None,
     }
 
 
@@ -129,6 +134,8 @@ def markdown(results: Results, repeats: int) -> str:
     parts += [_throughput_section(throughput) for throughput in results.throughput]
     if results.growth:
         parts.append(_growth_section(results.growth))
+    if results.durability:
+        parts.append(durability.markdown(results.durability))
     return "\n\n".join(parts) + "\n"
 
 
