@@ -10,7 +10,15 @@ from typing import Any
 
 import torch
 
-from harness.benchmark import growth, jobs, machine, network_kinds, summary, throughput
+from harness.benchmark import (
+    durability,
+    growth,
+    jobs,
+    machine,
+    network_kinds,
+    summary,
+    throughput,
+)
 from harness.benchmark.cases import cases_for
 from harness.benchmark.summary import Results
 from harness.benchmark.throughput_figure import plot
@@ -35,9 +43,9 @@ def measure_and_write(
     Args:
         folder: receives `benchmark.md`, `benchmark.json` and `throughput.png`.
         device: the device that is measured.
-        part: `jobs`, `throughput`, `networks`, `growth`, or `all`.
+        part: `jobs`, `throughput`, `networks`, `growth`, `durability`, or `all`.
         quick: measures short trials, few pack sizes and few trials: the shape of the answer. The
-            jobs and the kinds of networks are then left out of `all`.
+            jobs, the kinds of networks and durability are then left out of `all`.
         repeats: how often everything is measured; None for the usual number.
         say: is told every result as it comes.
 
@@ -63,6 +71,8 @@ def measure_and_write(
         if part in ("all", "growth"):
             sizes = _QUICK_SIZES if quick else _SIZES
             results.growth = [growth.measure(size, scratch, say) for size in sizes]
+        if part == "durability" or (part == "all" and not quick):
+            results.durability = durability.measure(device, scratch, quick, say)
     page = summary.markdown(results, repeats)
     numbers = summary.as_dict(results)
     folder.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+from harness.benchmark import durability
+from harness.benchmark.durability import Durability
 from harness.benchmark.growth import Growth
 from harness.benchmark.jobs import Job
 from harness.benchmark.network_kinds import KindSpeed
@@ -48,6 +50,7 @@ class Results:
         throughput: one for each case.
         networks: one for each kind of network.
         growth: one for each number of trials.
+        durability: what it costs that nothing is lost, where that was measured.
     """
 
     machine: dict[str, Any]
@@ -55,6 +58,7 @@ class Results:
     throughput: list[Throughput] = field(default_factory=list)
     networks: list[KindSpeed] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
+    durability: Durability | None = None
 
 
 def as_dict(results: Results) -> dict[str, Any]:
@@ -65,6 +69,7 @@ def as_dict(results: Results) -> dict[str, Any]:
         "cases": [_case(throughput) for throughput in results.throughput],
         "networks": [asdict(speed) for speed in results.networks],
         "growth": [asdict(growth) for growth in results.growth],
+        "durability": asdict(results.durability) if results.durability else None,
     }
 
 
@@ -135,6 +140,8 @@ def markdown(results: Results, repeats: int) -> str:
         parts.append(_networks_section(results.networks))
     if results.growth:
         parts.append(_growth_section(results.growth))
+    if results.durability:
+        parts.append(durability.markdown(results.durability))
     return "\n\n".join(parts) + "\n"
 
 

@@ -21,7 +21,7 @@ import pyarrow
 from harness.errors import RequestError
 from harness.store import claims, wholeness, writes
 from harness.store.claims import Claim
-from harness.store.records import Record, read_record, read_status
+from harness.store.records import Record, read_object, read_record, read_status
 
 _INTEGERS = ("step", "layer", "units", "fan_in")
 # Text even where a table has no row, or no row with a text.
@@ -59,7 +59,13 @@ class Store:
         return cls(runs)
 
     def folder(self, trial_id: str) -> Path:
-        """Returns the trial's folder, whether it exists or not."""
+        """Returns the trial's folder, whether it exists or not.
+
+        Raises:
+            RequestError: the id is a path, which may lead out of the store.
+        """
+        if os.path.basename(trial_id) != trial_id or trial_id in ("", ".", ".."):
+            raise RequestError(f"{trial_id!r} is no id of a trial")
         return self.trials / trial_id
 
     def check_writable(self) -> None:
@@ -137,6 +143,14 @@ class Store:
         """Returns when the trial ended, in ISO 8601; None where that is unknown."""
         ended = read_status(self.folder(trial_id)).get("ended")
         return ended if isinstance(ended, str) else None
+
+    def cell_of(self, trial_id: str) -> str | None:
+        """Returns the id of the trial's cell; None where that cannot be read."""
+        try:
+            cell_id = read_object(self.folder(trial_id) / "trial.json").get("cell_id")
+        except RequestError:
+            return None
+        return cell_id if isinstance(cell_id, str) else None
 
     def claim(self, trial_id: str, weights: str = "none") -> Claim | None:
         """Takes the right to train the trial.

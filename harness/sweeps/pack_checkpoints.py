@@ -184,8 +184,7 @@ class Keeper:
         self._asked = asked
         about = {"trials": list(trials), "program": self._program, "seconds": self.seconds}
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            writes.write_bytes(self._path, _content(checkpoints.capture(stepper, events), about))
+            write(self._path, checkpoints.capture(stepper, events), about)
         except OSError as error:
             if not self._told:
                 self._told = True
@@ -197,6 +196,21 @@ class Keeper:
         """Deletes the checkpoint of this pack, which has its outcome."""
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def write(path: Path, state: PackState, about: dict[str, Any]) -> None:
+    """Writes a checkpoint and waits until it is on the disk.
+
+    Args:
+        path: its file.
+        state: the state of the pack.
+        about: what the first line says besides: `trials`, `program` and `seconds`.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writes.write_bytes(path, _content(state, about))
 
 
 def refuse(path: Path, error: Exception) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy
 
+from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_interval
 from harness.reports.evidence import chance_level
 from harness.reports.statistics import Interval
@@ -41,10 +43,28 @@ _ACCURACIES = {
 _LOSSES = {"loss/train": "train_loss", "loss/validation": "validation_loss"}
 
 
+def trials_by_cell(store: Store, trial_ids: Iterable[str]) -> dict[str, list[str]]:
+    """Returns the ids of all trials of every cell that one of these trials belongs to.
+
+    Args:
+        store: the trials.
+        trial_ids: finished trials.
+    """
+    cells: dict[str, list[str]] = {}
+    cell_of: dict[str, str] = {}
+    for trial_id in store.trial_ids():
+        cell_id = store.cell_of(trial_id)
+        if cell_id is not None:
+            cells.setdefault(cell_id, []).append(trial_id)
+            cell_of[trial_id] = cell_id
+    touched = {cell_of[trial_id] for trial_id in trial_ids if trial_id in cell_of}
+    return {cell_id: cells[cell_id] for cell_id in sorted(touched)}
+
+
 def contents_by_state(
-    store: Store, trial_ids: Iterable[str], differing: Sequence[str] = ()
+    store: Store, cells: Iterable[Sequence[str]], differing: Sequence[str] = ()
 ) -> dict[str, Contents]:
-    """Returns the run of every cell that one of these trials belongs to, by its state.
+    """Returns the run of every cell, by its state.
 
     A cell has all its finished trials in the store, also those of other sweeps. Trials by which a
     learning rate was chosen flatter it, so they count only where there are no others. Trials that
@@ -52,19 +72,20 @@ def contents_by_state(
 
     Args:
         store: the trials.
-        trial_ids: finished trials.
+        cells: the ids of the trials of each cell; see `trials_by_cell`. All their summaries are
+            held at once.
         differing: the axes that names begin with.
     """
-    records = [record for record in store.records() if record.finished]
-    cells: dict[str, list[Record]] = {}
-    for record in records:
-        cells.setdefault(record.cell_id, []).append(record)
-    wanted = set(trial_ids)
-    touched = {record.cell_id for record in records if record.trial_id in wanted}
     runs = {}
-    for cell_id in sorted(touched):
-        run = _contents(*_counted(cells[cell_id], store), differing)
-        runs[run.tags[STATE_TAG]] = run
+    for trial_ids in cells:
+        records = []
+        for trial_id in trial_ids:
+            with contextlib.suppress(RequestError):
+                records.append(store.read(trial_id))
+        finished = [record for record in records if record.finished]
+        if finished:
+            run = _contents(*_counted(finished, store), differing)
+            runs[run.tags[STATE_TAG]] = run
     return runs
 
 

@@ -34,6 +34,7 @@ from filelock import FileLock
 from mlflow.tracking import MlflowClient
 
 from harness.configuration.schema import TrackingConfig
+from harness.errors import RequestError
 from harness.store import searches, writes
 from harness.store.trials import Store
 from harness.tracking import cell_runs, experiments, reachability, run_files, sqlite_file, views
@@ -50,6 +51,8 @@ logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 _MARKER = "mlflow.json"
+# Cells whose trials are read, and whose runs are sent, at a time.
+_CELLS = 20
 # The folder of runs' files, beside an SQLite file or in the runs folder.
 _FILES = "mlartifacts"
 
@@ -152,10 +155,12 @@ class Connection:
 
         Returns the number of runs made.
         """
-        wanted = cell_runs.contents_by_state(store, trial_ids, self._differing)
+        cells_of_trials = cell_runs.trials_by_cell(store, trial_ids)
         self._check_answers()
         made = 0
-        for states in batches(list(wanted), GROUP):
+        for part in batches(list(cells_of_trials.values()), _CELLS):
+            wanted = cell_runs.contents_by_state(store, part, self._differing)
+            states = list(wanted)
             with _locked(self._lock):
                 present = self._cells.present(cell_runs.STATE_TAG, states)
                 missing = [state for state in states if complete(present.get(state, ())) is None]
@@ -305,9 +310,17 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _lock_of_this_machine(text: str) -> Path:
-    """Returns a lock of this user and machine for what a text names."""
+    """Returns a lock of this user and machine for what a text names.
+
+    Raises:
+        RequestError: the folder of the locks belongs to somebody else, who could lead them astray.
+    """
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"harness-mlflow-{os.getuid()}" / f"{digest}.lock"
+    folder = Path(tempfile.gettempdir()) / f"harness-mlflow-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise RequestError(f"{folder} belongs to another user; give a folder of yours in TMPDIR")
+    return folder / f"{digest}.lock"
 
 
 @contextlib.contextmanager

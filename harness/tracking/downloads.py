@@ -72,11 +72,11 @@ def _with_searches(tables: Tables, runs: Mapping[str, Run]) -> Tables:
     trials = tables.trials
     tags = [runs[trial_id].data.tags for trial_id in trials["trial_id"]]
     role, key, draw = COLUMNS
-    draws = [float(tag.get(draw, "nan")) for tag in tags]
+    draws = pandas.to_numeric(pandas.Series([tag.get(draw) for tag in tags]), errors="coerce")
     added = {
         role: pandas.Series([tag.get(role, "") for tag in tags], trials.index, dtype="str"),
         key: pandas.Series([tag.get(key, "") for tag in tags], trials.index, dtype="str"),
-        draw: pandas.Series(draws, trials.index, dtype="float64"),
+        draw: pandas.Series(draws.to_numpy(float), trials.index, dtype="float64"),
     }
     return replace(tables, trials=trials.assign(**added))
 
@@ -117,10 +117,14 @@ def _fetch(client: MlflowClient, store: Store, trial_id: str, run: Run) -> str:
 
     from harness.tracking import run_files
 
-    folder = store.folder(trial_id)
     names = (run_files.RECORD, *run_files.TABLES)
     try:
+        # Whoever can write to the server has chosen the id.
+        folder = store.folder(trial_id)
         folder.mkdir(parents=True)
+    except (OSError, RequestError) as error:
+        return f"run {run.info.run_id}: {cause(error)}"
+    try:
         here = run_files.local_folder(run.info.artifact_uri)
         for name in names:
             if here is not None:
@@ -132,7 +136,7 @@ def _fetch(client: MlflowClient, store: Store, trial_id: str, run: Run) -> str:
             writes.write_json(folder / f"{part}.json", record.pop(part), sync=False)
         writes.write_json(folder / "trial.json", record, sync=False)
         writes.write_bytes(folder / "done", b"", sync=False)
-    except (OSError, ValueError, KeyError, MlflowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, MlflowException) as error:
         shutil.rmtree(folder, ignore_errors=True)
         reason = f"its file {error} is missing" if isinstance(error, KeyError) else cause(error)
         return (

@@ -7,10 +7,12 @@ The long form, with a table of what every fault did:
 from __future__ import annotations
 
 import argparse
+import functools
+import multiprocessing
+import multiprocessing.context
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,25 +28,24 @@ from harness.store.trials import Store
 from tests.faults.unreliable import MODES, Unreliable
 from tests.tracking.mlflow_server import MlflowServer
 
-ROOT = Path(__file__).resolve().parents[2]
 # Columns that say when, where and beside what a trial was trained.
 CIRCUMSTANCES = ["started", "ended", "seconds", "pack_id", "pack_size", "device"]
 # Another pack adds float32 numbers in another order.
 TOLERANCE = 1e-3
 _PATIENCE_SECONDS = 600
-# Eight trials in two packs of two networks, which train for some seconds.
+# Four trials in two packs of two networks, which train for some seconds.
 WORDS = (
     "depth=2,3",
     "width=8",
-    "seeds=4",
+    "seeds=2",
     "budget.epochs=null",
-    "budget.steps=1500",
+    "budget.steps=1000",
     "budget.evaluations=4",
     "budget.probes=3",
     "device=cpu",
     "checkpoint_minutes=0.005",
     "hydra.launcher.workers=1",
-    "hydra.launcher.pack=4",
+    "hydra.launcher.pack=2",
 )
 
 
@@ -95,26 +96,90 @@ HEADER = (
 )
 
 
-def start(runs: Path, words: Sequence[str]) -> subprocess.Popen[str]:
-    """Starts a sweep in a process of its own."""
-    path = os.pathsep.join([str(ROOT), str(ROOT / "harness" / "plugins")])
-    command = [sys.executable, "-m", "harness.train", "--multirun", *words, f"runs={runs}"]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+class Forked:
+    """A program in a process of its own.
+
+    It is forked from a process that has imported everything, as imports take longer than a sweep.
+
+    Args:
+        program: runs in the process and returns its exit code.
+        arguments: are given to the program.
+        said: the file for what it says.
+    """
+
+    def __init__(
+        self, program: Callable[[list[str]], int], arguments: Sequence[str], said: Path
+    ) -> None:
+        self._said = said
+        said.parent.mkdir(parents=True, exist_ok=True)
+        said.write_text("")
+        self._process = _context().Process(target=_run, args=(program, list(arguments), said))
+        self._process.start()
+
+    @property
+    def ended(self) -> bool:
+        """True once the process has ended."""
+        return self._process.exitcode is not None
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends a signal to the process, unless it has ended."""
+        if not self.ended and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    def finish(self) -> tuple[int, str]:
+        """Waits for the end; returns the exit code and what was said."""
+        self._process.join(_PATIENCE_SECONDS)
+        self._process.kill()
+        self._process.join()
+        return self._process.exitcode, self._said.read_text()
+
+
+class Sweep(Forked):
+    """A sweep in a process of its own.
+
+    Args:
+        runs: the folder for results.
+        words: the other words of the command line.
+    """
+
+    def __init__(self, runs: Path, words: Sequence[str]) -> None:
+        arguments = ["--multirun", *words, f"runs={runs}"]
+        super().__init__(_train, arguments, runs.with_name(f"{runs.name}.said"))
+
+
+@functools.cache
+def _context() -> multiprocessing.context.ForkServerContext:
+    # A thread that is there before the fork is not there after it.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            *("harness.train", "harness.sweeps.sweep", "harness.commands.selu_verify"),
+            *("harness.tracking.connection", "sklearn.datasets"),
+        ]
     )
+    return context
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Waits for the end of a sweep; returns its exit code and its standard error."""
-    try:
-        _, errors = process.communicate(timeout=_PATIENCE_SECONDS)
-    finally:
-        process.kill()
-    return process.returncode, errors
+def _run(program: Callable[[list[str]], int], arguments: list[str], said: Path) -> None:
+    with open(said, "w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.exit(program(arguments))
+
+
+def _train(arguments: list[str]) -> int:
+    from harness import train
+    from harness.sweeps import command_line
+
+    sys.argv = ["harness.train", *arguments]
+    return command_line.run(train.main)
+
+
+def _verify(arguments: list[str]) -> int:
+    from harness.commands import selu_verify
+
+    return selu_verify.main(arguments)
 
 
 def undisturbed(runs: Path, words: Sequence[str]) -> tuple[Tables, float]:
@@ -123,8 +188,10 @@ def undisturbed(runs: Path, words: Sequence[str]) -> tuple[Tables, float]:
     Raises:
         RuntimeError: it fails.
     """
+    # The first sweep of all waits for the imports.
+    Sweep(runs.with_name("imports"), ["depth=0"]).finish()
     before = time.monotonic()
-    code, errors = finish(start(runs, words))
+    code, errors = Sweep(runs, words).finish()
     if code:
         raise RuntimeError(errors)
     return collect(Store(runs)), time.monotonic() - before
@@ -157,12 +224,13 @@ class Course:
             runs = self._folder / f"{name}_{outcome.sweeps}"
             words, address = [*WORDS], None
             if fault in FAULTS_OF_SERVERS:
+                self.server.ensure()
                 address = self.server.address
                 words += [f"tracking.uri={self.proxy.address}", f"tracking.experiment={runs.name}"]
             while left and not self._is_done(runs):
-                process = start(runs, words)
-                FAULTS[fault](self, process, runs)
-                finish(process)
+                sweep = Sweep(runs, words)
+                FAULTS[fault](self, sweep, runs)
+                sweep.finish()
                 left -= 1
             self._end(outcome, runs, words, address)
         return outcome
@@ -178,7 +246,7 @@ class Course:
 
     def _end(self, outcome: Outcome, runs: Path, words: list[str], address: str | None) -> None:
         """Lets a sweep end, and adds what is left of it."""
-        code, errors = finish(start(runs, words))
+        code, errors = Sweep(runs, words).finish()
         if code:
             outcome.unequal.append(f"exit code {code}: {errors.strip().splitlines()[-1]}")
         outcome.sweeps += 1
@@ -187,21 +255,21 @@ class Course:
         options = ["--uri", address, "--experiment", runs.name] if address else []
         verify(outcome, runs, *options)
 
-    def moment(self, process: subprocess.Popen[str]) -> None:
+    def moment(self, sweep: Sweep) -> None:
         """Waits until a random moment of the time that a sweep takes."""
         until = time.monotonic() + self._chance.uniform(0, self._seconds)
-        while process.poll() is None and time.monotonic() < until:
+        while not sweep.ended and time.monotonic() < until:
             time.sleep(0.01)
 
-    def signal(self, number: signal.Signals, process: subprocess.Popen[str]) -> None:
+    def signal(self, number: signal.Signals, sweep: Sweep) -> None:
         """Sends a signal at a random moment."""
-        self.moment(process)
-        process.send_signal(number)
+        self.moment(sweep)
+        sweep.send(number)
 
-    def tear(self, process: subprocess.Popen[str], runs: Path) -> None:
+    def tear(self, sweep: Sweep, runs: Path) -> None:
         """Cuts a random file of a random trial, or of a checkpoint, after the sweep has ended."""
-        self.signal(signal.SIGTERM, process)
-        finish(process)
+        self.signal(signal.SIGTERM, sweep)
+        sweep.finish()
         files = [
             path for path in runs.glob("trials/*/*") if path.name not in ("lock", "status.json")
         ]
@@ -210,40 +278,38 @@ class Course:
             path = self._chance.choice(sorted(files))
             os.truncate(path, self._chance.randrange(path.stat().st_size + 1))
 
-    def crowd(self, process: subprocess.Popen[str], runs: Path) -> None:
+    def crowd(self, sweep: Sweep, runs: Path) -> None:
         """Runs two more sweeps beside the first one, which is killed at a random moment."""
-        others = [start(runs, WORDS) for _ in range(2)]
-        self.signal(signal.SIGKILL, process)
+        others = [Sweep(runs, WORDS) for _ in range(2)]
+        self.signal(signal.SIGKILL, sweep)
         for other in others:
-            finish(other)
+            other.finish()
 
-    def fail(self, mode: str, process: subprocess.Popen[str]) -> None:
+    def fail(self, mode: str, sweep: Sweep) -> None:
         """Lets the tracking server fail from one random moment to another."""
-        self.server.ensure()
-        self.moment(process)
+        self.moment(sweep)
         self.proxy.mode = mode
-        self.moment(process)
+        self.moment(sweep)
         self.proxy.mode = "open"
-        finish(process)
+        sweep.finish()
 
-    def kill_server(self, process: subprocess.Popen[str], _: Path) -> None:
+    def kill_server(self, sweep: Sweep, _: Path) -> None:
         """Kills the tracking server at a random moment, and starts it again."""
-        self.server.ensure()
-        self.moment(process)
+        self.moment(sweep)
         self.server.kill()
         self.server.start()
-        finish(process)
+        sweep.finish()
 
 
 def _by_signal(number: signal.Signals) -> Fault:
-    return lambda course, process, runs: course.signal(number, process)
+    return lambda course, sweep, runs: course.signal(number, sweep)
 
 
 def _by_server(mode: str) -> Fault:
-    return lambda course, process, runs: course.fail(mode, process)
+    return lambda course, sweep, runs: course.fail(mode, sweep)
 
 
-Fault = Callable[[Course, subprocess.Popen[str], Path], None]
+Fault = Callable[[Course, Sweep, Path], None]
 FAULTS_OF_SERVERS: dict[str, Fault] = {
     **{f"MLflow {mode}": _by_server(mode) for mode in MODES},
     "MLflow killed": Course.kill_server,
@@ -277,16 +343,21 @@ def compare(outcome: Outcome, expected: Tables, runs: Path) -> Outcome:
     return outcome
 
 
-def runs_by_trial(address: str, experiment: str) -> dict[str, tuple[str, ...]]:
-    """Returns the states of the runs of each trial in an experiment, by the trial's id."""
+def runs_by_trial(
+    address: str, experiment: str, tag: str = "trial_id"
+) -> dict[str, tuple[str, ...]]:
+    """Returns the states of the runs of each trial in an experiment, by the trial's id.
+
+    Of another experiment, the states of its runs by the value of a tag.
+    """
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(address)
     present = client.get_experiment_by_name(experiment)
     states: dict[str, tuple[str, ...]] = {}
     for run in client.search_runs([present.experiment_id]) if present else ():
-        trial_id = run.data.tags["trial_id"]
-        states[trial_id] = (*states.get(trial_id, ()), run.info.status)
+        value = run.data.tags[tag]
+        states[value] = (*states.get(value, ()), run.info.status)
     return states
 
 
@@ -300,14 +371,10 @@ def count_runs(outcome: Outcome, runs: Path, address: str | None, experiment: st
 
 def verify(outcome: Outcome, runs: Path, *options: str) -> None:
     """Adds what `selu-verify` objects to, the runs in MLflow included."""
-    answer = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "verify.py"), "--runs", str(runs), *options],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    if answer.returncode:
-        outcome.verification = "; ".join((answer.stdout + answer.stderr).splitlines())
+    arguments = ["--runs", str(runs), *options]
+    code, said = Forked(_verify, arguments, runs.with_name(f"{runs.name}.verified")).finish()
+    if code:
+        outcome.verification = "; ".join(said.splitlines())
 
 
 def main() -> int:

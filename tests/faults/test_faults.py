@@ -6,6 +6,7 @@ The long form disturbs real processes at a hundred random moments; see `enduranc
 from __future__ import annotations
 
 import random
+import signal
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -167,13 +168,13 @@ def test_a_killed_process_loses_nothing(tmp_path, make_config):
     runs = tmp_path / "killed"
     folder = pack_checkpoints.PackCheckpoints(runs).folder
 
-    process = endurance.start(runs, words)
+    process = endurance.Sweep(runs, words)
     until = time.monotonic() + 120
     while not list(folder.glob("[!.]*")) and time.monotonic() < until:
-        assert process.poll() is None, process.communicate()[1]
+        assert not process.ended, process.finish()[1]
         time.sleep(0.005)
-    process.kill()
-    endurance.finish(process)
+    process.send(signal.SIGKILL)
+    process.finish()
     assert not list((runs / "trials").glob("*/done"))
     config = make_config(**settings, runs=str(runs))
     sweep.prefetch([config])

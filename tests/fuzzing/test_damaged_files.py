@@ -125,19 +125,26 @@ def store(make_config) -> Store:
     return store
 
 
-def survey(runs: Path, count: int) -> None:
-    """Every command that only looks at a store, which take too long for the short form."""
-    if count == SHORT:
-        return
-    run(selu_status.main, "--runs", str(runs))
-    run(selu_status.main, "--runs", str(runs), "--json")
-    run(selu_verify.main, "--runs", str(runs))
-    run(selu_collect.main, "--runs", str(runs))
+@pytest.fixture
+def survey(store) -> Callable[[], None]:
+    """Runs every command that only looks at the store, at every tenth call: they take long."""
+    calls = []
+
+    def look() -> None:
+        calls.append(len(calls))
+        if len(calls) % 10:
+            return
+        run(selu_status.main, "--runs", str(store.runs))
+        run(selu_status.main, "--runs", str(store.runs), "--json")
+        run(selu_verify.main, "--runs", str(store.runs))
+        run(selu_collect.main, "--runs", str(store.runs))
+
+    return look
 
 
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("sealed", [True, False], ids=["with digests", "without digests"])
-def test_a_trial_with_a_damaged_file_costs_no_other(store, count, sealed):
+def test_a_trial_with_a_damaged_file_costs_no_other(store, survey, count, sealed):
     """Markers of earlier versions have no digests."""
     first, *others = store.trial_ids()
     if not sealed:
@@ -156,14 +163,14 @@ def test_a_trial_with_a_damaged_file_costs_no_other(store, count, sealed):
         if sealed and is_changed and path.name != "done":
             assert first in collected.set_aside
         assert all(fresh.is_done(trial_id) for trial_id in others)
-        survey(store.runs, count)
+        survey()
         return "set aside" if first in collected.set_aside else "read"
 
     try_damage(paths, count, look)
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_an_unfinished_trial_with_a_damaged_file_costs_no_other(store, count):
+def test_an_unfinished_trial_with_a_damaged_file_costs_no_other(store, survey, count):
     first, *others = store.trial_ids()
     (store.folder(first) / "done").unlink()
     paths = [store.folder(first) / name for name in ("trial.json", "status.json")]
@@ -171,7 +178,7 @@ def test_an_unfinished_trial_with_a_damaged_file_costs_no_other(store, count):
     def look(path: Path, is_changed: bool) -> str:
         collected = tables.collect(Store(store.runs))
         assert set(others) <= set(collected.trials["trial_id"])
-        survey(store.runs, count)
+        survey()
         assert not Store(store.runs).is_done(first)
         Store(store.runs).failed_at(first)
         return "set aside" if first in collected.set_aside else "read"
@@ -205,7 +212,7 @@ def test_damaged_tables_are_refused_and_collected_anew(store, count):
 
 
 @pytest.mark.parametrize("count", COUNTS)
-def test_a_damaged_record_of_a_search_is_set_aside(store, count):
+def test_a_damaged_record_of_a_search_is_set_aside(store, survey, count):
     (path,) = (store.runs / "searches").iterdir()
     ids = store.trial_ids()
 
@@ -213,7 +220,7 @@ def test_a_damaged_record_of_a_search_is_set_aside(store, count):
         collected = tables.collect(Store(store.runs))
         assert list(collected.trials["trial_id"]) == ids
         assert searches.earlier(store.runs, "key") is None or not collected.set_aside
-        survey(store.runs, count)
+        survey()
         return "set aside" if collected.set_aside else "read"
 
     try_damage([path], count, look)

@@ -239,3 +239,9 @@ def test_columns_of_unequal_length_are_refused(store):
             TRIAL["trial_id"], summary={}, curves={"step": [0, 1], "epoch": [0.0]}, layers=LAYERS
         )
     assert not store.is_done(TRIAL["trial_id"])
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../up", "/etc", "a/b", "a/"])
+def test_an_id_that_is_a_path_is_refused(tmp_path, name):
+    with pytest.raises(RequestError, match="is no id of a trial"):
+        Store(tmp_path).folder(name)

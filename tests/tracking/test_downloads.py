@@ -79,3 +79,35 @@ def test_what_cannot_be_read_is_said(synthetic, tmp_path, warnings_of_harness):
         (place / "curves.parquet").unlink()
     assert len(tracking.tables_from_mlflow(uri).trials) == 1
     assert "3 of 4 runs are left out" in warnings_of_harness()
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+def test_a_hostile_id_on_a_server_leads_nowhere(synthetic, tmp_path, warnings_of_harness, as_path):
+    """Whoever can write to a server chooses the tags of its runs."""
+    from mlflow.tracking import MlflowClient
+
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    (victim / "thesis.txt").write_text("ten years of work")
+    tracking.open(TrackingConfig(), synthetic.runs).log(synthetic, synthetic.trial_ids())
+    uri = f"sqlite:///{synthetic.runs}/mlflow.db"
+    client = MlflowClient(uri)
+    (run, *_) = client.search_runs([client.get_experiment_by_name("selu").experiment_id])
+    hostile = str(victim) if as_path else "../" * 20 + str(victim)[1:]
+    client.set_tag(run.info.run_id, "trial_id", hostile)
+    client.set_tag(run.info.run_id, "search_draw", "many")
+    before = sorted(tmp_path.rglob("*"))
+    assert len(tracking.tables_from_mlflow(uri).trials) == 3
+    assert sorted(tmp_path.rglob("*")) == before
+    assert "is no id of a trial" in warnings_of_harness()
+    assert (victim / "thesis.txt").read_text() == "ten years of work"
+
+
+def test_a_damaged_record_on_a_server_costs_no_other_trial(synthetic, warnings_of_harness):
+    tracking.open(TrackingConfig(), synthetic.runs).log(synthetic, synthetic.trial_ids())
+    places = sorted(synthetic.runs.glob("mlartifacts/*/artifacts"))
+    for place, content in zip(places, ("[]", "{", '{"status": 1}'), strict=False):
+        (place / "config.json").write_text(content)
+    uri = f"sqlite:///{synthetic.runs}/mlflow.db"
+    assert len(tracking.tables_from_mlflow(uri).trials) == 1
+    assert "3 of 4 runs are left out" in warnings_of_harness()
