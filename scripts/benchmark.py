@@ -5,10 +5,10 @@
 
 It measures what a user waits for (the quickstart's sweep, a full probe, a diagnosis); then plain
 PyTorch, this harness one trial at a time, and packs, in turns within one run and with everything
-logged; then how the work around the training grows with the number of trials; then what it costs
-that nothing is lost. `harness/benchmark` explains the yardsticks. It takes half an hour and more on
-two quiet cores; `--quick` shows the shape of the answer. Run nothing else meanwhile: multi-threaded
-timings suffer most from contention.
+logged; then the training steps of each kind of network; then how the work around the training grows
+with the number of trials; then what it costs that nothing is lost. `harness/benchmark` explains the
+yardsticks. It takes half an hour and more on two quiet cores; `--quick` shows the shape of the
+answer. Run nothing else meanwhile: multi-threaded timings suffer most from contention.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--part",
-        choices=("all", "jobs", "throughput", "growth", "durability"),
+        choices=("all", "jobs", "throughput", "networks", "growth", "durability"),
         default="all",
         help="measure only this (default: all)",
     )

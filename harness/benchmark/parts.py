@@ -10,7 +10,15 @@ from typing import Any
 
 import torch
 
-from harness.benchmark import durability, growth, jobs, machine, summary, throughput
+from harness.benchmark import (
+    durability,
+    growth,
+    jobs,
+    machine,
+    network_kinds,
+    summary,
+    throughput,
+)
 from harness.benchmark.cases import cases_for
 from harness.benchmark.summary import Results
 from harness.benchmark.throughput_figure import plot
@@ -35,9 +43,9 @@ def measure_and_write(
     Args:
         folder: receives `benchmark.md`, `benchmark.json` and `throughput.png`.
         device: the device that is measured.
-        part: `jobs`, `throughput`, `growth`, `durability`, or `all`.
+        part: `jobs`, `throughput`, `networks`, `growth`, `durability`, or `all`.
         quick: measures short trials, few pack sizes and few trials: the shape of the answer. The
-            jobs and durability are then left out of `all`.
+            jobs, the kinds of networks and durability are then left out of `all`.
         repeats: how often everything is measured; None for the usual number.
         say: is told every result as it comes.
 
@@ -58,6 +66,8 @@ def measure_and_write(
                 results.throughput.append(
                     throughput.measure(case, device, repeats, case_folder, say)
                 )
+        if part == "networks" or (part == "all" and not quick):
+            results.networks = network_kinds.measure(device, repeats, scratch, say)
         if part in ("all", "growth"):
             sizes = _QUICK_SIZES if quick else _SIZES
             results.growth = [growth.measure(size, scratch, say) for size in sizes]

@@ -19,8 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
 from harness.configuration.trial import Trial
-from harness.networks.architectures import build_network
-from harness.networks.initialization import initialize
+from harness.networks.architectures import architecture_of, build_network
 from harness.probes.measurement import measure, statistics_for
 from harness.probes.readings import LayerReading
 from harness.sweeps.inputs import Prepared
@@ -85,10 +84,12 @@ class PlainTrial:
         self.plan = plan
         self.device = device
         training_images, _ = data.training
-        self.network = build_network(trial.spec, tuple(training_images.shape[1:]), classes)
-        initialize(
-            self.network, trial.spec["initializer"], trial.seed, readout=trial.spec.get("readout")
-        )
+        shape = tuple(training_images.shape[1:])
+        self.network = build_network(trial.spec, shape, classes)
+        state = dict(self.network.named_parameters()) | dict(self.network.named_buffers())
+        kind = architecture_of(trial.spec)
+        with torch.no_grad():
+            kind.initialize(self.network, trial.spec, trial.seed, (shape, classes), state)
         self.network.to(device)
         self.optimizer = _optimizer(self.network, trial.spec["optimizer"])
         self.validation = _moved(data.validation, device)

@@ -15,6 +15,7 @@ from harness.benchmark import durability
 from harness.benchmark.durability import Durability
 from harness.benchmark.growth import Growth
 from harness.benchmark.jobs import Job
+from harness.benchmark.network_kinds import KindSpeed
 from harness.benchmark.throughput import (
     PLAIN_EACH_DICT,
     PLAIN_EACH_VALUE,
@@ -47,6 +48,7 @@ class Results:
         machine: the machine in words and numbers, by name.
         jobs: what a user waits for.
         throughput: one for each case.
+        networks: one for each kind of network.
         growth: one for each number of trials.
         durability: what it costs that nothing is lost, where that was measured.
     """
@@ -54,6 +56,7 @@ class Results:
     machine: dict[str, Any]
     jobs: list[Job] = field(default_factory=list)
     throughput: list[Throughput] = field(default_factory=list)
+    networks: list[KindSpeed] = field(default_factory=list)
     growth: list[Growth] = field(default_factory=list)
     durability: Durability | None = None
 
@@ -64,6 +67,7 @@ def as_dict(results: Results) -> dict[str, Any]:
         "machine": results.machine,
         "jobs": [asdict(job) for job in results.jobs],
         "cases": [_case(throughput) for throughput in results.throughput],
+        "networks": [asdict(speed) for speed in results.networks],
         "growth": [asdict(growth) for growth in results.growth],
         "durability": asdict(results.durability) if results.durability else None,
     }
@@ -132,6 +136,8 @@ def markdown(results: Results, repeats: int) -> str:
     if results.jobs:
         parts.append(_jobs_section(results.jobs))
     parts += [_throughput_section(throughput) for throughput in results.throughput]
+    if results.networks:
+        parts.append(_networks_section(results.networks))
     if results.growth:
         parts.append(_growth_section(results.growth))
     if results.durability:
@@ -223,6 +229,22 @@ def _shares_table(readings: Sequence[Reading]) -> str:
             shares = [f"{100 * reading.share(part):.1f} %" for part in _PARTS]
             rows.append([reading.name, *shares])
     return _table(["share of the time", *_PARTS], rows)
+
+
+def _networks_section(networks: Sequence[KindSpeed]) -> str:
+    rows = []
+    for speed in networks:
+        packs = [
+            f"{median(rates):,.1f} in packs of {pack} ({speed.times_alone(pack):.2f} x alone)"
+            for pack, rates in speed.packs.items()
+            if pack > 1
+        ]
+        alone = f"{median(speed.packs[1]):,.1f}"
+        plain = f"{median(speed.plain):,.1f}"
+        ratio = f"{speed.times_plain:.2f}"
+        rows.append([speed.kind, speed.program, plain, alone, ratio, "; ".join(packs)])
+    header = ["network", "program", "(b), steps/s", "alone", "x (b)", "trial-steps/s"]
+    return f"## Training alone, by kind of network\n\n{_table(header, rows)}"
 
 
 def _growth_section(growth: Sequence[Growth]) -> str:

@@ -181,7 +181,7 @@ class _Case:
         """Returns the programs that can run the trials, the one to use without measuring first."""
         if self.program != "auto":
             return [self.program]
-        return programs_for(self.trial, self.info.shape, self.info.classes, self.device)
+        return programs_for(self.trial, self.info.shape, self.info.classes)
 
     def _worker_counts(self) -> list[int]:
         if self.workers is not None:

@@ -1,8 +1,7 @@
 """The looped program: the trials of a pack one after the other, each an ordinary forward pass.
 
-It runs any module, and trials may differ in their activation. Operations that fill the machine by
-themselves gain nothing from a trial dimension, and a convolution with a trial dimension is slower
-than the convolutions one by one.
+It runs any module, also what `torch.vmap` cannot, and trials may differ in their activation.
+Operations that fill the machine by themselves gain nothing from a trial dimension.
 """
 
 from __future__ import annotations

@@ -8,7 +8,6 @@ from torch.nn import functional
 from harness.configuration.trial import Trial
 from harness.errors import RequestError
 from harness.networks.architectures import build_network
-from harness.networks.layout import layer_sizes
 from harness.training.batched import is_sequential
 from harness.training.packs import Pack, is_named
 from harness.training.programs import TRAIN
@@ -18,31 +17,23 @@ _TRIALS = 2
 _SAMPLES = 2
 
 
-def programs_for(
-    trial: Trial, shape: tuple[int, int, int], classes: int, device: torch.device
-) -> list[str]:
+def programs_for(trial: Trial, shape: tuple[int, int, int], classes: int) -> list[str]:
     """Returns the programs that can run a trial's network, the best guess first.
 
-    Of a named network, dense layers gain from a trial dimension, and so do convolutions on a GPU.
-    On a CPU convolutions with a trial dimension are slower than one by one.
+    A trial dimension saves launches of small operations. Large convolutions take as long with it as
+    one after the other.
 
     Args:
         trial: the trial.
         shape: channels, height and width of the images.
         classes: the number of classes.
-        device: where it trains.
     """
-    if not is_named(trial):
-        with torch.device("meta"):
-            network = build_network(trial.spec, shape, classes)
-        return ["batched", "stacked"] if is_sequential(network) else ["stacked"]
-    if why_not_stacked(trial, shape, classes) is not None:
-        return ["looped"]
-    sizes = layer_sizes(trial.spec, shape, classes)
-    has_convolutions = any(size.kind == "conv2d" for size in sizes)
-    if has_convolutions and device.type == "cpu":
-        return ["looped", "stacked"]
-    return ["stacked", "looped"]
+    if is_named(trial):
+        is_stackable = why_not_stacked(trial, shape, classes) is None
+        return ["stacked", "looped"] if is_stackable else ["looped"]
+    with torch.device("meta"):
+        network = build_network(trial.spec, shape, classes)
+    return ["batched", "stacked"] if is_sequential(network) else ["stacked"]
 
 
 def check_program(program: str, trial: Trial, shape: tuple[int, int, int], classes: int) -> None:

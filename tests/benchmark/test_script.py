@@ -11,6 +11,7 @@ import pytest
 
 from harness.benchmark.growth import Growth
 from harness.benchmark.jobs import Job
+from harness.benchmark.network_kinds import KindSpeed
 from harness.benchmark.summary import Results, as_dict, markdown
 from harness.benchmark.throughput import (
     PLAIN,
@@ -74,6 +75,7 @@ def results() -> Results:
         {"processor": "made up", "cores": 2},
         [Job("a job", 12.5, 2**20, {"Hydra": 0.125})],
         [throughput],
+        [KindSpeed("a network", "stacked", [50.0], {1: [60.0, 70.0, 80.0], 4: [140.0]})],
         [
             Growth(12, 4, {multirun: 1.0}, 0.2, 0.05, 2**20),
             Growth(102, 34, {multirun: 2.5}, 0.5, 0.05, 2**23),
@@ -85,6 +87,8 @@ def test_page_shows_medians_and_ratios_to_the_yardsticks(results):
     page = markdown(results, repeats=3)
     assert "processor made up; cores 2. Medians of 3 repeats" in page
     assert "| a job | 12.50 | 1 | Hydra 12.5 % |" in page
+    packs = "140.0 in packs of 4 (2.00 x alone)"
+    assert f"| a network | stacked | 50.0 | 70.0 | 1.40 | {packs} |" in page
     # (a) takes 60 s, so 1 trial a minute; the packs make 20, 20 and 6.7 times as many.
     # (b2) takes 24 s for two trials, so 5 a minute.
     assert "| (d) packs of 4 | 8 | 20 | 20.0 | 6.7 | 4.0 | 800 | 4.0 | 2.0 | 40 % | 2 |" in page

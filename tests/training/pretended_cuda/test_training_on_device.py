@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,6 +74,9 @@ MIXED = [
     {"activation": "relu", "optimizer.learning_rate": 0.05},
     {"activation": "selu", "schedule": "cosine", "optimizer.weight_decay": 0.01},
 ]
+# A module of the user's own, found in `NETWORKS`.
+NAMED = {"architecture": "factory", "architecture.name": "named_modules:Functional"}
+NETWORKS = Path(__file__).parents[2] / "networks"
 # Settings of all trials, what differs between them, and the program.
 CASES = {
     "mixed": ({"budget.probes": 2, "dropout": "alpha", "dropout.rate": 0.2}, MIXED, "auto"),
@@ -135,13 +139,16 @@ CASES = {
         TWO_EQUAL,
         "stacked",
     ),
+    "named looped": (NAMED | {"budget.probes": 2}, MIXED[:2], "looped"),
+    "named stacked": (NAMED | {"architecture.image_size": 16}, TWO_EQUAL, "stacked"),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_pack_is_made_trained_probed_and_evaluated_on_the_device(
-    gpu, waits_in_steps, make_trial, make_data, case
+    gpu, waits_in_steps, make_trial, make_data, monkeypatch, case
 ):
+    monkeypatch.syspath_prepend(NETWORKS)
     settings, differences, program = CASES[case]
     trials = [
         make_trial(seed=seed, **SMALL | settings | own) for seed, own in enumerate(differences)
