@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.commands.theory_command import Answer, Command, Options, add_number, show
 from harness.errors import RequestError
-from harness.networks.trial_prediction import own_activation
+from harness.networks.users_activation import own_activation
 from harness.theory.activations.functions import NAMES, ActivationFunction, activation
 from harness.theory.mean_field import cards, phases
 from harness.theory.mean_field import maps as mean_field

@@ -32,7 +32,7 @@ _LIBRARIES = ("harness", "numpy", "scipy", "torch", "torchvision")
 _READ_GLOBALLY = ("LOAD_GLOBAL", "LOAD_NAME")
 
 
-def callable_digest(target: Callable[..., Any], path: str) -> str | None:
+def callable_digest(target: Callable[..., Any], path: str, kind: str = "activation") -> str | None:
     """Returns a digest of a callable's source and of everything that it reads.
 
     A callable that reads nothing of the user's own has the digest of its source alone.
@@ -40,6 +40,7 @@ def callable_digest(target: Callable[..., Any], path: str) -> str | None:
     Args:
         target: a function, class, partial or instance with `__call__`.
         path: where it is, `package.module:function`.
+        kind: what it is, for messages.
 
     Returns:
         Hexadecimal digits, or None for a library's callable without source.
@@ -47,7 +48,7 @@ def callable_digest(target: Callable[..., Any], path: str) -> str | None:
     Raises:
         RequestError: it reads a value that cannot be recorded, such as an open file.
     """
-    walk = _Walk(path)
+    walk = _Walk(path, kind)
     record = walk.record(target)
     if walk.reads:
         return record
@@ -58,9 +59,10 @@ def callable_digest(target: Callable[..., Any], path: str) -> str | None:
 class _Walk:
     """Follows what one callable reads. `reads` says whether that is more than its source."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, kind: str) -> None:
         self.reads = False
         self._path = path
+        self._kind = kind
         self._users_package = path.partition(":")[0].partition(".")[0]
         # Records by the id of their object, which is kept so that no other object gets its id.
         self._records: dict[int, tuple[Any, str]] = {}
@@ -166,8 +168,8 @@ class _Walk:
         except Exception as error:  # Any object of the user's may raise anything here.
             kind = f"{type(value).__module__}.{type(value).__qualname__}"
             raise RequestError(
-                f"activation {self._path!r} reads an object of type {kind}, whose value cannot be "
-                "recorded, so that its results could not be told from those of another value; "
+                f"{self._kind} {self._path!r} reads an object of type {kind}, whose value cannot "
+                "be recorded, so that its results could not be told from those of another value; "
                 "let it read numbers, arrays or functions"
             ) from error
         if isinstance(reduced, str):

@@ -19,6 +19,8 @@ from yaml import YAMLError
 from harness.configuration.hydra_version import VERSION_OPTIONS
 from harness.configuration.layer_lists import register_resolvers
 from harness.configuration.messages import explain, first_line, unknown_option
+from harness.configuration.named_networks import FACTORY
+from harness.configuration.options import defaults
 from harness.configuration.overrides import check_cells, ready
 from harness.configuration.result_folder import expanded
 from harness.configuration.schema import CONF_DIR, Config
@@ -27,7 +29,8 @@ from harness.errors import RequestError
 # A composed configuration is a request with Hydra's own part beside it.
 _ALLOWED_KEYS = {"hydra", *(entry.name for entry in fields(Config))}
 
-_ACTIVATION = re.compile(r"\+{0,2}activation=")
+# Groups that take a user's own code, `module:function`; of an architecture it has options.
+_CALLABLE_GROUPS = {"activation": None, "architecture": FACTORY}
 _CALLABLE = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 
 
@@ -51,16 +54,20 @@ def _home_expanded(runs: str) -> str:
 def register_callables(arguments: list[str]) -> None:
     """Makes every `activation=module:function` among the arguments a choice like any other.
 
-    It may stand among several, as in `activation=selu,module:function` or `choice(...)`, and in the
-    file of an experiment that the arguments name.
+    So is every `architecture=module:factory`. It may stand among several, as in
+    `activation=selu,module:function` or `choice(...)`, and in the file of an experiment that the
+    arguments name.
     """
-    texts = [text for text in arguments if _ACTIVATION.match(text)]
+    lines = []
     for file in experiment_files(arguments):
-        lines = file.read_text(encoding="utf-8").splitlines()
-        texts += [line for line in lines if "activation" in line]
-    for text in texts:
-        for name in _CALLABLE.findall(text):
-            ConfigStore.instance().store(group="activation", name=name, node={"name": name})
+        lines += file.read_text(encoding="utf-8").splitlines()
+    for group, options_of in _CALLABLE_GROUPS.items():
+        override = re.compile(rf"\+{{0,2}}{group}=")
+        texts = [text for text in arguments if override.match(text)]
+        texts += [line for line in lines if group in line]
+        taken = dict(defaults(group, options_of)) if options_of else {}
+        for name in _CALLABLE.findall("\n".join(texts)):
+            ConfigStore.instance().store(group=group, name=name, node={"name": name, **taken})
 
 
 def experiment_files(arguments: Sequence[str]) -> Iterator[Path]:

@@ -43,6 +43,25 @@ def defaults(group: str, name: str) -> Mapping[str, Any]:
     return _values(group).get(name, _NOTHING)
 
 
+def options_file(section: Any) -> str:
+    """Returns the name in its group from which a section's options come.
+
+    It is the section's name, unless that is one of a library's, such as `resnet18`.
+    """
+    return getattr(section, "library", None) or section.name
+
+
+@functools.cache
+def default_choices() -> Mapping[str, Any]:
+    """Returns the default choice of each group in `conf/config.yaml`, and its single values."""
+    content = yaml.load((CONF_DIR / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
+    choices: dict[str, Any] = {}
+    for entry in content.pop("defaults"):
+        if isinstance(entry, dict):
+            choices |= entry
+    return MappingProxyType(choices | content)
+
+
 def all_defaults(group: str) -> dict[str, list[Any]]:
     """Returns the defaults of each option of a group, one for every name that takes it."""
     collected: dict[str, list[Any]] = {}

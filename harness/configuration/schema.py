@@ -141,6 +141,9 @@ class ArchitectureConfig(Section):
     name: str = MISSING
     layers: Any = described(None, "hidden layers in order, see `harness.configuration.layer_lists`")
     pool_stride: int | None = described(None, "step of a pooling; null: its size")
+    image_size: int | None = described(
+        None, "pixels a side of what enters a named network; null: as the images are"
+    )
 
 
 @section("activation")

@@ -20,6 +20,7 @@ from harness.configuration.layer_lists import (
     layers_text,
     width_text,
 )
+from harness.configuration.named_networks import OWN, canonical_architecture, is_named, own_parts
 from harness.configuration.options import defaults, options
 from harness.configuration.schema import Config, ReadoutConfig, shared_defaults
 from harness.configuration.validation import seed_list
@@ -53,6 +54,8 @@ _GROUPS_WITH_AXES = (
     "schedule",
     "budget",
 )
+# Groups that take a user's own code, `module:function`.
+_CALLABLE_GROUPS = ("activation", "architecture")
 # Keys that other axes show already, or that only identify content.
 _NO_AXES = ("name", "position", "rate", "learning_rate", "source", "fingerprint")
 # Options that are axes even at their defaults, because the name alone does not say what it is.
@@ -61,6 +64,7 @@ _ALWAYS_AXES = {
     ("dataset", "shape"),
     ("dataset", "classes"),
     ("architecture", "residual"),
+    ("architecture", "library"),
     ("activation", "base"),
     ("initializer", "sigma_w2"),
     ("initializer", "sigma_b2"),
@@ -146,7 +150,9 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
         for option in options(group, section.name):
             spec[group][option] = getattr(section, option)
     spec["activation"] |= _activation_options(config)
-    if config.initializer.name == "edge_of_chaos":
+    if is_named(config.architecture):
+        spec |= _named(config)
+    if spec["initializer"]["name"] == "edge_of_chaos":
         spec["initializer"] |= critical_variances(config)
     if config.architecture.layers is not None:
         spec["architecture"] = {
@@ -162,8 +168,9 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
     readout = _readout(config.readout)
     if readout:
         spec["readout"] = readout
-    if ":" in config.activation.name:
-        spec["activation"]["source"] = source_digest(config.activation.name)
+    for group in _CALLABLE_GROUPS:
+        if ":" in spec[group]["name"]:
+            spec[group]["source"] = source_digest(spec[group]["name"], group)
     spec["budget"] = {
         key: value for key, value in asdict(config.budget).items() if value is not None
     }
@@ -173,6 +180,12 @@ def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:
     if config.repair != "none":
         spec["repair"] = config.repair
     return spec
+
+
+def _named(config: Config) -> dict[str, Any]:
+    """Returns the groups of a named network that are not what their sections say."""
+    own = {part: {"name": OWN} for part in own_parts(config.architecture)}
+    return {"architecture": canonical_architecture(config.architecture)} | own
 
 
 def critical_variances(config: Config) -> dict[str, float]:
@@ -188,6 +201,11 @@ def critical_variances(config: Config) -> dict[str, float]:
     from harness.theory.mean_field.phases import edge_of_chaos
 
     name = config.activation.name
+    if is_named(config.architecture) and "activation" not in config.architecture.replace:
+        raise RequestError(
+            "initializer=edge_of_chaos: it is computed for the swept activation; add activation to "
+            "architecture.replace"
+        )
     if ":" in name:
         raise RequestError(
             f"initializer=edge_of_chaos with activation={name}: only for built-in activations; "
@@ -228,13 +246,26 @@ def _readout(readout: ReadoutConfig) -> dict[str, Any]:
     return spec
 
 
-def source_digest(path: str) -> str | None:
+def source_digest(path: str, kind: str = "activation") -> str | None:
     """Returns a digest of a user's callable and of what it reads, so that an edit is a new trial.
 
-    None where Python has no source, as for a built-in function.
+    None where Python has no source, as for a built-in function. `kind` says in messages what the
+    callable is.
     """
-    digest = callable_digest(load_callable(path, "activation"), path)
+    digest = callable_digest(load_callable(path, kind), path, kind)
     return None if digest is None else digest[:_ID_LENGTH]
+
+
+def edited_callable(spec: dict[str, Any]) -> str | None:
+    """Returns the name of a user's callable that was edited since a specification was made.
+
+    None where none was.
+    """
+    for group in _CALLABLE_GROUPS:
+        name, source = spec[group]["name"], spec[group].get("source")
+        if source is not None and source_digest(name, group) != source:
+            return name
+    return None
 
 
 def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:
@@ -242,7 +273,7 @@ def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:
     if spec["normalization"].get("position") == "after":
         normalization += "_after"
     dropout = spec["dropout"]["name"]
-    if dropout != "none":
+    if "rate" in spec["dropout"]:
         dropout += f"_{spec['dropout']['rate']:g}"
     return {
         "dataset": spec["dataset"]["name"],
@@ -265,13 +296,13 @@ def _headline_axes(spec: dict[str, Any]) -> dict[str, Any]:
 def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
     axes = {}
     for group in _GROUPS_WITH_AXES:
-        usual = _usual_values(group, spec[group].get("name", ""))
+        file = spec[group].get("library", spec[group].get("name", ""))
+        usual = _usual_values(group, file)
         for option, value in spec[group].items():
             if option in _NO_AXES or _is_depth(group, option, spec):
                 continue
             if (group, option) in _ALWAYS_AXES or value != usual.get(option):
-                is_list = (group, option) == ("architecture", "layers")
-                axes[f"{group}.{option}"] = layers_text(value) if is_list else value
+                axes[f"{group}.{option}"] = _option_text(group, option, value)
     augmentation = spec.get("augmentation")
     if augmentation is not None:
         axes["augmentation"] = augmentation["name"]
@@ -282,6 +313,13 @@ def _option_axes(spec: dict[str, Any]) -> dict[str, Any]:
     for option, value in spec.get("readout", {}).items():
         axes[f"readout.{option}"] = value["name"] if option == "initializer" else value
     return axes
+
+
+def _option_text(group: str, option: str, value: Any) -> Any:
+    """Returns an option as an axis shows it."""
+    if (group, option) == ("architecture", "layers"):
+        return layers_text(value)
+    return ", ".join(value) if option == "replace" else value
 
 
 def _is_depth(group: str, option: str, spec: dict[str, Any]) -> bool:

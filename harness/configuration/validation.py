@@ -10,7 +10,8 @@ import math
 from typing import Any
 
 from harness.configuration.layer_lists import canonical_width, check_layers, listed_widths
-from harness.configuration.options import defaults, known_names, options
+from harness.configuration.named_networks import check_named, is_named
+from harness.configuration.options import defaults, known_names, options, options_file
 from harness.configuration.schema import BudgetConfig, Config, SearchConfig, shared_defaults
 from harness.errors import RequestError
 from harness.registry import unknown
@@ -71,11 +72,14 @@ def validate(config: Config) -> None:
     """
     for group in _NAMED_GROUPS:
         section = getattr(config, group)
-        _check_name(group, section.name)
+        _check_name(group, section)
         if group != "dataset":  # Its options are checked by the catalogue of data sets.
             _check_options(group, section)
     seed_list(config.seeds)
-    _check_size(config)
+    if is_named(config.architecture):
+        check_named(config)
+    else:
+        _check_size(config)
     _check_choices(config)
     _check_numbers(config)
     _check_budget(config.budget)
@@ -122,15 +126,17 @@ def tuning_seeds(search: SearchConfig) -> list[int]:
     return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + search.seeds))
 
 
-def _check_name(group: str, name: str) -> None:
-    users_own = group == "activation" and ":" in name
-    if not users_own and name not in known_names(group):
-        raise unknown(group, name, known_names(group))
+def _check_name(group: str, section: Any) -> None:
+    """Refuses an unknown name; a named network's is checked when its library is asked."""
+    users_own = group == "activation" and ":" in section.name
+    file = options_file(section)
+    if not users_own and file not in known_names(group):
+        raise unknown(group, file, known_names(group))
 
 
 def _check_options(group: str, section: Any) -> None:
     """Refuses an option that the chosen name would ignore, and a missing one that it needs."""
-    taken = defaults(group, section.name)
+    taken = defaults(group, options_file(section))
     shared = shared_defaults(group)
     for option, value in vars(section).items():
         if option == "name" or option in shared:

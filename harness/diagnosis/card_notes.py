@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.diagnosis.dropout_pass import DropoutMeasurement
 from harness.diagnosis.gradient_pass import GradientMeasurements
 from harness.diagnosis.layer_columns import FEW_SAMPLES
-from harness.diagnosis.structure import Structure
+from harness.networks.tracing.structure import Structure
 
 _MOST_NAMES = 4
 

@@ -18,16 +18,17 @@ from harness.diagnosis.card_notes import SampleCounts, card_notes
 from harness.diagnosis.dropout_pass import DropoutMeasurement, measure_dropout
 from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import measure_gradients
-from harness.diagnosis.input_statistics import InputStatistics
-from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
+from harness.diagnosis.layer_columns import LayerMeasurements
 from harness.diagnosis.layer_table import add_gradients, add_ratios, layer_table
 from harness.diagnosis.lint import lint
 from harness.diagnosis.model_checks import check_model, check_samples, check_structure
 from harness.diagnosis.predicted_columns import predicted_columns
-from harness.diagnosis.structure import Structure
-from harness.diagnosis.trace import Listeners
-from harness.diagnosis.tracer import run_traced
 from harness.diagnosis.undisturbed import undisturbed
+from harness.networks.tracing.input_statistics import InputStatistics
+from harness.networks.tracing.structure import Structure
+from harness.networks.tracing.trace import Listeners
+from harness.networks.tracing.tracer import run_traced
+from harness.probes.traced_readings import read_samples
 from harness.verdicts.evaluation import evaluate, verdicts
 from harness.verdicts.judging import judge_network
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from harness.diagnosis.structure import Dropout, Layer, Structure
-from harness.diagnosis.trace import Activated, Listeners
-from harness.diagnosis.tracer import run_traced
 from harness.networks.dropouts import StandardDropout
+from harness.networks.tracing.structure import Dropout, Layer, Structure
+from harness.networks.tracing.trace import Activated, Listeners
+from harness.networks.tracing.tracer import run_traced
 from harness.theory.networks.dropout import alpha_dropout, standard_dropout_moments
 
 # Seed of the masks of every diagnosis, so that two of one model agree.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from harness.diagnosis.structure import Layer
+from harness.networks.tracing.structure import Layer
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.diagnosis.structure import Layer, Structure
-from harness.diagnosis.trace import Listeners
-from harness.diagnosis.tracer import run_traced
+from harness.networks.tracing.structure import Layer, Structure
+from harness.networks.tracing.trace import Listeners
+from harness.networks.tracing.tracer import run_traced
 
 # Numbers that the autograd graph of one batch may hold.
 _MOST_GRAPH_NUMBERS = 2**26

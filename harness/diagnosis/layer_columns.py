@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
 
 from harness.diagnosis.grouped_convolutions import grouped_variance_law
-from harness.diagnosis.origins import Held
-from harness.diagnosis.structure import Layer
-from harness.diagnosis.trace import Activated
+from harness.networks.tracing.structure import Layer
+from harness.networks.tracing.trace import Activated
 from harness.probes.measurement import FULL, measure
-from harness.probes.readings import LayerReading, too_few_for_intervals
+from harness.probes.readings import too_few_for_intervals
 from harness.probes.statistic import Statistic
+from harness.probes.traced_readings import layer_reading, partly_read
 
 # With fewer samples a variance over samples is mostly noise.
 FEW_SAMPLES = 64
-# Numbers of one layer's pre-activations that are read: of larger layers, evenly spread samples.
-_MOST_PRE_ACTIVATIONS = 2**23
-# Numbers of one layer's weights that are read: of larger layers, evenly spread units.
-_MOST_WEIGHTS = 2**23
 
 
 class LayerMeasurements:
@@ -92,102 +87,6 @@ def layer_columns(
         reasons.append(f"only {samples} samples")
     columns["samples"] = samples
     return columns, reasons
-
-
-def layer_reading(activated: Activated) -> LayerReading:
-    """Returns the reading of one layer, cut to the bounds of this module."""
-    layer = activated.layer
-    z = activated.pre_activation
-    units = _read_units(layer, z.device)
-    count = len(activated.inputs)
-    samples = _read_positions(count, z, activated.inputs)
-    all_units = len(units) == layer.units
-
-    def cut(tensor: Tensor) -> Tensor:
-        axis = z.dim() - 1 if layer.kind == "linear" else 1
-        selected = _selected_samples(tensor, samples, count)
-        return _shaped(selected if all_units else selected.index_select(axis, units), layer)
-
-    same_map = activated.outputs.shape[1:] == z.shape[1:]
-    weight = layer.weight if all_units else layer.weight[units]
-    sequence = layer.kind == "linear" and z.dim() > 2
-    module = _pointwise(layer) if sequence else layer.convolution
-    return LayerReading(
-        name=layer.label,
-        kind="linear" if layer.kind == "linear" and not sequence else "conv2d",
-        activation_module=activated.module,
-        inputs=_shaped(_selected_samples(activated.inputs, samples, count), layer),
-        pre_activation=cut(z),
-        activation=cut(activated.activation),
-        gradient=None,
-        weight=weight.flatten(1).float().unsqueeze(0),
-        weight_gradient=None,
-        update=None,
-        bias=None if layer.bias is None else layer.bias[units].float().unsqueeze(0),
-        weights_module=module if same_map else None,
-        weights_output=None if layer.direct else cut(activated.outputs),
-    )
-
-
-def read_samples(z: Tensor, held: Held) -> Tensor:
-    """Returns the samples of a layer's pre-activations that statistics read."""
-    return z[_read_positions(len(z), z, held.inputs)]
-
-
-def partly_read(activated: Activated) -> str | None:
-    """Returns in words what of a large layer is not read, or None."""
-    layer = activated.layer
-    count = len(activated.inputs)
-    samples = len(_read_positions(count, activated.pre_activation, activated.inputs))
-    units = len(_read_units(layer, activated.inputs.device))
-    parts = []
-    if samples < count:
-        parts.append(f"{samples} of {count} samples")
-    if units < layer.units:
-        parts.append(f"{units} of {layer.units} units")
-    return f"{layer.label} ({' and '.join(parts)})" if parts else None
-
-
-def _pointwise(layer: Layer) -> nn.Conv2d:
-    """Returns a linear layer over a sequence as a convolution of one tap, without values."""
-    return nn.Conv2d(layer.fan_in, layer.units, 1, bias=False, device="meta")
-
-
-def _read_positions(count: int, z: Tensor, inputs: Tensor) -> Tensor:
-    """Returns the indices of the samples that are read, (samples read,)."""
-    numbers = max(1, z[0].numel(), inputs[0].numel())
-    return _evenly_spread(count, max(2, _MOST_PRE_ACTIVATIONS // numbers), z.device)
-
-
-def _read_units(layer: Layer, device: torch.device) -> Tensor:
-    """Returns the indices of the units that are read; of a grouped convolution all of them."""
-    most = layer.units if layer.groups > 1 else max(1, _MOST_WEIGHTS // layer.columns)
-    return _evenly_spread(layer.units, most, device)
-
-
-def _evenly_spread(count: int, most: int, device: torch.device) -> Tensor:
-    return torch.linspace(0, count - 1, min(count, most), device=device).round().long()
-
-
-def _selected_samples(tensor: Tensor, samples: Tensor, count: int) -> Tensor:
-    """Returns the rows that are read, of a tensor with all `count` rows or with only these."""
-    detached = tensor.detach()
-    return detached[samples] if len(detached) == count > len(samples) else detached
-
-
-def _shaped(tensor: Tensor, layer: Layer) -> Tensor:
-    """Returns a tensor as a reading of one trial holds it, (1, samples, ...).
-
-    Positions of a sequence become those of a map, because they are no independent samples. Maps of
-    one dimension get a height of 1, and maps of three dimensions are flattened to two.
-    """
-    if layer.kind == "linear" and tensor.dim() > 2:
-        tensor = tensor.flatten(1, -2).movedim(-1, 1).unsqueeze(2)
-    elif layer.kind.endswith("1d"):
-        tensor = tensor.unsqueeze(2)
-    elif layer.kind.endswith("3d"):
-        tensor = tensor.flatten(3)
-    return tensor.float().unsqueeze(0)
 
 
 def _between(layer: Layer) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from harness.diagnosis.gradient_pass import GradientMeasurements
 from harness.diagnosis.layer_columns import LayerMeasurements
-from harness.diagnosis.structure import Structure
+from harness.networks.tracing.structure import Structure
 from harness.probes.statistics.gradients import add_gradient_ratios
 
 

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from harness.diagnosis import structure_rules, weight_rules
 from harness.diagnosis.dropout_pass import DropoutMeasurement
 from harness.diagnosis.findings import Finding
-from harness.diagnosis.input_statistics import InputStatistics
-from harness.diagnosis.structure import Structure
+from harness.networks.tracing.input_statistics import InputStatistics
+from harness.networks.tracing.structure import Structure
 
 
 def lint(

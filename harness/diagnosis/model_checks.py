@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from harness.diagnosis.structure import Structure
 from harness.errors import RequestError
+from harness.networks.tracing.structure import Structure
 
 
 def check_model(model: Any) -> None:

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from harness.diagnosis.dropout_pass import DropoutMeasurement
 from harness.diagnosis.findings import Finding, layer_labels
-from harness.diagnosis.input_statistics import InputStatistics
-from harness.diagnosis.recognition import Recognised, is_meant_as_selu
 from harness.diagnosis.selu_depth import (
     DIVERGING_TAU,
     MEAN_SLOPE,
@@ -24,7 +22,9 @@ from harness.diagnosis.selu_depth import (
     selu_moments,
     variance_text,
 )
-from harness.diagnosis.structure import Dropout, Layer, Pool, Structure
+from harness.networks.tracing.input_statistics import InputStatistics
+from harness.networks.tracing.recognition import Recognised, is_meant_as_selu
+from harness.networks.tracing.structure import Dropout, Layer, Pool, Structure
 from harness.probes.positions import Geometry
 from harness.theory.activations.functions import activation
 from harness.theory.networks.pooling import maximum_moments

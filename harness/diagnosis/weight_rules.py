@@ -19,8 +19,8 @@ from harness.diagnosis.selu_depth import (
     selu_moments,
     variance_text,
 )
-from harness.diagnosis.structure import Layer
 from harness.networks.initializers import TRUNCATED_VARIANCE
+from harness.networks.tracing.structure import Layer
 
 # Deviations of tau from 1 that do not matter (Theorems 2 and 3 of Klambauer et al. 2017).
 _TAU = (0.8, 1.25)

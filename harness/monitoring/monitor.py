@@ -17,18 +17,19 @@ from torch import nn
 from harness.diagnosis.card_notes import unread_notes
 from harness.diagnosis.first_samples import Samples, first_samples, placed
 from harness.diagnosis.gradient_pass import measure_gradients
-from harness.diagnosis.layer_columns import LayerMeasurements, read_samples
+from harness.diagnosis.layer_columns import LayerMeasurements
 from harness.diagnosis.layer_table import add_gradients, add_ratios, layer_table
 from harness.diagnosis.model_checks import check_model, check_samples, check_structure
-from harness.diagnosis.structure import Layer, Structure
-from harness.diagnosis.trace import Listeners, Trace
-from harness.diagnosis.tracer import run_traced
 from harness.diagnosis.undisturbed import undisturbed
 from harness.errors import RequestError
 from harness.monitoring.monitor_report import MonitorReport, Readings
 from harness.monitoring.sinks import ActiveRunSink, FolderSink
 from harness.monitoring.stability import Stability, measure_stability
+from harness.networks.tracing.structure import Layer, Structure
+from harness.networks.tracing.trace import Listeners, Trace
+from harness.networks.tracing.tracer import run_traced
 from harness.probes.measurement import QUICK, STANDARD
+from harness.probes.traced_readings import read_samples
 from harness.verdicts.judging import judgements, score_columns
 
 _NAME = "monitored"

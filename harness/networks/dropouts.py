@@ -98,6 +98,27 @@ class AlphaDropout(StandardDropout):
         return a * (x * keep + FLOOR * (1.0 - keep)) - a * rate * FLOOR
 
 
+class FeatureDropout(StandardDropout):
+    """Standard dropout of whole maps (Tompson et al. 2015), as torch's `nn.Dropout2d`."""
+
+    def mask_shape(self, x: Tensor) -> torch.Size:
+        """Returns the shape of the mask of a block of samples, which broadcasts to `x`."""
+        samples, units, *positions = x.shape
+        return torch.Size((samples, units, *(1 for _ in positions)))
+
+
+class SampleDropout(StandardDropout):
+    """Standard dropout of whole samples, which skips a residual branch.
+
+    Huang et al. 2016, "Deep networks with stochastic depth".
+    """
+
+    def mask_shape(self, x: Tensor) -> torch.Size:
+        """Returns the shape of the mask of a block of samples, which broadcasts to `x`."""
+        samples, *others = x.shape
+        return torch.Size((samples, *(1 for _ in others)))
+
+
 class FeatureAlphaDropout(AlphaDropout):
     """Alpha dropout of whole maps: one draw for each sample and channel.
 

@@ -112,12 +112,14 @@ def layer_name(index: int) -> str:
 
 def standardizes_weights(spec: Mapping[str, Any]) -> bool:
     """Returns True where the normalization of a specification standardizes the hidden weights."""
-    return normalizations[spec["normalization"]["name"]].standardizes_weights
+    return weight_form(spec) == "STANDARDIZED"
 
 
 def weight_form(spec: Mapping[str, Any]) -> str:
     """Returns the name of the form of the hidden weights, "" where they are as they are stored."""
-    return normalizations[spec["normalization"]["name"]].weight_form
+    name = spec["normalization"]["name"]
+    # A named network may keep its own normalizations, which are none of these.
+    return normalizations[name].weight_form if name in normalizations else ""
 
 
 def build_hidden(
@@ -163,7 +165,7 @@ def build_after_weights(
         if part == "activation":
             layer.add_module(part, build_activation(spec["activation"]))
         elif part == "normalization" and normalization is not None:
-            layer.add_module(part, normalization(units, spatial, **_own_options(spec)))
+            layer.add_module(part, normalization(units, spatial, **own_options(spec)))
         elif part == "dropout" and dropout is not None:
             layer.add_module(part, dropout(_rate(spec, dropout_rate)))
         elif part == "pool" and pooling is not None:
@@ -213,7 +215,7 @@ def describe_weight_repair(spec: Mapping[str, Any]) -> list[theory.Layer]:
     return []
 
 
-def _own_options(spec: Mapping[str, Any]) -> dict[str, Any]:
+def own_options(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options that only this normalization has."""
     shared = ("name", "position")
     return {

@@ -117,6 +117,14 @@ class Initializer:
         distribution.draw(weight, self.gain(options), self.fan(fans), generator)
 
 
+def is_scaled_on_data(spec: Mapping[str, Any]) -> bool:
+    """Returns True for an initializer whose weights are scaled on a trial's first batch.
+
+    A named network may keep its own weights, which no initializer draws.
+    """
+    return spec["name"] in initializers and initializers[spec["name"]].unit_variance
+
+
 def initializer_of(spec: Mapping[str, Any]) -> Initializer:
     """Returns the law that a specification such as `{"name": "lecun_normal"}` names.
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from harness.configuration.named_networks import OWN
 from harness.errors import RequestError
-from harness.networks.architectures import architecture
+from harness.networks.architectures import architecture_of
 from harness.networks.hidden_layers import standardizes_weights
 from harness.networks.hidden_stack import LayerSize, Shape
 from harness.networks.initializers import initializer_of
@@ -29,7 +30,7 @@ def layer_sizes(spec: dict[str, Any], shape: Shape, classes: int) -> list[LayerS
     Raises:
         RequestError: unknown architecture.
     """
-    return architecture(spec["architecture"]["name"]).layer_sizes(spec, shape, classes)
+    return architecture_of(spec).layer_sizes(spec, shape, classes)
 
 
 def describe(spec: dict[str, Any], shape: Shape, classes: int) -> Network:
@@ -46,7 +47,7 @@ def describe(spec: dict[str, Any], shape: Shape, classes: int) -> Network:
     Raises:
         RequestError: unknown architecture, initializer, normalization or dropout.
     """
-    return architecture(spec["architecture"]["name"]).describe(spec, shape, classes)
+    return architecture_of(spec).describe(spec, shape, classes)
 
 
 def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
@@ -57,10 +58,14 @@ def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
             does not fit the map that enters it, or each unit's weights must have sum 0 in a layer
             with fan-in 1.
     """
-    architecture(spec["architecture"]["name"]).check(spec)
-    initializer_of(spec["initializer"]).check(spec["initializer"])
+    architecture_of(spec).check(spec)
     sizes = layer_sizes(spec, shape, classes)
-    _check_normalization(spec, sizes)
+    if "library" not in spec["architecture"]:
+        # A named network checks its own normalizations, which not every layer has.
+        _check_normalization(spec, sizes)
+    if spec["initializer"]["name"] == OWN:
+        return
+    initializer_of(spec["initializer"]).check(spec["initializer"])
     for size in sizes:
         is_readout = size.name == READOUT
         centring = next(_centring_settings(spec, is_readout), None)

@@ -42,11 +42,6 @@ class Normalization:
     weight_form: str = ""
     described_weights: Callable[[dict[str, Any], Distribution, int], dict[str, Any]] | None = None
 
-    @property
-    def standardizes_weights(self) -> bool:
-        """True where each unit's weights keep sum 0 and sum of squares 1."""
-        return self.weight_form == "STANDARDIZED"
-
 
 def _batch_norm(units: int, spatial: bool) -> nn.Module:
     from torch import nn

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import RequestError
-from harness.networks.initializers import initializer_of
-from harness.networks.layout import describe
+from harness.networks.architectures import architecture_of
+from harness.networks.initializers import is_scaled_on_data
 from harness.networks.prediction_sentence import prediction_sentence
-from harness.networks.users_activation import own_activation
 from harness.theory.networks import predictions
 from harness.theory.networks.predictions import Inputs, LayerPrediction, Value
 
@@ -140,7 +139,7 @@ def predict(
         samples: how many samples the probe measures.
     """
     parts = {group: spec[group] for group in _GROUPS if group in spec}
-    if initializer_of(spec["initializer"]).unit_variance:
+    if is_scaled_on_data(spec["initializer"]):
         # The first batch sets the scale of the weights.
         parts["budget"] = {"batch_size": spec["budget"]["batch_size"]}
     return _predict(json.dumps(parts, sort_keys=True), tuple(shape), classes, inputs, samples)
@@ -158,21 +157,29 @@ def _predict(
         reason = str(error)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-    silent = tuple(
-        LayerPrediction(layer, 0, reason=reason) for layer in range(1, spec["depth"] + 1)
-    )
+    silent = _silent(spec["depth"], reason)
     return Prediction(silent, silent, math.nan, math.nan)
+
+
+def _silent(depth: int, reason: str) -> tuple[LayerPrediction, ...]:
+    """Returns layers of which theory says nothing, for one reason."""
+    return tuple(LayerPrediction(layer, 0, reason=reason) for layer in range(1, depth + 1))
 
 
 def _follow(
     spec: dict[str, Any], shape: tuple[int, int, int], classes: int, inputs: Inputs, samples: int
 ) -> Prediction:
-    network = describe(spec, shape, classes)
-    name = spec["activation"]["name"]
-    users_functions = {name: own_activation(name)} if ":" in name else {}
+    kind = architecture_of(spec)
+    network = kind.describe(spec, shape, classes)
+    users_functions = kind.activation_functions(spec, shape, classes)
+    entering = kind.entering(spec, inputs.images)
+    if entering is not inputs.images:
+        inputs = Inputs(entering)
     layers = predictions.predict(network, inputs, samples, activations=users_functions)
     training = layers
-    if spec["dropout"]["name"] != "none":
+    if "library" in spec["architecture"] and spec["dropout"]["name"] != "none":
+        training = _silent(len(layers), "the dropouts of a named network are not followed")
+    elif spec["dropout"]["name"] != "none":
         training = predictions.predict(
             network, inputs, samples, training=True, activations=users_functions
         )

@@ -104,7 +104,10 @@ def _share_sentence(evidence: Evidence, trials: pandas.DataFrame) -> str:
     """Returns a sentence on the promise at initialisation and at the end of training."""
     shares = trial_shares(evidence)
     if not len(trials) or "share_moments_init" not in shares:
-        return "SELU with LeCun's weights is not among these trials."
+        return (
+            "SELU with LeCun's weights in a network without normalization is not among these "
+            "trials."
+        )
     start = _by_seed(trials, shares["share_moments_init"])
     if numpy.isnan(start.value):
         return "SELU's layers were not probed at initialisation."

@@ -53,7 +53,8 @@ def number_or_text(value: Any) -> Any:
 def value_label(axis: str, value: Any) -> str:
     """Returns an axis value as text that can stand alone.
 
-    Names stand as they are; numbers, `none` and `default` are given with the name of their axis.
+    Names stand as they are; numbers, `none`, `own` and `default` are given with the name of their
+    axis.
     """
     value = plain_value(value)
     short = axis.rpartition(".")[2]
@@ -61,8 +62,8 @@ def value_label(axis: str, value: Any) -> str:
         return f"{short} {value:g}"
     if value == "none":
         return f"no {short}"
-    if value == "default":
-        return f"default {short}"
+    if value in ("default", "own"):
+        return f"{value} {short}"
     if axis == "repair":
         return f"{short} {value}"
     return str(value)

@@ -20,12 +20,13 @@ from harness.configuration.trial import Trial, canonical, trials
 from harness.configuration.validation import validate
 from harness.data import catalog
 from harness.errors import RequestError
+from harness.networks.architectures import architecture_of
 from harness.networks.layout import check_layout, layer_sizes
 from harness.training import schedules
 from harness.training.schedules import Plan
 
 # Kinds of program that a pack may be trained as; see `harness.training.programs`.
-PROGRAMS = ("auto", "batched", "stacked")
+PROGRAMS = ("auto", "batched", "stacked", "looped")
 # Where packs are trained: in this process, or as jobs; see `harness.sweeps.cluster`.
 EXECUTORS = ("none", "slurm", "local", "debug")
 
@@ -83,6 +84,14 @@ def check(config: Config) -> catalog.DatasetInfo:
     Raises:
         RequestError: the request is impossible.
     """
+    return _checked(config)[0]
+
+
+def _checked(config: Config) -> tuple[catalog.DatasetInfo, Config]:
+    """Returns the description of a request's data, and the request with its network's size.
+
+    The depth and the width of a named network are its own.
+    """
     validate(config)
     writable_folder(config.runs)
     info = catalog.dataset_info(config.dataset)
@@ -91,7 +100,11 @@ def check(config: Config) -> catalog.DatasetInfo:
     _check_augmentation(config, info)
     _check_activation(spec["activation"])
     _check_memory(spec, info)
-    return info
+    size = architecture_of(spec).depth_and_width(spec, info.shape, info.classes)
+    if size is not None:
+        depth, width = size
+        config = replace(config, depth=depth, width=width)
+    return info, config
 
 
 def _check_activation(activation: dict[str, Any]) -> None:
@@ -139,6 +152,8 @@ def _check_memory(spec: dict[str, Any], info: catalog.DatasetInfo) -> None:
     sizes = layer_sizes(spec, info.shape, info.classes)
     weights = sum(size.fan_in * size.units for size in sizes)
     size = f"depth={spec['depth']} width={spec['width']}: a network of {weights:.3g} weights"
+    if "library" in spec["architecture"]:
+        size = f"architecture={spec['architecture']['name']}: a network of {weights:.3g} weights"
     _require_memory(2 * _FLOAT_BYTES * weights, size)
 
 
@@ -157,7 +172,7 @@ def cell(config: Config) -> Cell:
     Raises:
         RequestError: the request is impossible.
     """
-    info = check(config)
+    info, config = _checked(config)
     fingerprint = catalog.fingerprint(config.dataset)
     jobs = [Job(trial, config, info) for trial in trials(config, fingerprint)]
     return Cell(config, info, jobs)

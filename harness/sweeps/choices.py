@@ -18,7 +18,6 @@ import torch
 
 from harness.cores import cores
 from harness.data.catalog import DatasetInfo
-from harness.networks.architectures import build_network
 from harness.store import writes
 from harness.sweeps.cells import Job
 from harness.sweeps.inputs import pack_data
@@ -26,9 +25,9 @@ from harness.sweeps.progress import say
 from harness.sweeps.runner import trained_as, view_of
 from harness.training import arrangements, devices
 from harness.training.arrangements import Arrangement, SpeedMeasurement
-from harness.training.batched import is_sequential
 from harness.training.events import PackData
 from harness.training.memory import largest_pack
+from harness.training.program_choice import check_program, programs_for
 from harness.training.schedules import plan
 from harness.training.workers import most_workers
 
@@ -61,8 +60,10 @@ def choose(
 
     Raises:
         NotStored: the measurement could not be written.
+        RequestError: the program cannot run these networks.
     """
     case = _Case(jobs, program, pack, workers)
+    check_program(program, case.trial, case.info.shape, case.info.classes)
     expected = case.expected_seconds()
     if expected < _BRIEF_SECONDS:
         brief_workers = 1 if workers is None else case.most_workers
@@ -174,14 +175,13 @@ class _Case:
     def _unmeasured_program(self) -> str:
         if self.program != "auto":
             return self.program
-        with torch.device("meta"):
-            network = build_network(self.trial.spec, self.info.shape, self.info.classes)
-        return "batched" if is_sequential(network) else "stacked"
+        return self._programs()[0]
 
     def _programs(self) -> list[str]:
+        """Returns the programs that can run the trials, the one to use without measuring first."""
         if self.program != "auto":
             return [self.program]
-        return list(dict.fromkeys([self._unmeasured_program(), "stacked"]))
+        return programs_for(self.trial, self.info.shape, self.info.classes, self.device)
 
     def _worker_counts(self) -> list[int]:
         if self.workers is not None:
@@ -203,6 +203,8 @@ class _Case:
 
 def _in_words(spec: dict[str, Any]) -> str:
     architecture, batch_size = spec["architecture"]["name"], spec["budget"]["batch_size"]
+    if "library" in spec["architecture"]:
+        return f"{architecture} batch {batch_size}"
     return f"{architecture} depth {spec['depth']} width {spec['width']} batch {batch_size}"
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.configuration.trial import source_digest
+from harness.configuration.trial import edited_callable
 from harness.errors import RequestError
 from harness.store.trials import Store
 from harness.sweeps.attempts import Attempts
@@ -138,10 +138,9 @@ class TrainingJob:
         if now != self.code:
             return f"the code was {self.code} at submission and is {now} on the node"
         for job in self.jobs:
-            activation = job.trial.spec["activation"]
-            source = activation.get("source")
-            if source is not None and source_digest(activation["name"]) != source:
-                return f"{activation['name']} was edited after the submission"
+            edited = edited_callable(job.trial.spec)
+            if edited is not None:
+                return f"{edited} was edited after the submission"
         store = Store(self.runs)
         unfinished = [job for job in self.jobs if not has_result(store, job)]
         for layout, packs in plan_packs(unfinished, self.runs, self.options).items():

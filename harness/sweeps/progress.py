@@ -87,7 +87,7 @@ class Progress:
         seconds = max(now - self.started, 1e-9)
         parts = [f"{self.trials_done}/{self.trials} trials"]
         if self.trial_steps:
-            parts.append(f"{self.steps_done / seconds:,.0f} trial-steps/s")
+            parts.append(f"{_rate_text(self.steps_done / seconds)} trial-steps/s")
         if self.trials_done == self.trials:
             parts.append(f"took {_clock(seconds)}")
         elif self.steps_done:
@@ -158,3 +158,8 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _rate_text(rate: float) -> str:
+    """Returns a rate with two digits where it is low, as that of large networks."""
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"

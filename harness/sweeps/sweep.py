@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from harness import tracking
 from harness.configuration.composing import to_config
+from harness.configuration.named_networks import OWN
 from harness.configuration.schema import Config
 from harness.data.folder_listing import listed_once
 from harness.errors import RequestError, TrialsFailed
@@ -136,7 +137,8 @@ def _checked(configs: Sequence[Config], *, on_cluster: bool) -> list[Cell]:
         key = (str(request.config.tracking), request.runs)
         trackings[key] = (request.config.tracking, request.runs)
     for activation in activations.values():
-        build_activation(activation)
+        if activation["name"] != OWN:
+            build_activation(activation)
     for settings, runs in trackings.values():
         tracking.check(settings, runs)
     return cells

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from harness.configuration.trial import source_digest
+from harness.configuration.trial import edited_callable
 from harness.errors import RequestError
 from harness.networks.architectures import build_network
 from harness.store import wholeness
@@ -33,20 +33,36 @@ def trained_network(folder: Path | str) -> nn.Module:
     record = _kept_record(Path(folder))
     path = record.folder / wholeness.WEIGHTS
     spec = _as_trained(record)
-    activation = spec["activation"]
-    source = activation.get("source")
-    if source is not None and source_digest(activation["name"]) != source:
-        raise RequestError(f"{activation['name']} was edited after trial {record.trial_id}")
+    edited = edited_callable(spec)
+    if edited is not None:
+        raise RequestError(f"{edited} was edited after trial {record.trial_id}")
     try:
         tensors, origin = read_weights(path)
         # On the meta device torch draws nothing, so that no global random state is touched.
         with torch.device("meta"):
             network = build_network(spec, origin.shape, origin.classes)
-        network.load_state_dict(tensors, assign=True)
+        _load(network, tensors)
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise RequestError(f"{path} does not fit its trial's network: {reason}") from None
     return network.eval()
+
+
+def _load(network: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Gives a network its parameters and buffers by name.
+
+    Raises:
+        ValueError: one is missing, or there is one too many.
+        RuntimeError: one has another shape.
+    """
+    own = dict(network.named_parameters()) | dict(network.named_buffers())
+    if set(own) != set(tensors):
+        raise ValueError(f"other tensors: {', '.join(sorted(set(own) ^ set(tensors))[:3])}")
+    # What the network's state leaves out is computed when it is made. A tensor that stands at two
+    # places is stored once.
+    stored = network.state_dict()
+    loaded = {name: tensor for name, tensor in tensors.items() if name in stored}
+    network.load_state_dict(loaded, assign=True, strict=False)
 
 
 def trained_specification(folder: Path | str) -> dict[str, Any]:

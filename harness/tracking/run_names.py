@@ -11,8 +11,9 @@ from harness.store.records import Record
 _ALWAYS = ("activation", "depth", "initializer")
 # Axes whose value says nothing by itself, by the letters that stand before it.
 _LETTERS = {"learning_rate": "lr", "width": "w", "dataset.samples": "n"}
-# Values that are left out, as they stand for the absence of something.
-_NOTHING = ("none", None)
+# Values that are left out, as they stand for the absence of something, or for what a named network
+# has of its own.
+_NOTHING = ("none", "own", None)
 _FIRST = ("activation", "learning_rate", "depth", "width", "initializer", "normalization")
 
 
@@ -40,15 +41,19 @@ def of_trial(record: Record, first: Sequence[str] = ()) -> str:
 
 
 def of_cell(axes: Mapping[str, Any], first: Sequence[str] = ()) -> str:
-    """Returns the name of a cell: the axes in `first`, then those that every name has."""
-    names = [*first, *_ALWAYS, "normalization"]
+    """Returns the name of a cell: the axes in `first`, then those that every name has.
+
+    A network of a library or of the user's own is named as well.
+    """
+    network = ["architecture"] if "architecture.library" in axes else []
+    names = [*first, *_ALWAYS, *network, "normalization"]
     shown = [name for name in dict.fromkeys(names) if axes.get(name) not in _NOTHING]
     return " ".join(_word(name, axes[name]) for name in shown)
 
 
 def _word(name: str, value: Any) -> str:
     text = f"{value:g}" if isinstance(value, float) else str(value)
-    if name == "activation":
+    if name in ("activation", "architecture"):
         return text.rpartition(":")[2]
     if name == "initializer":
         return text.removesuffix("_normal")

@@ -8,9 +8,10 @@ number of steps. All their parameters lie in one vector, and every tensor of a s
 dimension over trials: images are (trials, samples, channels, height, width), logits are
 (trials, samples, classes), a loss is (trials,). One operation then serves all trials at once.
 
-A program (`programs`) runs the forward pass of a pack. There are two. `batched` walks through a
+A program (`programs`) runs the forward pass of a pack. There are three. `batched` walks through a
 plain stack of layers and runs each of them by a rule that this project wrote for a leading trial
-dimension. `stacked` hands any module to `torch.func`, which adds the dimension by itself.
+dimension. `stacked` hands any module to `torch.func`, which adds the dimension by itself. `looped`
+runs any module for one trial after the other.
 
 On a GPU one training step is recorded once as a CUDA graph and replayed from then on (`capture`),
 so that the host launches one thing per step and never waits for the device within an epoch.

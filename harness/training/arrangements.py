@@ -216,7 +216,10 @@ def speed_settings(trial: Trial, shape: tuple[int, int, int], classes: int) -> d
         classes: the number of classes.
     """
     spec = trial.spec
-    return {
+    augmentation = {}
+    if "augmentation" in spec:
+        augmentation["augmentation"] = spec["augmentation"]["name"]
+    return augmentation | {
         "shape": list(shape),
         "classes": classes,
         "architecture": spec["architecture"],

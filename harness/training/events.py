@@ -37,6 +37,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, count: int) -> Samples:
+        """Returns the first samples of every variant."""
+        return Samples(
+            [images[:count] for images in self.images], self.labels[:count], self.variant_of_trial
+        )
+
     def sample_count(self, trial: int) -> int:
         """Returns the number of samples of one trial."""
         return len(self.images[self.variant_of_trial[trial]])

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from harness.configuration.trial import Trial
 from harness.errors import RequestError
-from harness.networks.architectures import build_network
-from harness.networks.hidden_stack import LayerSize
-from harness.networks.initialization import initialize
+from harness.networks.architectures import architecture_of, build_network
+from harness.networks.dropouts import StandardDropout
+from harness.networks.hidden_stack import Shape
 from harness.networks.layout import layer_sizes
 from harness.training.batched import Batched, Group, is_sequential
+from harness.training.looped import Looped
 from harness.training.programs import Program, State
 from harness.training.stacked import Stacked
 
@@ -70,6 +71,8 @@ class Pack:
         spans: the place of each parameter in that vector, by name.
         state: (trials, ...) by parameter name, views into `parameters`.
         buffers: (trials, ...) by buffer name.
+        sizes: the size of every weight layer, the readout last.
+        hidden_weights: names of the weights of hidden layers.
         step: (trials,), the number of the update being made, from 1; keys the dropout noise.
         program: runs the forward pass.
 
@@ -78,7 +81,8 @@ class Pack:
         shape: channels, height and width of the images.
         classes: the number of classes.
         device: where the pack lies.
-        program: `batched`, `stacked`, or `auto` for the first of them that can run the networks.
+        program: `batched`, `stacked`, `looped`, or `auto`: `looped` for named networks, and for
+            others the first that can run them.
 
     Raises:
         RequestError: the program cannot run these networks.
@@ -98,6 +102,9 @@ class Pack:
         count = len(self.trials)
         self.groups = _groups(self.trials, shape, classes)
         template = self.groups[0].network
+        kind, spec = architecture_of(self.trials[0].spec), self.trials[0].spec
+        self.sizes = layer_sizes(spec, shape, classes)
+        self.hidden_weights = kind.hidden_weights(template, spec, (shape, classes))
         self.spans, size = _spans(template, count)
         self.parameters = torch.zeros(size, device=device)
         self.state: State = {
@@ -109,11 +116,22 @@ class Pack:
             for name, buffer in template.named_buffers()
         }
         self.step = torch.zeros(count, dtype=torch.int64, device=device)
-        self._initialize(template, layer_sizes(self.trials[0].spec, shape, classes))
-        for name in self.buffers:
-            if name.endswith("dropout.step"):
-                self.buffers[name] = self.step
+        self._initialize(template, (shape, classes))
+        for name in _dropouts(template):
+            self.buffers[f"{name}.step"] = self.step
         self.program = self._build_program(program)
+
+    @property
+    def is_named(self) -> bool:
+        """True for networks that a library or the user's own code makes."""
+        return is_named(self.trials[0])
+
+    def network_of(self, trial: int) -> nn.Module:
+        """Returns the module that computes a trial, without its parameters."""
+        for group in self.groups:
+            if trial < group.stop:
+                return group.network
+        raise IndexError(f"trial {trial} of a pack of {len(self.trials)}")
 
     def parameter_in(self, vector: Tensor, name: str) -> Tensor:
         """Returns a view of one parameter, (trials, ...), in `parameters` or a copy of it."""
@@ -162,11 +180,13 @@ class Pack:
     def activations_per_sample(self, images: Tensor) -> int:
         """Returns the most numbers that one layer puts out for one sample.
 
-        A convolution is counted at the size of the images, even behind a pooling.
+        A convolution of a stack is counted at the size of the images, even behind a pooling.
 
         Args:
             images: (samples, channels, height, width).
         """
+        if self.is_named:
+            return max(size.units * size.height * size.width for size in self.sizes)
         numbers = []
         for weight in self.state.values():
             if weight.dim() > 1:
@@ -175,21 +195,29 @@ class Pack:
                 numbers.append(weight.shape[1] * positions)
         return max(numbers)
 
-    def _initialize(self, template: nn.Module, sizes: Sequence[LayerSize]) -> None:
+    def _initialize(self, template: nn.Module, sizes: tuple[Shape, int]) -> None:
         """Draws the weights of every trial from its own seed, and sets its dropout."""
         tensors = self.state | self.buffers
-        own_rates = {size.name: size.dropout for size in sizes if size.dropout is not None}
+        own_rates = {size.name: size.dropout for size in self.sizes if size.dropout is not None}
         for index, trial in enumerate(self.trials):
             own = {name: tensor.detach()[index] for name, tensor in tensors.items()}
             spec = trial.spec
-            initialize(template, spec["initializer"], trial.seed, own, spec.get("readout"))
-            for name, buffer in self.buffers.items():
-                if name.endswith("dropout.rate"):
-                    layer = name.removesuffix(".dropout.rate")
-                    buffer[index] = own_rates.get(layer, spec["dropout"]["rate"])
+            architecture_of(spec).initialize(template, spec, trial.seed, sizes, own)
+            if "rate" not in spec["dropout"]:
+                continue
+            for name in _dropouts(template):
+                layer = name.removesuffix(".dropout")
+                self.buffers[f"{name}.rate"][index] = own_rates.get(layer, spec["dropout"]["rate"])
 
     def _build_program(self, program: str) -> Program:
-        sequential = is_sequential(self.groups[0].network)
+        network = self.groups[0].network
+        if self.is_named:
+            return self._program_of_named(network, program)
+        if program == "looped":
+            raise RequestError(
+                "program=looped: only for architecture=torchvision, timm or your own factory"
+            )
+        sequential = is_sequential(network)
         if program == "batched" and not sequential:
             raise RequestError(
                 "program=batched: only for sequential networks of known layers; use auto or stacked"
@@ -198,7 +226,19 @@ class Pack:
             raise RequestError("program=stacked: all trials of a pack need the same activation")
         if sequential and program != "stacked":
             return Batched(self.groups)
-        return Stacked(self.groups[0].network)
+        return Stacked(network)
+
+    def _program_of_named(self, network: nn.Module, program: str) -> Program:
+        """Returns a program for a network of a library or of the user's own."""
+        tapped = [name.removesuffix(".weight") for name in self.hidden_weights]
+        if program == "batched":
+            raise RequestError(
+                "program=batched: only for sequential networks of known layers; use auto, looped "
+                "or stacked"
+            )
+        if program == "stacked":
+            return Stacked(network, tapped)
+        return Looped(self.groups, tapped)
 
 
 def activation_key(trial: Trial) -> str:
@@ -239,8 +279,11 @@ def _groups(trials: list[Trial], shape: tuple[int, int, int], classes: int) -> l
 def _template(trial: Trial, shape: tuple[int, int, int], classes: int) -> nn.Module:
     """Builds a trial's network without drawing weights.
 
-    On the meta device torch draws nothing: no time is lost, no global random state is touched.
+    On the meta device torch draws nothing: no time is lost, no global random state is touched. A
+    named network has numbers that only its own code draws.
     """
+    if is_named(trial):
+        return build_network(trial.spec, shape, classes)
     with torch.device("meta"):
         network = build_network(trial.spec, shape, classes)
     network = network.to_empty(device="cpu")
@@ -251,6 +294,16 @@ def _template(trial: Trial, shape: tuple[int, int, int], classes: int) -> nn.Mod
         if name.rpartition(".")[2] in _DROPOUT_BUFFERS:
             buffer.zero_()
     return network
+
+
+def is_named(trial: Trial) -> bool:
+    """Returns True for a trial whose network a library or the user's own code makes."""
+    return "library" in trial.spec["architecture"]
+
+
+def _dropouts(network: nn.Module) -> list[str]:
+    """Returns the names of the modules that drop by the trial's own noise."""
+    return [name for name, module in network.named_modules() if isinstance(module, StandardDropout)]
 
 
 def _spans(network: nn.Module, trials: int) -> tuple[dict[str, Span], int]:

@@ -18,11 +18,13 @@ from harness.networks.weight_forms import FormedConv2d, FormedLinear
 from harness.probes.histograms import histogram
 from harness.probes.measurement import Statistic, measure, statistics_for
 from harness.probes.readings import LayerReading, why_absent
+from harness.probes.statistics.gradients import add_gradient_ratios
 from harness.training.events import Probed, ProbedLayer, Samples
 from harness.training.packs import Pack
 from harness.training.programs import PROBE, State
 from harness.training.schedules import Plan
 from harness.training.sharpness import sharpness
+from harness.training.traced_taps import TracedLayer, read_traced_layers
 
 # Bytes of one layer's tap: so few trials are probed at once that all taps of a probe stay far
 # below the memory of the pack itself.
@@ -44,6 +46,8 @@ def probe(pack: Pack, samples: Samples, step: int, plan: Plan, before: Tensor | 
     setting = pack.trials[0].spec["probe"]["statistics"]
     statistics = statistics_for(setting, step in (0, plan.steps))
     with_sharpness = setting == "full" or step in plan.sharpness_probes
+    if pack.is_named:
+        return _probe_traced(pack, samples, step, statistics, before, with_sharpness)
     numbers_per_trial = len(samples) * pack.activations_per_sample(samples.images[0])
     most_bytes = _TAP_BYTES[pack.device.type]
     most_trials = max(1, most_bytes // (_FLOAT_BYTES * numbers_per_trial))
@@ -56,6 +60,49 @@ def probe(pack: Pack, samples: Samples, step: int, plan: Plan, before: Tensor | 
             eigenvalues.append(sharpness(pack, start, stop, samples, logits=logits))
     layers = [_joined(pieces) for pieces in zip(*parts, strict=True)]
     return Probed(step, layers, torch.cat(eigenvalues) if with_sharpness else None)
+
+
+def _probe_traced(
+    pack: Pack,
+    samples: Samples,
+    step: int,
+    statistics: tuple[Statistic, ...],
+    before: Tensor | None,
+    with_sharpness: bool,
+) -> Probed:
+    """Measures networks whose layers a traced pass finds, one trial after the other."""
+    parts = []
+    eigenvalues = []
+    for trial in range(len(pack.trials)):
+        layers, logits = read_traced_layers(pack, trial, samples, before)
+        parts.append(_measured_traced(layers, statistics))
+        if with_sharpness:
+            read = samples.first(len(logits))
+            eigenvalues.append(sharpness(pack, trial, trial + 1, read, logits=logits[None]))
+    joined = [_joined(pieces) for pieces in zip(*parts, strict=True)]
+    return Probed(step, joined, torch.cat(eigenvalues) if with_sharpness else None)
+
+
+def _measured_traced(
+    layers: list[TracedLayer], statistics: tuple[Statistic, ...]
+) -> list[ProbedLayer]:
+    columns_of_layers = [measure([traced.reading], statistics)[0] for traced in layers]
+    add_gradient_ratios(columns_of_layers)
+    measured = []
+    for traced, columns in zip(layers, columns_of_layers, strict=True):
+        reading = traced.reading
+        measured.append(
+            ProbedLayer(
+                name=reading.name,
+                kind=reading.kind,
+                units=traced.layer.units,
+                fan_in=traced.layer.fan_in,
+                columns=columns,
+                histogram=histogram(reading.pre_activation, columns["pre_activation_variance"]),
+                absent=why_absent(reading),
+            )
+        )
+    return measured
 
 
 def _measured_layers(

@@ -1,9 +1,9 @@
 """Programs: ways to run one network with the parameters of many trials at once.
 
 `harness.training.batched` has the fast one, for plain stacks of layers; `harness.training.stacked`
-runs any module. Both take parameters and buffers by name, each (trials, ...), and images (trials,
-samples, channels, height, width), and return logits (trials, samples, classes). This module says
-what a program is and what it does in each mode.
+and `harness.training.looped` run any module. They take parameters and buffers by name, each
+(trials, ...), and images (trials, samples, channels, height, width), and return logits (trials,
+samples, classes). This module says what a program is and what it does in each mode.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor, nn
+
+from harness.networks.dropouts import StandardDropout
 
 # Tensors of a pack by parameter or buffer name, each (trials, ...).
 State = dict[str, Tensor]
@@ -48,6 +50,14 @@ Record = Callable[[str, nn.Module, Tensor, Tensor, Tensor], None]
 def is_tapped(name: str) -> bool:
     """Returns whether a module of this name is shown to `Record`: weights and activations are."""
     return name.rpartition(".")[2] in ("weights", "activation")
+
+
+def set_mode(network: nn.Module, mode: Mode) -> None:
+    """Sets the mode of a network's normalizations and dropouts."""
+    network.train(mode.batch_statistics)
+    for module in network.modules():
+        if isinstance(module, StandardDropout):
+            module.train(mode.dropout)
 
 
 class Program(Protocol):

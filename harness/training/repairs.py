@@ -131,9 +131,10 @@ repairs.register("rescale_tau")(Repair(mend=_rescale_tau))
 
 def _zero_bias(pack: Pack, trial: int, samples: Samples) -> None:
     """Sets the biases of all hidden layers to 0."""
-    for name, tensor in pack.state.items():
-        if name.endswith("weights.bias"):
-            tensor.detach()[trial].zero_()
+    for weight in pack.hidden_weights:
+        bias = pack.state.get(f"{weight.removesuffix('weight')}bias")
+        if bias is not None:
+            bias.detach()[trial].zero_()
 
 
 repairs.register("zero_bias")(Repair(mend=_zero_bias))
@@ -153,9 +154,8 @@ repairs.register("lsuv")(Repair(mend=_lsuv))
 
 def _hidden_rows(pack: Pack, trial: int) -> Iterator[Tensor]:
     """Yields the weights of each hidden layer of a trial, (units, fan_in), to change in place."""
-    for name, tensor in pack.state.items():
-        if name.endswith("weights.weight"):
-            yield tensor.detach()[trial].flatten(1)
+    for name in pack.hidden_weights:
+        yield pack.state[name].detach()[trial].flatten(1)
 
 
 def _factor(length: Tensor | float, current: Tensor) -> Tensor:

@@ -6,24 +6,34 @@ rule for a layer. All trials of a pack run the same module, and so have the same
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.hooks import RemovableHandle
 
-from harness.networks.dropouts import StandardDropout
 from harness.networks.residual import Residual
-from harness.training.programs import Mode, Record, State, is_tapped
+from harness.training.programs import Mode, Record, State, is_tapped, set_mode
 
 # Input and output of every tapped module by name.
 Taps = dict[str, tuple[Tensor, Tensor]]
 
 
 class Stacked:
-    """The program for any module; `network` gives the computation, not the parameters."""
+    """The program for any module.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: gives the computation, not the parameters.
+        tapped: names of the modules that are shown to `Record`; those of `programs.is_tapped` by
+            default.
+    """
+
+    def __init__(self, network: nn.Module, tapped: Collection[str] | None = None) -> None:
         self.network = network
+        if tapped is None:
+            tapped = [name for name, _ in network.named_modules() if is_tapped(name)]
+        self.tapped = frozenset(tapped)
 
     def part(self, start: int, stop: int) -> Stacked:
         """Returns the program itself, which does not depend on the number of trials."""
@@ -38,18 +48,12 @@ class Stacked:
         record: Record | None = None,
     ) -> Tensor:
         """Returns logits (trials, samples, classes); see `programs.Program`."""
-        self._set_mode(mode)
+        set_mode(self.network, mode)
         if not mode.update_running:
             buffers = {name: tensor.clone() for name, tensor in buffers.items()}
         if record is None:
             return torch.vmap(self._run)(parameters, buffers, images)
         return self._recorded_call(parameters, buffers, images, record)
-
-    def _set_mode(self, mode: Mode) -> None:
-        self.network.train(mode.batch_statistics)
-        for module in self.network.modules():
-            if isinstance(module, StandardDropout):
-                module.train(mode.dropout)
 
     def _run(self, parameters: State, buffers: State, images: Tensor) -> Tensor:
         """Runs one trial."""
@@ -86,7 +90,7 @@ class Stacked:
         hosts = _hosts(self.network)
         handles: list[RemovableHandle] = []
         for name, module in self.network.named_modules():
-            if is_tapped(name):
+            if name in self.tapped:
                 host = hosts.get(name, module)
                 handles += _tap(name, module, taps, entries.get(name), host)
         try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.data.batches import Source
-from harness.networks.initializers import initializer_of
+from harness.networks.initializers import is_scaled_on_data
 from harness.training.feeds import feed
 from harness.training.packs import Pack
 from harness.training.programs import PROBE
@@ -30,9 +30,7 @@ def initialize_on_first_batch(pack: Pack, source: Source, plan: Plan) -> None:
         plan: the pack's plan.
     """
     scaled = [
-        trial
-        for trial, own in enumerate(pack.trials)
-        if initializer_of(own.spec["initializer"]).unit_variance
+        trial for trial, own in enumerate(pack.trials) if is_scaled_on_data(own.spec["initializer"])
     ]
     if not scaled:
         return
@@ -58,9 +56,7 @@ def scale_to_unit_variance(pack: Pack, trial: int, images: Tensor) -> None:
     def record(name: str, module: nn.Module, x: Tensor, y: Tensor, entry: Tensor) -> None:
         outputs[name] = y
 
-    for name in pack.state:
-        if not name.endswith("weights.weight"):
-            continue
+    for name in pack.hidden_weights:
         for _ in range(_MOST_ITERATIONS):
             program(parameters, buffers, images, PROBE, record)
             deviation = outputs[name.removesuffix(".weight")].std()

@@ -59,6 +59,8 @@ MISTAKES = {
     "optimizer.learning_rate=abc": "could not be converted to Float",
     "device=cuda:77": "device=cuda:77 is not there",
     "activation=math:nothing": "has no attribute 'nothing'",
+    "architecture=math:nothing": "architecture 'math:nothing' cannot be loaded",
+    "architecture=torchvision architecture.name=resnet19": "did you mean resnet18",
     "tracking=mlflow tracking.uri=ftp://here": "expected an address that begins with",
     "architecture=cnn architecture.kernel_size=2": "expected an odd integer of at least 1",
     "architecture=cnn width=input": "width=input: only for architecture=mlp",

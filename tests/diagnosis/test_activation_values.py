@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from harness.diagnosis.diagnose import diagnose, structure_of
-from harness.diagnosis.recognition import recognise
-from harness.diagnosis.structure import Layer
+from harness.networks.tracing.recognition import recognise
+from harness.networks.tracing.structure import Layer
 
 from .models import gaussian, labelled, lecun
 

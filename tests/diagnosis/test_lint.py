@@ -8,11 +8,11 @@ from torch import nn
 
 from harness.diagnosis.diagnose import structure_of
 from harness.diagnosis.findings import Finding
-from harness.diagnosis.input_statistics import InputStatistics
 from harness.diagnosis.lint import lint
-from harness.diagnosis.structure import Layer
 from harness.diagnosis.weight_rules import weight_law
 from harness.networks.dropouts import AlphaDropout, StandardDropout
+from harness.networks.tracing.input_statistics import InputStatistics
+from harness.networks.tracing.structure import Layer
 
 from . import models
 from .models import gaussian

@@ -12,8 +12,8 @@ from harness.configuration.options import known_names
 from harness.errors import RequestError
 from harness.networks import architectures
 from harness.networks.activations import activations
-from harness.networks.architectures import architecture, build_network
-from harness.networks.architectures.declaration import Architecture
+from harness.networks.architectures import architecture_of, build_network
+from harness.networks.declaration import Architecture
 from harness.networks.initialization import initialize
 from harness.networks.layout import check_layout, layer_sizes
 from harness.networks.normalization_kinds import normalizations
@@ -28,9 +28,9 @@ def normal(*shape: int) -> torch.Tensor:
 
 def test_every_architecture_in_conf_has_its_file():
     files = {module.name for module in pkgutil.iter_modules(architectures.__path__)}
-    assert files - {"declaration"} == set(known_names("architecture"))
+    assert files == set(known_names("architecture"))
     for name in known_names("architecture"):
-        assert isinstance(architecture(name), Architecture)
+        assert isinstance(architecture_of({"architecture": {"name": name}}), Architecture)
 
 
 def test_every_activation_and_normalization_in_conf_is_declared():

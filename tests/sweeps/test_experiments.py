@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from harness.configuration.composing import register_schema, to_config
 from harness.configuration.hydra_version import VERSION_OPTIONS
+from harness.configuration.named_networks import is_named
 from harness.configuration.options import CONF_DIR
 from harness.configuration.schema import Config
 from harness.configuration.validation import validate
@@ -30,6 +31,8 @@ TINY = (
     "probe.samples=64",
 )
 MOST_LAYERS = 4
+# Here lies the module that stands for a large named network.
+NETWORKS = Path(__file__).parents[1] / "networks"
 
 
 def composed(name: str, overrides: list[str]):
@@ -66,6 +69,8 @@ def request(name: str, end: int) -> Config:
 
 def _tiny_size(config: Config) -> list[str]:
     """Returns the overrides that make a network small; one of listed layers stays as it is."""
+    if is_named(config.architecture):
+        return ["architecture.library=factory", "architecture.name=named_modules:Functional"]
     if config.architecture.layers is not None:
         return []
     return ["width=8", f"depth={min(config.depth, MOST_LAYERS)}"]
@@ -77,11 +82,21 @@ def test_experiments_are_found():
 
 @pytest.mark.parametrize("end", [0, -1], ids=["first", "last"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cell_of_an_experiment_trains(name, end):
+def test_a_cell_of_an_experiment_trains(name, end, monkeypatch):
+    monkeypatch.syspath_prepend(NETWORKS)
     config = request(name, end)
     validate(config)
-    results = run_pack(cell(config).jobs, "auto", lambda steps: None)
-    assert [len(result.layers["layer"]) for result in results] == [2 * config.depth]
+    trained = cell(config)
+    results = run_pack(trained.jobs, "auto", lambda steps: None)
+    assert [len(result.layers["layer"]) for result in results] == [2 * trained.config.depth]
+
+
+@pytest.mark.slow
+def test_the_named_network_of_an_experiment_trains_itself():
+    config = to_config(composed("named_networks", list(TINY)))
+    trained = cell(config)
+    (result,) = run_pack(trained.jobs, "auto", lambda steps: None)
+    assert len(result.layers["layer"]) == 2 * 17
 
 
 @pytest.mark.parametrize("name", NAMES)

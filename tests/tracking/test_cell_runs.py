@@ -182,3 +182,9 @@ def test_names_begin_with_what_differs():
     names = [run_names.of_cell(axes, run_names.differing(several)) for axes in several]
     assert names == ["selu w64 digits 32 lecun", "swish w128 mnist 32 lecun"]
     assert len(run_names.of_cell(base | {"normalization": "batch"}).split()) == 4
+
+
+def test_a_run_of_a_named_network_bears_its_name():
+    axes = {"activation": "selu", "depth": 3, "initializer": "he_normal", "normalization": "own"}
+    network = {"architecture": "my_nets:ConvNet", "architecture.library": "factory"}
+    assert run_names.of_cell(axes | network) == "selu 3 he ConvNet"

@@ -127,10 +127,27 @@ def test_damaged_file_of_arrangements_is_measured_anew(jobs, tmp_path):
 
 
 @pytest.mark.usefixtures("always_measured")
-def test_options_that_the_user_fixed_are_kept(jobs, tmp_path):
+def test_options_that_the_user_fixed_are_kept_without_a_measurement(jobs, tmp_path, monkeypatch):
+    forbid_measuring(monkeypatch)
     for program, pack, workers in (("stacked", 3, 1), ("batched", 5, 2), ("stacked", 7, 2)):
         chosen = choices.choose(jobs(), tmp_path, program, pack, workers)
         assert (chosen.program, chosen.pack, chosen.workers) == (program, pack, workers)
+
+
+@pytest.mark.usefixtures("never_measured")
+@pytest.mark.parametrize(
+    "precision, asked, workers",
+    [("float32", None, 2), ("float32", 6, 6), ("bfloat16", 3, 3), ("tf32", 6, 1)],
+)
+def test_packs_of_other_shapes_train_beside_a_single_trial_on_a_gpu(
+    jobs, tmp_path, monkeypatch, precision, asked, workers
+):
+    monkeypatch.setattr(devices, "resolve", lambda *request: torch.device("cuda"))
+    monkeypatch.setattr(devices, "free_memory", lambda device: 2**33)
+    monkeypatch.setattr(choices, "_BRIEF_SECONDS", 0.0)
+    monkeypatch.setattr("harness.training.workers.cores", lambda: 16)
+    single = jobs(seeds=1, device="cuda", precision=precision)
+    assert choices.choose(single, tmp_path, workers=asked).workers == workers
 
 
 @pytest.mark.usefixtures("never_measured")

@@ -81,7 +81,7 @@ def test_all_shifts_are_equally_likely_and_flips_have_their_probability(crop_fli
 def test_an_augmented_trial_alone_equals_the_trial_in_a_pack(
     train_pack, budget, make_trial, assert_same_losses_and_columns, program
 ):
-    settings = budget | {"augmentation": "crop_flip", "architecture": "cnn", "width": 4}
+    settings = budget | {"augmentation": "crop_flip", "depth": 1, "budget.probes": 0}
     trials = [make_trial(seed=seed, **settings) for seed in range(3)]
     _, together = train_pack(trials, program)
     _, alone = train_pack([trials[1]])

@@ -7,10 +7,11 @@ of its options. Importing this package loads no torch; building a network does.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.configuration.options import known_names
-from harness.networks.architectures.declaration import Architecture
+from harness.networks.declaration import Architecture
 from harness.networks.hidden_stack import Shape
 from harness.registry import unknown
 
@@ -18,23 +19,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def architecture(name: str) -> Architecture:
-    """Returns the architecture of this name.
+def architecture_of(spec: Mapping[str, Any]) -> Architecture:
+    """Returns the architecture of a trial's specification.
 
     Raises:
         RequestError: unknown name.
     """
     names = known_names("architecture")
+    name = spec["architecture"].get("library", spec["architecture"]["name"])
     if name not in names:
         raise unknown("architecture", name, names)
     return importlib.import_module(f"{__name__}.{name}").ARCHITECTURE
 
 
-def build_network(spec: dict[str, Any], shape: Shape, classes: int) -> nn.Sequential:
+def build_network(spec: dict[str, Any], shape: Shape, classes: int) -> nn.Module:
     """Returns the network of a trial's specification.
 
-    Its weights are torch's own draws; `harness.networks.initialization.initialize` gives it those
-    of the trial. Probes and programs rely on the names of its modules, see `Architecture.build`.
+    Its weights are torch's own draws; `Architecture.initialize` gives it those of the trial. Of a
+    layered architecture, probes and programs rely on the names of its modules, see
+    `LayeredArchitecture.build`.
 
     Args:
         spec: `Trial.spec`.
@@ -44,4 +47,4 @@ def build_network(spec: dict[str, Any], shape: Shape, classes: int) -> nn.Sequen
     Raises:
         RequestError: unknown architecture, activation, normalization or dropout.
     """
-    return architecture(spec["architecture"]["name"]).build(spec, shape, classes)
+    return architecture_of(spec).build(spec, shape, classes)

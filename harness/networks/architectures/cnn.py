@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from harness.errors import RequestError
-from harness.networks.architectures.declaration import Architecture, widths
+from harness.networks.declaration import LayeredArchitecture, widths
 from harness.networks.hidden_layers import Pooling
 from harness.networks.hidden_stack import HiddenLayer, Shape
 
@@ -19,7 +19,7 @@ _CHOICES = {
 }
 
 
-class CNN(Architecture):
+class CNN(LayeredArchitecture):
     """Convolutions of stride 1 that keep the map's size, with 2x2 pooling after some of them."""
 
     def check(self, spec: dict[str, Any]) -> None:

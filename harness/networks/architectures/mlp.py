@@ -5,11 +5,11 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from harness.networks.architectures.declaration import Architecture, widths
+from harness.networks.declaration import LayeredArchitecture, widths
 from harness.networks.hidden_stack import HiddenLayer, Shape
 
 
-class MLP(Architecture):
+class MLP(LayeredArchitecture):
     """A multi-layer perceptron; `width=input` makes it as wide as its input."""
 
     def check(self, spec: dict[str, Any]) -> None:

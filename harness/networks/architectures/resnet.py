@@ -14,7 +14,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import RequestError
-from harness.networks.architectures.declaration import Architecture, widths
+from harness.networks.declaration import LayeredArchitecture, widths
 from harness.networks.hidden_layers import (
     build_after_weights,
     describe_after_weights,
@@ -47,7 +47,7 @@ _CHOICES = {
 _SIZING_REPAIRS = ("rescale_tau", "lsuv")
 
 
-class ResNet(Architecture):
+class ResNet(LayeredArchitecture):
     """Residual blocks of `block` weight layers each."""
 
     def check(self, spec: dict[str, Any]) -> None:

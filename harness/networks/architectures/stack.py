@@ -6,14 +6,14 @@ from typing import Any
 
 from harness.configuration.layer_lists import complete_layers
 from harness.errors import RequestError
-from harness.networks.architectures.declaration import Architecture
+from harness.networks.declaration import LayeredArchitecture
 from harness.networks.hidden_layers import Pooling
 from harness.networks.hidden_stack import HiddenLayer, Shape
 
 _HEADS = ("flatten", "average")
 
 
-class Stack(Architecture):
+class Stack(LayeredArchitecture):
     """The layers of `architecture.layers`, each with its own options."""
 
     def check(self, spec: dict[str, Any]) -> None:

@@ -103,6 +103,16 @@ CASES = {
         TWO_EQUAL,
         "auto",
     ),
+    "augmented": (
+        {
+            "budget.probes": 2,
+            "augmentation": "crop_flip",
+            "augmentation.padding": 2,
+            "normalization": "spectral_norm",
+        },
+        TWO_EQUAL,
+        "auto",
+    ),
     "stacked": (
         {
             "budget.probes": 2,
@@ -191,6 +201,7 @@ def test_whole_packs_run_from_their_data_to_their_results(
         {"seeds": [0, 1]},
         {"dataset.training_samples": 100, "preprocessing": "zca"},
         {"repair": "lsuv"},
+        {"initializer": "lsuv"},
         {"repair": "center_rows"},
         {"repair": "per_sample"},
     ]

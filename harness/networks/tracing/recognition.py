@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.diagnosis.elementwise import grid
+from harness.networks.tracing.elementwise import grid
 from harness.theory.selu.moment_map import ALPHA, LAMBDA
 
 # Two functions are one where they differ by less than this, relative to 1 and to the value.

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from harness.diagnosis.elementwise import Elementwise, Node, is_linear_in
-from harness.diagnosis.recognition import Recognised, is_meant_as_selu, recognise
-from harness.diagnosis.structure import Layer
 from harness.networks.dropouts import StandardDropout
+from harness.networks.tracing.elementwise import Elementwise, Node, is_linear_in
+from harness.networks.tracing.recognition import Recognised, is_meant_as_selu, recognise
+from harness.networks.tracing.structure import Layer
 
 # Elementwise activations by torch's names, with the names of their options, in the order in which
 # they follow the input.

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harness.diagnosis.elementwise import IDENTITIES
-from harness.diagnosis.function_calls import tensors_in
-from harness.diagnosis.origins import Held, Origin, Origins
-from harness.diagnosis.structure import Dropout, Layer, Structure
+from harness.networks.tracing.elementwise import IDENTITIES
+from harness.networks.tracing.function_calls import tensors_in
+from harness.networks.tracing.origins import Held, Origin, Origins
+from harness.networks.tracing.structure import Dropout, Layer, Structure
 
 # Functions that keep a layer's values and only rearrange them. The padding before a convolution is
 # examined with the convolution.

@@ -7,10 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.diagnosis.function_calls import Call
-from harness.diagnosis.origins import Origin
-from harness.diagnosis.structure import Layer, Sum
-from harness.diagnosis.trace import Trace, mean_square
+from harness.networks.tracing.function_calls import Call
+from harness.networks.tracing.origins import Origin
+from harness.networks.tracing.structure import Layer, Sum
+from harness.networks.tracing.trace import Trace, mean_square
 
 
 def trace_product(trace: Trace, call: Call) -> Any:

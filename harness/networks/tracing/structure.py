@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from harness.diagnosis.input_statistics import InputStatistics
+from harness.networks.tracing.input_statistics import InputStatistics
 
 _NUMBERS_AT_A_TIME = 2**20
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.modules.dropout import _DropoutNd
 
-from harness.diagnosis.function_calls import Call
-from harness.diagnosis.structure import Dropout, Pool
-from harness.diagnosis.trace import Trace
+from harness.networks.tracing.function_calls import Call
+from harness.networks.tracing.structure import Dropout, Pool
+from harness.networks.tracing.trace import Trace
 
 NORMALIZATIONS = {
     "batch_norm": "batch",

@@ -16,14 +16,16 @@ from typing import Any
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from harness.diagnosis.activation_calls import ActivationCalls
-from harness.diagnosis.activation_names import ACTIVATIONS, own_activation
-from harness.diagnosis.arithmetic_calls import trace_product, trace_sum
-from harness.diagnosis.elementwise import Node
-from harness.diagnosis.function_calls import Call
-from harness.diagnosis.stray_activations import trace_stray
-from harness.diagnosis.structure import Dropout
-from harness.diagnosis.surrounding_calls import (
+from harness.errors import RequestError
+from harness.networks.dropouts import AlphaDropout, StandardDropout
+from harness.networks.tracing.activation_calls import ActivationCalls
+from harness.networks.tracing.activation_names import ACTIVATIONS, own_activation
+from harness.networks.tracing.arithmetic_calls import trace_product, trace_sum
+from harness.networks.tracing.elementwise import Node
+from harness.networks.tracing.function_calls import Call
+from harness.networks.tracing.stray_activations import trace_stray
+from harness.networks.tracing.structure import Dropout
+from harness.networks.tracing.surrounding_calls import (
     DROPOUTS,
     NORMALIZATIONS,
     POOLS,
@@ -32,15 +34,13 @@ from harness.diagnosis.surrounding_calls import (
     trace_padding,
     trace_pool,
 )
-from harness.diagnosis.trace import MOVES, REARRANGED, WORDS, Listeners, Trace
-from harness.diagnosis.weight_calls import (
+from harness.networks.tracing.trace import MOVES, REARRANGED, WORDS, Listeners, Trace
+from harness.networks.tracing.weight_calls import (
     TRANSPOSING,
     find_weights,
     remember_transpose,
     trace_weights,
 )
-from harness.errors import RequestError
-from harness.networks.dropouts import AlphaDropout, StandardDropout
 
 _NO_LISTENERS = Listeners()
 # Functions of a tensor that read none of its values.

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from harness.diagnosis.function_calls import Call
-from harness.diagnosis.input_statistics import InputStatistics
-from harness.diagnosis.origins import Held, Origin, version_of
-from harness.diagnosis.structure import Layer
-from harness.diagnosis.trace import Trace
+from harness.networks.tracing.function_calls import Call
+from harness.networks.tracing.input_statistics import InputStatistics
+from harness.networks.tracing.origins import Held, Origin, version_of
+from harness.networks.tracing.structure import Layer
+from harness.networks.tracing.trace import Trace
 
 # Functions whose second argument is the weight, with the names of their parameters.
 _TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harness.diagnosis.structure import Layer
+from harness.networks.tracing.structure import Layer
 
 
 @dataclass(frozen=True, eq=False)

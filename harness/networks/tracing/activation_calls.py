@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from harness.diagnosis.activation_names import (
+from harness.networks.tracing.activation_names import (
     ACTIVATIONS,
     Function,
     describe,
@@ -23,7 +23,7 @@ from harness.diagnosis.activation_names import (
     module_name,
     only_scales,
 )
-from harness.diagnosis.elementwise import (
+from harness.networks.tracing.elementwise import (
     IDENTITIES,
     Node,
     is_affine,
@@ -31,11 +31,11 @@ from harness.diagnosis.elementwise import (
     is_constant,
     is_elementwise,
 )
-from harness.diagnosis.function_calls import Call
-from harness.diagnosis.origins import Origin
-from harness.diagnosis.recognition import Recognised, recognise
-from harness.diagnosis.structure import Layer
-from harness.diagnosis.trace import Activated, Trace, mean_square
+from harness.networks.tracing.function_calls import Call
+from harness.networks.tracing.origins import Origin
+from harness.networks.tracing.recognition import Recognised, recognise
+from harness.networks.tracing.structure import Layer
+from harness.networks.tracing.trace import Activated, Trace, mean_square
 
 
 @dataclass

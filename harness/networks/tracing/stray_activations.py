@@ -6,9 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
-from harness.diagnosis.function_calls import Call
-from harness.diagnosis.origins import Origin
-from harness.diagnosis.trace import Trace
+from harness.networks.tracing.function_calls import Call
+from harness.networks.tracing.origins import Origin
+from harness.networks.tracing.trace import Trace
 
 
 def trace_stray(trace: Trace, call: Call) -> Any:

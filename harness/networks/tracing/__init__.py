@@ -1,0 +1,1 @@
+"""One watched forward pass of any module: its layers, their activations, and their tensors."""
