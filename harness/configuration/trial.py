@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -111,7 +112,24 @@ def trials(config: Config, fingerprint: str | None = None) -> list[Trial]:
         fingerprint: a digest of the content of a user's own data.
     """
     text = _canonical_json(canonical(config, fingerprint))
-    return [Trial(text, seed) for seed in seed_list(config.seeds)]
+    return of_seeds(text, seed_list(config.seeds))
+
+
+def of_seeds(text: str, seeds: Sequence[int]) -> list[Trial]:
+    """Returns the trials of one cell, which share what is read from its specification.
+
+    A sweep of thousands of trials would otherwise hold thousands of equal dicts.
+
+    Args:
+        text: the canonical specification of the cell.
+        seeds: the seeds.
+    """
+    listed = [Trial(text, seed) for seed in seeds]
+    first = listed[0]
+    shared = {"spec": first.spec, "axes": first.axes, "cell_id": first.cell_id}
+    for trial in listed:
+        vars(trial).update(shared)
+    return listed
 
 
 def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:

@@ -233,3 +233,12 @@ def test_streams_of_one_seed_are_apart():
 )
 def test_every_name_in_conf_is_declared(group, declared):
     assert known_names(group) == declared.names()
+
+
+def test_the_seeds_of_a_cell_share_what_is_read_from_its_specification(make_config):
+    first, second = trials(make_config(seeds=[3, 7]))
+    assert first.spec is second.spec
+    assert first.axes is second.axes
+    assert (first.seed, second.seed) == (3, 7)
+    assert first.trial_id != second.trial_id
+    assert first == Trial(first.text, 3)

@@ -28,7 +28,7 @@ WITHOUT_TRACKING = (*WORDS, "tracking=none")
 # By phase, the module and the function that a signal meets, and at which call.
 PHASES = {
     "reading a request": ("harness.sweeps.command_line", "to_config", 2),
-    "reading images": ("harness.data.datasets", "load", 1),
+    "reading images": ("harness.sweeps.inputs", "View.check", 1),
     "planning packs": ("harness.sweeps.sweep", "plan_packs", 1),
     "looking at the folder": ("harness.store.trials", "Store.check_writable", 1),
     "claiming a trial": ("harness.store.trials", "Store.claim", 2),
