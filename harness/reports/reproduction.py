@@ -19,6 +19,7 @@ import omegaconf
 from omegaconf import OmegaConf
 
 from harness.configuration.layer_lists import default_size
+from harness.configuration.named_networks import FACTORY, OWN
 from harness.configuration.schema import CONF_DIR, Config, known_names
 from harness.reports.axis_values import ordered, plain_value
 from harness.reports.evidence import Evidence
@@ -29,7 +30,10 @@ Settings = Mapping[str, Any]
 # Groups whose files are bundles of values: a specification keeps the values, not the file's name.
 _BUNDLES = ("budget", "probe")
 # Parts of a specification that a run finds out by itself.
-_DERIVED = ("rules_version", "dataset.fingerprint", "activation.source")
+_DERIVED = (
+    *("rules_version", "dataset.fingerprint"),
+    *("activation.source", "architecture.source"),
+)
 # Settings that are always given where they vary, because the question is about them.
 _ALWAYS_GIVEN = ("activation", "initializer", "normalization", "depth", "dataset")
 # Settings that a specification leaves out when they were not asked for.
@@ -78,6 +82,25 @@ def _settings(row: Any) -> Settings:
     derived = ("initializer.sigma_w2", "initializer.sigma_b2")
     is_critical = settings.get("initializer") == "edge_of_chaos"
     for name in (*_sizes_of_lists(settings), *(derived if is_critical else ())):
+        settings.pop(name, None)
+    return _with_named_network(settings)
+
+
+def _with_named_network(settings: dict[str, Any]) -> Settings:
+    """Returns the settings with a network of a library or a factory as a user asks for it.
+
+    Its size and the parts that are its own are not asked for.
+    """
+    library = settings.pop("architecture.library", None)
+    if library is None:
+        return settings
+    if library != FACTORY:
+        settings["architecture.name"] = settings["architecture"]
+        settings["architecture"] = library
+    if settings["architecture.replace"] == _options("architecture", library)["replace"]:
+        del settings["architecture.replace"]
+    own = [name for name, value in settings.items() if value == OWN]
+    for name in ("depth", *own):
         settings.pop(name, None)
     return settings
 

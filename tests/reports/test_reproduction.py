@@ -22,6 +22,8 @@ from harness.sweeps.cells import cell
 
 BUDGET = ["budget.epochs=null", "budget.steps=2", "budget.evaluations=1", "tracking=none"]
 TINY = ["width=8", *BUDGET]
+# The folder of `named_modules`.
+NETWORKS = Path(__file__).parents[1] / "networks"
 SWEEPS = (
     ["activation=selu,elu", "dropout=none,alpha", "depth=2", "seeds=2"],
     ["optimizer.learning_rate=0.01,0.1", "depth=2,3", "seeds=[1,4]", "preprocessing=raw,none"],
@@ -49,7 +51,8 @@ SWEEPS = (
 def grid(words: list[str]) -> list[list[str]]:
     """The jobs that Hydra makes of a multirun's words."""
     (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), None)
-    return [list(job) for job in jobs]
+    # The sweeper escapes colons, which a command line that is composed by itself need not.
+    return [[word.replace("\\:", ":") for word in job] for job in jobs]
 
 
 def train(runs: Path, words: list[str]) -> None:
@@ -82,10 +85,19 @@ def test_the_command_stands_for_what_was_run(tmp_path, words):
             "readout.initializer=he_normal",
             "seeds=1",
         ],
+        ["architecture=named_modules:dense", "activation=selu,relu", "seeds=1"],
+        [
+            "architecture=factory",
+            "architecture.name=named_modules:dense",
+            "architecture.replace=[initializer]",
+            "initializer=lecun_normal,he_normal",
+            "seeds=1",
+        ],
     ],
-    ids=["widths", "layers"],
+    ids=["widths", "layers", "own network", "own activation"],
 )
-def test_the_command_of_lists_stands_for_what_was_run(tmp_path, words):
+def test_the_command_of_other_networks_stands_for_what_was_run(tmp_path, monkeypatch, words):
+    monkeypatch.syspath_prepend(NETWORKS)
     jobs = grid([*BUDGET, *words])
     sweep.prefetch([compose([*job, f"runs={tmp_path}"]) for job in jobs])
     again = set()
