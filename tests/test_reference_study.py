@@ -80,3 +80,17 @@ def test_publications_were_repeated(evidence, name):
 def test_the_tables_are_small():
     size = sum(path.stat().st_size for path in (FOLDER / "tables").iterdir())
     assert size < MOST_MEGABYTES * 1e6
+
+
+def test_the_losses_of_figure_1_are_those_of_its_tables():
+    folder = FOLDER / "figure_1"
+    kept = tables.read(folder / "tables")
+    ends = kept.curves.sort_values("step").groupby("trial_id").last()
+    trials = kept.trials.set_index("trial_id")
+    assert set(ends["epoch"]) == {44.0}
+    page = (folder / "README.md").read_text()
+    for words, normalization in (("self-normalizing", "none"), ("batch normalization", "batch")):
+        own = trials[trials["normalization"] == normalization].sort_values("depth")
+        assert list(own["depth"]) == [8, 16, 32]
+        losses = " | ".join(f"{ends['train_loss'][trial]:.3f}" for trial in own.index)
+        assert f"| {words} | {losses} |" in page
