@@ -94,7 +94,7 @@ def read(folder: Path, now: Ended) -> Collected:
             if (table.schema.metadata or {}).get(_STAMP_KEY) != stamp:
                 return NOTHING
             tables[name] = table.replace_schema_metadata(None)
-    except (OSError, KeyError, pyarrow.ArrowException):
+    except (OSError, ValueError, KeyError, pyarrow.ArrowException):
         return NOTHING
     return Collected(earlier, tables)
 

@@ -78,7 +78,10 @@ class Record:
                 if wanted is not None:
                     names = file.schema_arrow.names
                     columns = [column for column in names if column in wanted]
-                return file.read(columns, use_threads=False)
+                table = file.read(columns, use_threads=False)
+                # Text that is no UTF-8 would fail later, where nobody knows the file.
+                table.validate(full=True)
+                return table
         except (OSError, pyarrow.ArrowException) as error:
             raise damaged(path, error) from None
 

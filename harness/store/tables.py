@@ -50,6 +50,9 @@ _HISTOGRAM_SCHEMA = pyarrow.schema(
     ]
 )
 _EMPTY_HISTOGRAMS = _HISTOGRAM_SCHEMA.empty_table()
+# What pyarrow raises at damaged files. Names and types of pandas' columns, which stand in a file
+# as JSON, give ValueError and KeyError.
+_DAMAGE = (OSError, ValueError, KeyError, pyarrow.ArrowException)
 # Folders that a message lists.
 _READERS = min(4, os.cpu_count() or 1)
 
@@ -133,17 +136,20 @@ def read(folder: Path) -> Tables:
     """
     if not (folder / "trials.parquet").is_file():
         raise RequestError(f"no table of trials: {folder / 'trials.parquet'} is missing")
-    found = {}
+    empty = pyarrow.table({"trial_id": pyarrow.array([], pyarrow.string())})
+    frames = {}
+    histograms = _EMPTY_HISTOGRAMS
     for name in _TABLES:
         path = folder / f"{name}.parquet"
         try:
-            found[name] = pyarrow.parquet.read_table(path) if path.is_file() else None
-        except (OSError, pyarrow.ArrowException) as error:
-            reason = str(error).splitlines()[0]
+            table = pyarrow.parquet.read_table(path) if path.is_file() else None
+            if name != "histograms":
+                frames[name] = (table or empty).to_pandas()
+            elif table is not None:
+                histograms = table
+        except _DAMAGE as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise RequestError(f"{path} cannot be read: {reason}") from None
-    histograms = found.pop("histograms") or _EMPTY_HISTOGRAMS
-    empty = pyarrow.table({"trial_id": pyarrow.array([], pyarrow.string())})
-    frames = {name: (table or empty).to_pandas() for name, table in found.items()}
     return Tables(**frames, histograms=histograms)
 
 

@@ -42,6 +42,8 @@ COUNTS = [
     pytest.param(SHORT, id="short"),
     pytest.param(LONG, id="long", marks=pytest.mark.slow),
 ]
+# Trained trials are behind each example, which would take the default suite half a minute.
+LONG_ONLY = COUNTS[1:]
 TINY = {
     "depth": 2,
     "width": 4,
@@ -142,8 +144,14 @@ def survey(store) -> Callable[[], None]:
     return look
 
 
-@pytest.mark.parametrize("count", COUNTS)
-@pytest.mark.parametrize("sealed", [True, False], ids=["with digests", "without digests"])
+@pytest.mark.parametrize(
+    "count, sealed",
+    [
+        pytest.param(SHORT, True, id="short"),
+        pytest.param(LONG, True, id="long", marks=pytest.mark.slow),
+        pytest.param(LONG, False, id="long without digests", marks=pytest.mark.slow),
+    ],
+)
 def test_a_trial_with_a_damaged_file_costs_no_other(store, survey, count, sealed):
     """Markers of earlier versions have no digests."""
     first, *others = store.trial_ids()
@@ -169,7 +177,7 @@ def test_a_trial_with_a_damaged_file_costs_no_other(store, survey, count, sealed
     try_damage(paths, count, look)
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", LONG_ONLY)
 def test_an_unfinished_trial_with_a_damaged_file_costs_no_other(store, survey, count):
     first, *others = store.trial_ids()
     (store.folder(first) / "done").unlink()
@@ -186,7 +194,7 @@ def test_an_unfinished_trial_with_a_damaged_file_costs_no_other(store, survey, c
     try_damage(paths, count, look)
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", LONG_ONLY)
 def test_damaged_tables_are_refused_and_collected_anew(store, count):
     whole = tables.collect(store)
     shutil.rmtree(store.runs / "tables")
@@ -211,7 +219,7 @@ def test_damaged_tables_are_refused_and_collected_anew(store, count):
     try_damage(paths, count, look)
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", LONG_ONLY)
 def test_a_damaged_record_of_a_search_is_set_aside(store, survey, count):
     (path,) = (store.runs / "searches").iterdir()
     ids = store.trial_ids()
@@ -239,7 +247,7 @@ def test_damaged_weights_are_refused(store, count):
     try_damage([folder / "weights.safetensors", done], count, look)
 
 
-@pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("count", LONG_ONLY)
 def test_damaged_checkpoints_are_refused_and_their_trials_start_again(
     make_config, monkeypatch, count
 ):

@@ -14,6 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from harness.errors import RequestError
 from harness.probes.histogram_bins import COUNT_COLUMNS
 from harness.store import status as progress
 from harness.store.records import Record
@@ -351,3 +352,15 @@ def test_a_store_without_trials_has_tables_without_rows(tmp_path):
     tables = collect(Store(tmp_path))
     assert tables.trials.empty
     assert all(path.exists() for path in tables.write(tmp_path / "tables"))
+
+
+def test_a_table_whose_description_of_columns_is_damaged_is_refused(tmp_path):
+    """The names and types of pandas' columns stand in the file as JSON of their own."""
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    table = pyarrow.table({"trial_id": ["a"]})
+    for metadata in (b'{"columns": \x92}', b"{", b"{}"):
+        described = table.replace_schema_metadata({"pandas": metadata})
+        pyarrow.parquet.write_table(described, folder / "trials.parquet")
+        with pytest.raises(RequestError, match="trials.parquet cannot be read"):
+            read(folder)
