@@ -10,6 +10,7 @@ JAX is the optional extra `peers`.
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from typing import Any
 
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from harness.training.packs import Pack
 
+# JAX would look for a TPU first, and log what it does not find.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Steps of one compiled scan.
 STEPS_OF_SCAN = 20
 _READING_SECONDS = 1.0
