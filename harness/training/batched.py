@@ -8,7 +8,7 @@ networks, and trials of one pack may differ in their activation.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +27,17 @@ class Group:
     start: int
     stop: int
     network: nn.Module
+
+
+def groups_between(groups: Sequence[Group], start: int, stop: int) -> list[Group]:
+    """Returns the groups of trials `start:stop`, counted from `start`."""
+    between = []
+    for group in groups:
+        first = max(group.start, start) - start
+        end = min(group.stop, stop) - start
+        if first < end:
+            between.append(Group(first, end, group.network))
+    return between
 
 
 @dataclass(frozen=True)
@@ -64,13 +75,7 @@ class Batched:
 
     def part(self, start: int, stop: int) -> Batched:
         """Returns the program for trials `start:stop` alone."""
-        groups = []
-        for group in self.groups:
-            first = max(group.start, start) - start
-            end = min(group.stop, stop) - start
-            if first < end:
-                groups.append(Group(first, end, group.network))
-        return Batched(groups)
+        return Batched(groups_between(self.groups, start, stop))
 
     def __call__(
         self,

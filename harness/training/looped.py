@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from harness.training.batched import Group
+from harness.training.batched import Group, groups_between
 from harness.training.programs import Mode, Record, State, set_mode
 
 # Input and output of modules by name.
@@ -35,13 +35,7 @@ class Looped:
 
     def part(self, start: int, stop: int) -> Looped:
         """Returns the program for trials `start:stop` alone."""
-        groups = []
-        for group in self.groups:
-            first = max(group.start, start) - start
-            end = min(group.stop, stop) - start
-            if first < end:
-                groups.append(Group(first, end, group.network))
-        return Looped(groups, self.tapped)
+        return Looped(groups_between(self.groups, start, stop), self.tapped)
 
     def __call__(
         self,
