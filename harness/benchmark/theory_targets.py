@@ -16,7 +16,7 @@ import numpy as np
 from numpy.polynomial import hermite_e
 from numpy.typing import NDArray
 
-from harness.theory.activations import derived, quadrature
+from harness.theory.activations import derived, quadrature, unit_second_moment
 from harness.theory.activations.closed_forms import ClosedForms
 from harness.theory.activations.functions import (
     NAMES,
@@ -76,6 +76,14 @@ def _tailored(
 
 
 EXACT["selu_fixed_point"] = EXACT["selu"]  # with its default fixed point
+_LEAKY = unit_second_moment.leaky_constants(**specification("leaky_selu").options)
+_SCALED = unit_second_moment.scaled_constants(**specification("scaled_selu").options)
+EXACT["leaky_selu"] = lambda x: (
+    _LEAKY.lam * (x if x > 0 else _LEAKY.alpha * mpmath.expm1(x) + _LEAKY.beta * x)
+)
+EXACT["scaled_selu"] = lambda x: (
+    _SCALED.lam * (x if x > 0 else _SCALED.alpha * mpmath.expm1(_SCALED.beta * x))
+)
 EXACT["gpn"] = _tailored(EXACT["tanh"], derived.gpn_tailoring("tanh"))
 EXACT["dks"] = _tailored(EXACT["tanh"], derived.dks_tailoring(**specification("dks").options))
 EXACT["tat"] = _tailored(EXACT["tanh"], derived.tat_tailoring(**specification("tat").options)[1])

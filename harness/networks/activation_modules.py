@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from harness.theory.activations import derived
+from harness.theory.activations import derived, unit_second_moment
 from harness.theory.activations.functions import specification
 from harness.theory.activations.parameters import for_fixed_point
 from harness.theory.activations.tailoring import Tailoring
@@ -32,6 +32,35 @@ class SELUFixedPoint(nn.Module):
         """Returns the activation, elementwise."""
         constants = self.parameters_of_selu
         return constants.lam * functional.elu(x, constants.alpha)
+
+
+class LeakySELU(nn.Module):
+    """Leaky SELU (Chen et al. 2021): a line, and a SELU of what the line leaves."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        constants = unit_second_moment.leaky_constants(epsilon)
+        self.line = constants.lam * constants.beta
+        self.scale = constants.lam * (1.0 - constants.beta)
+        self.alpha = constants.alpha / (1.0 - constants.beta)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the activation, elementwise."""
+        return self.line * x + self.scale * functional.elu(x, self.alpha)
+
+
+class ScaledSELU(nn.Module):
+    """Scaled SELU (Chen et al. 2021): a SELU of beta x."""
+
+    def __init__(self, epsilon: float) -> None:
+        super().__init__()
+        self.constants = unit_second_moment.scaled_constants(epsilon)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the activation, elementwise."""
+        constants = self.constants
+        elu = functional.elu(constants.beta * x, constants.alpha * constants.beta)
+        return constants.lam / constants.beta * elu
 
 
 class _Tailored(nn.Module):

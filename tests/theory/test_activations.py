@@ -13,7 +13,17 @@ from harness.theory.activations.functions import NAMES, activation, from_callabl
 from harness.theory.mean_field import cards
 from harness.theory.mean_field import maps as mean_field
 
-WITH_A_KINK_AT_0 = ("selu", "relu", "leaky_relu", "elu", "celu", "squared_relu", "selu_fixed_point")
+WITH_A_KINK_AT_0 = (
+    "selu",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "celu",
+    "squared_relu",
+    "selu_fixed_point",
+    "leaky_selu",
+    "scaled_selu",
+)
 
 
 @pytest.mark.parametrize("name", NAMES)

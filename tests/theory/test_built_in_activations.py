@@ -82,6 +82,7 @@ def test_module_and_function_agree_with_default_options(name):
 # Other values of options that may not be 0.37, or do nothing at the default of another option.
 OTHER_OPTIONS = {
     ("gpn", "base"): {"base": "gelu"},
+    ("leaky_selu", "epsilon"): {"epsilon": 0.05},
     ("dks", "base"): {"base": "softplus"},
     ("dks", "slope"): {"slope": 1.7},
     ("dks", "layers"): {"layers": 3},

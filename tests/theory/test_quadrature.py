@@ -23,7 +23,20 @@ def without_closed_forms(phi: ActivationFunction) -> ActivationFunction:
     return replace(phi, closed=ClosedForms())
 
 
-@pytest.mark.parametrize("name", ["selu", "elu", "relu", "leaky_relu", "identity", "erf", "gelu"])
+WITH_CLOSED_FORMS = (
+    "selu",
+    "elu",
+    "relu",
+    "leaky_relu",
+    "identity",
+    "erf",
+    "gelu",
+    "leaky_selu",
+    "scaled_selu",
+)
+
+
+@pytest.mark.parametrize("name", WITH_CLOSED_FORMS)
 def test_closed_forms_agree_with_quadrature(name):
     phi = activation(name)
     assert phi.closed != ClosedForms()

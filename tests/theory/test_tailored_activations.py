@@ -119,7 +119,7 @@ def test_the_default_fixed_point_is_that_of_selu():
 
 def test_tailored_modules_have_no_parts():
     """So that a pack runs them as one function of all trials."""
-    for name in ("selu_fixed_point", "gpn", "dks", "tat"):
+    for name in ("selu_fixed_point", "leaky_selu", "scaled_selu", "gpn", "dks", "tat"):
         module = build_activation({"name": name})
         assert not [*module.parameters(), *module.buffers(), *module.children()]
         assert module(torch.zeros(2, 3)).shape == (2, 3)
@@ -150,6 +150,16 @@ def test_the_layers_in_a_row_are_the_depth_unless_they_are_given():
         ("tat activation.base=leaky_relu depth=2", "2 layers of ReLU take two orthogonal inputs"),
         ("tat activation.base=selu", "its slope jumps"),
         ("tat activation.base=tanh activation.curvature=0.0", "expected a number above 0"),
+        (
+            "leaky_selu activation.epsilon=0.08",
+            "epsilon=0.08: expected a number from 0.0001 to 0.07988",
+        ),
+        ("leaky_selu activation.epsilon=0.0", "epsilon=0: expected a number from"),
+        (
+            "scaled_selu activation.epsilon=1.5",
+            "epsilon=1.5: expected a number from 0.0001 to 1 for",
+        ),
+        ("scaled_selu activation.epsilon=-0.1", "epsilon=-0.1: expected a number from"),
         ("elu activation.alpha=nan", "alpha=nan must be a finite number"),
     ],
 )

@@ -136,7 +136,7 @@ def _network_cases() -> dict[str, dict[str, Any]]:
     cases["residual skip_init"] = residual | {"architecture.residual": "skip_init"}
     cases["residual fixup"] = residual | {"architecture.residual": "fixup"}
     cases["residual maps"] = residual | {"architecture.layer": "conv", "width": 6}
-    for name in ("selu_fixed_point", "gpn", "dks", "tat"):
+    for name in ("selu_fixed_point", "leaky_selu", "scaled_selu", "gpn", "dks", "tat"):
         cases[name] = {"activation": name}
     cases["widths"] = {"width": [12, 5, 8], "readout.bias": "none"}
     return cases

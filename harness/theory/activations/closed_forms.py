@@ -44,22 +44,60 @@ def exponential_linear_forms(alpha: float, lam: float) -> ClosedForms:
     Their kernel has no closed form.
     """
 
-    def tail(mean: Array, variance: Array, k: int) -> Array:
-        """Returns E[e^(kz); z < 0], at variance 0 with the point 0 counted as negative."""
-        s = np.sqrt(variance)
-        h = mean / np.where(s > 0, s, 1.0)
-        of_a_gaussian = exponential_linear.exponential_tail(mean, s, h, k)
-        of_a_point = np.where(mean > 0, 0.0, np.exp(k * np.minimum(mean, 0.0)))
-        return np.where(s > 0, of_a_gaussian, of_a_point)
-
     def moments(mean: Array, variance: Array) -> tuple[Array, Array]:
         return exponential_linear.moments(mean, variance, alpha, lam)
 
     def slope_mean(mean: Array, variance: Array) -> Array:
-        return lam * (_positive(mean, variance) + alpha * tail(mean, variance, 1))
+        return _exponential_slope_mean(mean, variance, alpha, lam)
 
     def slope_square(mean: Array, variance: Array) -> Array:
-        return lam**2 * (_positive(mean, variance) + alpha**2 * tail(mean, variance, 2))
+        return _exponential_slope_square(mean, variance, alpha, lam)
+
+    return ClosedForms(moments=moments, slope_mean=slope_mean, slope_square=slope_square)
+
+
+def leaky_exponential_forms(alpha: float, beta: float, lam: float) -> ClosedForms:
+    """Returns the moments of lam * (x if x > 0 else alpha * (e^x - 1) + beta * x), beta not 1.
+
+    It is a line and a SELU of what the line leaves. Their covariance follows from Stein's lemma.
+    """
+    line = lam * beta
+    scale = lam * (1.0 - beta)
+    bend = alpha / (1.0 - beta)
+
+    def moments(mean: Array, variance: Array) -> tuple[Array, Array]:
+        selu_mean, selu_variance = exponential_linear.moments(mean, variance, bend, scale)
+        covariance = variance * _exponential_slope_mean(mean, variance, bend, scale)
+        out_variance = line**2 * variance + 2 * line * covariance + selu_variance
+        return line * mean + selu_mean, out_variance
+
+    def slope_mean(mean: Array, variance: Array) -> Array:
+        return line + _exponential_slope_mean(mean, variance, bend, scale)
+
+    def slope_square(mean: Array, variance: Array) -> Array:
+        cross = 2 * line * _exponential_slope_mean(mean, variance, bend, scale)
+        return line**2 + cross + _exponential_slope_square(mean, variance, bend, scale)
+
+    return ClosedForms(moments=moments, slope_mean=slope_mean, slope_square=slope_square)
+
+
+def scaled_exponential_forms(alpha: float, beta: float, lam: float) -> ClosedForms:
+    """Returns the moments of lam * (x if x > 0 else alpha * (e^(beta * x) - 1)), beta above 0.
+
+    It is a SELU of beta * x.
+    """
+    bend = alpha * beta
+    scale = lam / beta
+
+    def moments(mean: Array, variance: Array) -> tuple[Array, Array]:
+        return exponential_linear.moments(beta * mean, beta**2 * variance, bend, scale)
+
+    def slope_mean(mean: Array, variance: Array) -> Array:
+        return beta * _exponential_slope_mean(beta * mean, beta**2 * variance, bend, scale)
+
+    def slope_square(mean: Array, variance: Array) -> Array:
+        inner = _exponential_slope_square(beta * mean, beta**2 * variance, bend, scale)
+        return beta**2 * inner
 
     return ClosedForms(moments=moments, slope_mean=slope_mean, slope_square=slope_square)
 
@@ -153,6 +191,25 @@ def gelu_forms() -> ClosedForms:
         return 0.25 + (np.arctan(k / root) + k / root * (1 + curvature)) / (2 * np.pi)
 
     return ClosedForms(kernel=kernel, slope_kernel=slope_kernel)
+
+
+def _exponential_slope_mean(mean: Array, variance: Array, alpha: float, lam: float) -> Array:
+    """Returns E f'(z) of SELU."""
+    return lam * (_positive(mean, variance) + alpha * _tail(mean, variance, 1))
+
+
+def _exponential_slope_square(mean: Array, variance: Array, alpha: float, lam: float) -> Array:
+    """Returns E f'(z)^2 of SELU."""
+    return lam**2 * (_positive(mean, variance) + alpha**2 * _tail(mean, variance, 2))
+
+
+def _tail(mean: Array, variance: Array, k: int) -> Array:
+    """Returns E[e^(kz); z < 0], at variance 0 with the point 0 counted as negative."""
+    s = np.sqrt(variance)
+    h = mean / np.where(s > 0, s, 1.0)
+    of_a_gaussian = exponential_linear.exponential_tail(mean, s, h, k)
+    of_a_point = np.where(mean > 0, 0.0, np.exp(k * np.minimum(mean, 0.0)))
+    return np.where(s > 0, of_a_gaussian, of_a_point)
 
 
 def _positive(mean: Array, variance: Array) -> Array:

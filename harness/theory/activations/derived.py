@@ -7,16 +7,24 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
+
 from harness.errors import RequestError
-from harness.theory.activations import tailoring
+from harness.theory.activations import tailoring, unit_second_moment
 from harness.theory.activations.built_in import LECUN, SPECIFICATIONS, declare
+from harness.theory.activations.closed_forms import (
+    leaky_exponential_forms,
+    scaled_exponential_forms,
+)
 from harness.theory.activations.parameters import for_fixed_point
-from harness.theory.activations.specifications import ActivationFunction
+from harness.theory.activations.specifications import BREAKS, ActivationFunction, Array
 from harness.theory.activations.tailoring import Tailoring
 
 # The activations that others are made from; PyTorch has no module of the error function.
 BASES = tuple(name for name in SPECIFICATIONS.names() if SPECIFICATIONS[name].torch_class)
 _DEFAULT_LAYERS = 8
+# About one over the depth of 32 layers.
+_DEFAULT_EPSILON = 0.03
 
 
 @declare(
@@ -32,6 +40,59 @@ def selu_fixed_point(mean: float, variance: float) -> ActivationFunction:
     return ActivationFunction(
         "selu_fixed_point", selu.value, selu.slope, selu.kinks, selu.breaks, selu.closed
     )
+
+
+@declare(
+    source="Chen, Zhao, Deng, Li and Xie 2021, Redefining the self-normalization property",
+    torch_class="harness.networks.activation_modules:LeakySELU",
+    recommended_initializers=LECUN,
+    options={"epsilon": _DEFAULT_EPSILON},
+)
+def leaky_selu(epsilon: float) -> ActivationFunction:
+    """Returns leaky SELU (lSELU): lam * (x if x > 0 else alpha * (e^x - 1) + beta * x).
+
+    The form and the conditions on the moments are the paper's; `unit_second_moment` says which part
+    of the choice of the constants is a reading of it.
+    """
+    constants = unit_second_moment.leaky_constants(epsilon)
+    alpha, beta, lam = constants.alpha, constants.beta, constants.lam
+
+    def value(x: Array) -> Array:
+        negative = np.minimum(x, 0.0)
+        return lam * np.where(x > 0, x, alpha * np.expm1(negative) + beta * negative)
+
+    def slope(x: Array) -> Array:
+        return lam * np.where(x > 0, 1.0, alpha * np.exp(np.minimum(x, 0.0)) + beta)
+
+    closed = leaky_exponential_forms(alpha, beta, lam)
+    return ActivationFunction("leaky_selu", value, slope, kinks=(0.0,), closed=closed)
+
+
+@declare(
+    source="Chen, Zhao, Deng, Li and Xie 2021, Redefining the self-normalization property",
+    torch_class="harness.networks.activation_modules:ScaledSELU",
+    recommended_initializers=LECUN,
+    options={"epsilon": _DEFAULT_EPSILON},
+)
+def scaled_selu(epsilon: float) -> ActivationFunction:
+    """Returns scaled SELU (sSELU): lam * (x if x > 0 else alpha * (e^(beta * x) - 1)).
+
+    The form and the conditions on the moments are the paper's; `unit_second_moment` says which part
+    of the choice of the constants is a reading of it.
+    """
+    constants = unit_second_moment.scaled_constants(epsilon)
+    alpha, beta, lam = constants.alpha, constants.beta, constants.lam
+
+    def value(x: Array) -> Array:
+        return lam * np.where(x > 0, x, alpha * np.expm1(beta * np.minimum(x, 0.0)))
+
+    def slope(x: Array) -> Array:
+        return lam * np.where(x > 0, 1.0, alpha * beta * np.exp(beta * np.minimum(x, 0.0)))
+
+    # It bends over lengths of 1 / beta.
+    breaks = tuple(point / beta for point in BREAKS)
+    closed = scaled_exponential_forms(alpha, beta, lam)
+    return ActivationFunction("scaled_selu", value, slope, (0.0,), breaks, closed)
 
 
 @declare(
