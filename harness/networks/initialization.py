@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -51,13 +54,7 @@ def initialize(
             if form is not None and form.companion:
                 state[f"{prefix}{form.companion}"].copy_(form.initial(weight))
             if module.bias is not None:
-                bias = torch.empty(module.bias.shape)
-                fan_in = fans(weight).fan_in
-                if is_readout:
-                    law, options = readout_bias(parts)
-                    law.draw(bias, options, fan_in, generator)
-                else:
-                    draw_bias(bias, fan_in, initializer, generator)
+                bias = drawn_bias(weight, parts, is_readout, generator)
                 state[f"{prefix}bias"].copy_(bias)
         elif isinstance(module, StandardDropout):
             state[f"{prefix}key"].fill_(purpose_seed(seed, f"dropout/{_short(name)}"))
@@ -90,7 +87,22 @@ def draw_weight(weight: Tensor, spec: dict, generator: Generator, groups: int = 
     initializer_of(spec).draw(weight, fans(weight, groups), spec, generator)
 
 
-@torch.no_grad()
-def draw_bias(bias: Tensor, fan_in: int, spec: dict, generator: Generator) -> None:
-    """Fills the biases (units,) of one layer in place."""
-    initializer_of(spec).bias.draw(bias, spec, fan_in, generator)
+def drawn_bias(
+    weight: Tensor, spec: Mapping[str, Any], is_readout: bool, generator: Generator
+) -> Tensor:
+    """Returns the biases (units,) of one layer, on the CPU.
+
+    Args:
+        weight: (units, inputs per group, kernel...), the layer's own, for its fan-in.
+        spec: `Trial.spec`, or of it `initializer` and `readout`.
+        is_readout: the readout's biases may follow a law of their own.
+        generator: the one that drew the weight.
+    """
+    if is_readout:
+        law, options = readout_bias(spec)
+    else:
+        options = spec["initializer"]
+        law = initializer_of(options).bias
+    bias = torch.empty(len(weight))
+    law.draw(bias, options, fans(weight).fan_in, generator)
+    return bias

@@ -10,7 +10,7 @@ from torch import nn
 from harness.configuration.options import known_names
 from harness.configuration.trial import canonical
 from harness.errors import RequestError
-from harness.networks.initialization import draw_bias, draw_weight, fans
+from harness.networks.initialization import draw_weight, drawn_bias, fans
 from harness.networks.initializers import TRUNCATED_VARIANCE, initializers
 from harness.networks.layout import check_layout
 
@@ -132,10 +132,11 @@ def test_arms_of_one_seed_share_their_normal_numbers():
     torch.testing.assert_close(he, 2**0.5 * lecun)
 
 
-def drawn_bias(spec: dict) -> torch.Tensor:
-    bias = torch.empty(20_000)
-    draw_bias(bias, 300, spec, torch.Generator().manual_seed(0))
-    return bias
+def biases(initializer: dict, readout: dict | None = None) -> torch.Tensor:
+    weight = torch.empty(20_000, 300)
+    spec = {"initializer": initializer, "readout": readout or {}}
+    generator = torch.Generator().manual_seed(0)
+    return drawn_bias(weight, spec, readout is not None, generator)
 
 
 @pytest.mark.parametrize(
@@ -147,18 +148,25 @@ def drawn_bias(spec: dict) -> torch.Tensor:
     ],
 )
 def test_biases_are_zero_by_default(spec):
-    assert not drawn_bias(spec).any()
+    assert not biases(spec).any()
 
 
 def test_gaussian_biases_have_the_variance_that_is_asked_for():
-    bias = drawn_bias({"name": "gaussian", "sigma_w2": 1.0, "sigma_b2": 0.25})
+    bias = biases({"name": "gaussian", "sigma_w2": 1.0, "sigma_b2": 0.25})
     assert float(bias.var()) == pytest.approx(0.25, rel=0.06)
 
 
 def test_uniform_biases_are_those_of_torch():
-    bias = drawn_bias({"name": "pytorch_default", "bias": "uniform"})
+    bias = biases({"name": "pytorch_default", "bias": "uniform"})
     assert float(bias.abs().max()) <= 300**-0.5
     assert float(bias.var()) == pytest.approx(1 / 900, rel=0.06)
+
+
+def test_biases_of_the_readout_follow_its_own_law():
+    bias = biases({"name": "lecun_normal"}, {"bias": "uniform"})
+    assert float(bias.var()) == pytest.approx(1 / 900, rel=0.06)
+    uniform = {"name": "pytorch_default", "bias": "uniform"}
+    assert not biases(uniform, {"bias": "zeros"}).any()
 
 
 def test_an_unknown_bias_is_refused(make_trial):

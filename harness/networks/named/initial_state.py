@@ -10,9 +10,9 @@ from torch import Generator, Tensor, nn
 
 from harness.configuration.named_networks import OWN
 from harness.networks.dropouts import StandardDropout
-from harness.networks.initialization import draw_bias, draw_weight, fans
+from harness.networks.initialization import draw_weight, drawn_bias
 from harness.networks.normalizations import RMSNorm
-from harness.networks.readout import readout_bias, readout_initializer
+from harness.networks.readout import readout_initializer
 from harness.seeding import purpose_seed
 
 State = dict[str, Tensor]
@@ -87,14 +87,7 @@ def _draw(
     state[f"{name}.weight"].copy_(weight)
     if module.bias is None or f"{name}.bias" not in state:
         return {f"{name}.weight"}
-    bias = torch.empty(module.bias.shape)
-    fan_in = fans(weight).fan_in
-    if is_head:
-        law, options = readout_bias(spec)
-        law.draw(bias, options, fan_in, generator)
-    else:
-        draw_bias(bias, fan_in, initializer, generator)
-    state[f"{name}.bias"].copy_(bias)
+    state[f"{name}.bias"].copy_(drawn_bias(weight, spec, is_head, generator))
     return {f"{name}.weight", f"{name}.bias"}
 
 
