@@ -252,7 +252,8 @@ def _how_long(evidence: Evidence) -> Chapter:
 def _end_table(evidence: Evidence) -> pandas.DataFrame:
     """Returns shares at first and at the end, and the outcome, by data set, depth and rate."""
     shares = share_tables.trial_shares(evidence)
-    trials = evidence.finished.assign(rate=rates(evidence)).set_index("trial_id")
+    trials = evidence.with_data(evidence.finished)
+    trials = trials.assign(rate=rates(evidence)).set_index("trial_id")
     keys = ["dataset", "depth", "width", "rate"]
     table = trials[[*keys, "score"]].assign(diverged=trials["status"] == "diverged")
     for phase in ("init", "end"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy
 import pandas
 import pyarrow
 
-from harness.data.catalog import PUBLISHED
 from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_intervals
 from harness.reports.axis_values import (
@@ -23,6 +22,8 @@ from harness.reports.axis_values import (
     plain_value,
     value_label,
 )
+from harness.reports.chances import chances
+from harness.reports.data_names import data_names
 from harness.store.searches import CONFIRMATION, TUNING
 from harness.store.tables import Tables
 from harness.verdicts.judging import judge_tables
@@ -117,6 +118,15 @@ class Evidence:
         return self.plain.astype(str)
 
     @functools.cached_property
+    def data(self) -> pandas.Series:
+        """The data of each trial in words: the data set, and its options that differ among trials.
+
+        An option of a data set differs where the trials of this data set have several values of it,
+        as those of `digits` and of `digits, label_noise 0.5`.
+        """
+        return data_names(self.plain)
+
+    @functools.cached_property
     def varied(self) -> tuple[str, ...]:
         """Axes with more than one value among finished trials.
 
@@ -171,6 +181,12 @@ class Evidence:
         """Returns the evidence of some of the trials alone; layers and curves are shared."""
         kept = self.trials[self.trials["trial_id"].isin(trials["trial_id"])]
         return replace(self, trials=kept)
+
+    def with_data(self, trials: pandas.DataFrame) -> pandas.DataFrame:
+        """Returns trials whose column `dataset` says `data`, so that doses are told apart."""
+        if "dataset" not in self.axes:
+            return trials
+        return trials.assign(dataset=self.data[trials.index])
 
     def levels(self, axis: str) -> list[Any]:
         """Returns the values of an axis among finished trials, in order."""
@@ -255,23 +271,11 @@ def _scored(trials: pandas.DataFrame) -> pandas.DataFrame:
     for name in ("depth", "width"):
         if name in trials and not pandas.api.types.is_numeric_dtype(trials[name]):
             trials[name] = trials[name].map(number_or_text).astype(object)
-    trials["chance"] = _chances(trials)
+    trials["chance"] = chances(trials)
     diverged = trials["status"] == "diverged"
     trials["score"] = trials["test_accuracy"].where(~diverged, trials["chance"])
     trials["loss_score"] = trials["train_loss"].where(~diverged, -numpy.log(trials["chance"]))
     return trials
-
-
-def _chances(trials: pandas.DataFrame) -> pandas.Series:
-    """Returns each trial's chance level, which trials of one data set tell each other."""
-    levels = [chance_level(row) for row in trials.to_dict("records")]
-    chances = pandas.Series(levels, index=trials.index, dtype=float)
-    names = [str(name) for name in trials]
-    settings = [name for name in names if name == "dataset" or name.startswith("spec.dataset.")]
-    if not settings or chances.notna().all():
-        return chances
-    data_sets = trials[settings].astype(str).agg("|".join, axis=1)
-    return chances.fillna(chances.groupby(data_sets).transform("first"))
 
 
 def axis_names(trials: pandas.DataFrame) -> list[str]:
@@ -283,18 +287,6 @@ def axis_names(trials: pandas.DataFrame) -> list[str]:
     start = names.index("ended") + 1 if "ended" in names else 0
     specification = (index for index, name in enumerate(names) if name.startswith("spec."))
     return names[start : next(specification, len(names))]
-
-
-def chance_level(trial: Mapping[Any, Any]) -> float:
-    """Returns 1/classes of a trial's data set; NaN where that is unknown."""
-    for name in ("classes", "spec.dataset.classes"):
-        classes = trial.get(name)
-        if isinstance(classes, (int, float)) and classes > 0:
-            return 1.0 / classes
-    published = PUBLISHED.get(trial.get("dataset", ""))
-    if published is None or published.classes is None:
-        return math.nan
-    return 1.0 / published.classes
 
 
 def _plain(values: pandas.Series) -> pandas.Series:

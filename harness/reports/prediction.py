@@ -49,7 +49,7 @@ def trains(trials: pandas.DataFrame, share: float = TRAINS) -> pandas.Series:
 
 def asked(evidence: Evidence, share: float = TRAINS) -> pandas.DataFrame:
     """Returns the trials whose outcome is known, with the outcome in the bool column `trains`."""
-    trials = evidence.finished_with_tuning
+    trials = evidence.with_data(evidence.finished_with_tuning)
     trials = trials[trials["steps"].fillna(0) > 0]
     outcome = trains(trials, share)
     known = outcome.notna()

@@ -93,6 +93,8 @@ _PYTORCH_SOURCE = "bioinf-jku/SNNs, Pytorch/SelfNormalizingNetworks_MLP_MNIST"
 _GAIN_DEVIATIONS = (
     (0.7968, 0.3127, 0.2404, 0.2062, 0.2056, 0.2044, 0.2005, 0.2042, 0.1944, 0.2085)
 )  # fmt: skip
+# What all of them trained on: images and labels as they are.
+_INTACT: Arm = {"dataset.pixel_shuffle": "default", "dataset.label_noise": "default"}
 
 PUBLISHED = (
     Publication(
@@ -165,7 +167,7 @@ def comparison(evidence: Evidence, publication: Publication) -> pandas.DataFrame
     One row per published position: `published`; `ours`, the mean over seeds with its 95 % interval
     `low`, `high`; `seeds`; and `ratio`, ours over the published one.
     """
-    trials = select(evidence, publication.arm, role=FIXED)
+    trials = select(evidence, {**publication.arm, **_INTACT}, role=FIXED)
     measured = publication.measure(evidence)
     measured = measured[measured["trial_id"].isin(trials["trial_id"])]
     rows = []

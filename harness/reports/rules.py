@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.theory.activations import functions
 
-VERSION = 2
+VERSION = 3
 SIGNIFICANT = 0.05
 
 # The reason of each version after the first.
@@ -22,6 +22,8 @@ CHANGES: dict[int, str] = {
     "of which every layer holds were the same everywhere. Equivalence, claims, prediction, "
     "association and intervention are new. "
     "The rule on time is gone, because nothing computed it.",
+    3: "Doses of data are tasks of their own in claims and figures, because trials with noisy "
+    "labels or shuffled pixels were averaged with others of their data set.",
 }
 
 # The rule, and how this report applies it.
@@ -79,6 +81,11 @@ RULES: tuple[tuple[str, str], ...] = (
         "A claim is decided by an interval against an effect that matters. It is conditional where "
         "tasks disagree, each at the level that all tasks together need (Bonferroni), and the "
         "condition is named.",
+    ),
+    (
+        "Doses of data",
+        "Trials of one data set that differ in its options, such as label noise, shuffled pixels "
+        "or fewer samples, count as those of different data sets.",
     ),
     (
         "Two conditions",

@@ -108,7 +108,8 @@ def duration(evidence: Evidence) -> pandas.DataFrame:
     if not len(probes):
         return pandas.DataFrame()
     table = _with_diverged(evidence, probes)
-    trials = evidence.finished.assign(arm=arms(evidence).names, rate=rates(evidence))
+    trials = evidence.with_data(evidence.finished)
+    trials = trials.assign(arm=arms(evidence).names, rate=rates(evidence))
     about = trials.set_index("trial_id")[["dataset", "rate", "depth", "arm", "seed"]]
     table = table.join(about, on="trial_id")
     keys = ["dataset", "rate", "depth", "arm", "step"]

@@ -75,7 +75,7 @@ def training_curves(evidence: Evidence) -> pandas.DataFrame:
     curves = evidence.curves
     if not {"trial_id", "epoch", "train_loss"} <= set(curves.columns):
         return pandas.DataFrame()
-    trials = evidence.finished
+    trials = evidence.with_data(evidence.finished)
     trials = trials[trials["status"] == "done"].assign(
         arm=arms(evidence).names, rate=rates(evidence)
     )

@@ -13,7 +13,7 @@ import numpy
 
 from harness.errors import RequestError
 from harness.reports.accuracies import accuracy_interval
-from harness.reports.evidence import chance_level
+from harness.reports.chances import chance_level
 from harness.reports.statistics import Interval
 from harness.store import searches
 from harness.store.records import Record

@@ -42,6 +42,8 @@ def select(
 ) -> pandas.DataFrame:
     """Returns the finished trials whose axes have the arm's values.
 
+    Their column `dataset` tells doses of one data set apart (`Evidence.data`).
+
     Args:
         evidence: the trials.
         arm: an axis that the table lacks has its default everywhere and does not restrict.
@@ -56,7 +58,7 @@ def select(
             kept &= evidence.plain.loc[trials.index, axis].isin(values).to_numpy()
     if role is not None:
         kept &= (evidence.role[trials.index] == role).to_numpy()
-    return trials[kept]
+    return evidence.with_data(trials[kept])
 
 
 def need(trials: pandas.DataFrame, what: str, count: int = FEWEST_SEEDS) -> pandas.DataFrame:
@@ -216,6 +218,8 @@ def _sides(
 ) -> pandas.DataFrame:
     """Returns one row per key and seed; a trial that is there twice counts once."""
     table = evidence.texts.loc[trials.index, keys]
+    if "dataset" in keys:
+        table["dataset"] = trials["dataset"]
     table["seed"] = trials["seed"]
     table["value"] = trials[value].astype(float)
     table["diverged"] = trials["status"] == "diverged"
