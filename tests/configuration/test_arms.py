@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from harness.configuration.composing import compose
 from harness.configuration.options import known_names
 from harness.configuration.trial import trials
 from harness.store.trials import Store
+from tests.in_process import train
 
-ROOT = Path(__file__).resolve().parents[2]
 ARMS = {
     "self_normalizing": ["activation=selu", "initializer=lecun_normal", "normalization=none"],
     "relu": ["activation=relu", "initializer=he_normal", "normalization=none"],
@@ -58,12 +54,8 @@ def test_figure_1_is_a_sweep_of_six_curves(tmp_path):
         "tracking=none",
         f"runs={tmp_path}",
     ]
-    subprocess.run(
-        [sys.executable, "-m", "harness.train", "--multirun", "experiment=figure_1", *small],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
+    answer = train("--multirun", "experiment=figure_1", *small)
+    assert answer.returncode == 0, answer.stderr
     records = list(Store(tmp_path).records())
     names = ("activation", "initializer", "normalization", "depth")
     curves = {tuple(record.axes[name] for name in names) for record in records}

@@ -10,9 +10,17 @@ from pathlib import Path
 import pytest
 from omegaconf.errors import OmegaConfBaseException
 
+from harness.commands import (
+    selu_collect,
+    selu_report,
+    selu_status,
+    selu_sync,
+    selu_verify,
+)
 from harness.configuration.result_folder import writable_folder
 from harness.errors import RequestError
 from harness.sweeps import command_line
+from tests.in_process import command, train
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -34,10 +42,6 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def train(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run("-m", "harness.train", *arguments, f"runs={runs}")
-
-
 def assert_refused(answer: subprocess.CompletedProcess[str], message: str) -> None:
     """A refusal is exit code 2 with one line on stderr that holds `message`."""
     assert (answer.returncode, answer.stdout) == (2, "")
@@ -46,6 +50,8 @@ def assert_refused(answer: subprocess.CompletedProcess[str], message: str) -> No
     assert message in answer.stderr
 
 
+# These start a process: one that is told by Hydra, one that needs torch, and one of a sweep.
+STARTED = ("dept=3", "device=cuda:77", "hydra.launcher.pack=0")
 MISTAKES = {
     "dept=3": "unknown option 'dept'; did you mean depth",
     "activation=sellu": "unknown activation 'sellu'; known: celu, ",
@@ -81,7 +87,22 @@ MISTAKES_OF_SWEEPS = {
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, mistake):
-    assert_refused(train(tmp_path / "runs", *mistake.split()), MISTAKES[mistake])
+    assert_refused(train(*mistake.split(), f"runs={tmp_path / 'runs'}"), MISTAKES[mistake])
+    assert list(tmp_path.iterdir()) == []
+
+
+def in_processes(mistakes: dict[str, str]) -> list[object]:
+    """The mistakes as parameters, of which most are slow."""
+    return [
+        mistake if mistake in STARTED else pytest.param(mistake, marks=pytest.mark.slow)
+        for mistake in mistakes
+    ]
+
+
+@pytest.mark.parametrize("mistake", in_processes(MISTAKES))
+def test_a_mistake_ends_its_process_with_one_line(tmp_path, mistake):
+    answer = run("-m", "harness.train", *mistake.split(), f"runs={tmp_path / 'runs'}")
+    assert_refused(answer, MISTAKES[mistake])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,12 +116,12 @@ def test_a_mistake_is_one_line_and_leaves_nothing(tmp_path, mistake):
     ],
 )
 def test_flags_that_exclude_each_other_are_one_line(tmp_path, flags, message):
-    assert_refused(train(tmp_path / "runs", *flags.split(), "depth=2"), message)
+    assert_refused(train(*flags.split(), "depth=2", f"runs={tmp_path / 'runs'}"), message)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_request_can_be_shown_without_training(tmp_path):
-    answer = train(tmp_path / "runs", "--cfg", "job", "depth=5")
+    answer = train("--cfg", "job", "depth=5", f"runs={tmp_path / 'runs'}")
     assert (answer.returncode, answer.stderr) == (0, "")
     assert "depth: 5" in answer.stdout.splitlines()
     assert list(tmp_path.iterdir()) == []
@@ -125,8 +146,15 @@ def test_a_defect_keeps_its_traceback():
 
 @pytest.mark.parametrize("mistake", MISTAKES_OF_SWEEPS)
 def test_a_mistake_in_a_sweep_stops_it_before_anything_trains(tmp_path, mistake):
-    answer = train(tmp_path / "runs", "--multirun", "depth=2,3", *mistake.split())
-    assert_refused(answer, MISTAKES_OF_SWEEPS[mistake])
+    words = ["--multirun", "depth=2,3", *mistake.split(), f"runs={tmp_path / 'runs'}"]
+    assert_refused(train(*words), MISTAKES_OF_SWEEPS[mistake])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mistake", in_processes(MISTAKES_OF_SWEEPS))
+def test_a_mistake_in_a_sweep_ends_its_process_with_one_line(tmp_path, mistake):
+    words = ["--multirun", "depth=2,3", *mistake.split(), f"runs={tmp_path / 'runs'}"]
+    assert_refused(run("-m", "harness.train", *words), MISTAKES_OF_SWEEPS[mistake])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,7 +163,7 @@ def test_a_mistake_in_a_sweep_stops_it_before_anything_trains(tmp_path, mistake)
 @pytest.mark.parametrize("mode", [[], ["--multirun"]], ids=["one cell", "sweep"])
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path, mode, parent):
     (tmp_path / "file").write_text("no folder")
-    answer = train(tmp_path / parent / "runs", *mode, *TINY)
+    answer = train(*mode, *TINY, f"runs={tmp_path / parent / 'runs'}")
     assert answer.returncode == 2
     assert "runs" in answer.stderr
     assert "Traceback" not in answer.stderr
@@ -160,51 +188,61 @@ def test_ctrl_c_is_told_as_such_inside_code_that_turns_it_into_an_error(capsys, 
     assert capsys.readouterr().err.startswith("interrupted: finished trials are kept")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["depth=0"],
-        ["initializer=lecun_exact", "width=1"],
-        ["architecture=cnn", "width=input"],
-        ["--multirun", "depth=2,0"],
-        ["--multirun", "activation=selu,sellu"],
-        ["--multirun", "hydra.launcher.pack=0"],
-    ],
-    ids=" ".join,
-)
-def test_help_and_mistakes_load_no_torch(tmp_path, arguments):
-    help_asked = "--help" in arguments
-    words = ["train", *arguments] if help_asked else ["train", *arguments, f"runs={tmp_path}"]
-    code = f"""
-import runpy, sys
-sys.argv = {words}
-try:
-    runpy.run_module("harness.train", run_name="__main__")
-except SystemExit:
-    pass
-sys.stderr.write(str([name for name in ("torch", "mlflow", "pandas") if name in sys.modules]))
+QUICK = [
+    "--help",
+    "depth=0",
+    "initializer=lecun_exact width=1",
+    "architecture=cnn width=input",
+    "--multirun depth=2,0",
+    "--multirun activation=selu,sellu",
+    "--multirun hydra.launcher.pack=0",
+]
+# Runs command lines one after another, and says after each what it has loaded.
+LOADED = """
+import contextlib, io, json, os, runpy, sys
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["train", *line.split()]
+    os.environ.pop("HYDRA_FULL_ERROR", None)
+    output = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(output):
+            runpy.run_module("harness.train", run_name="__main__")
+    except SystemExit as end:
+        code = end.code
+    loaded = [name for name in ("torch", "mlflow", "pandas") if name in sys.modules]
+    print(json.dumps([code, loaded, output.getvalue()]))
 """
-    answer = run("-c", code)
-    assert answer.stderr.endswith("[]"), answer.stderr
-    assert ("activation: celu, " in answer.stdout) == help_asked
+
+
+def test_help_and_mistakes_load_no_torch(tmp_path):
+    runs = f" runs={tmp_path}"
+    lines = [line if line == "--help" else line + runs for line in QUICK]
+    answer = run("-c", LOADED, json.dumps(lines))
+    assert answer.returncode == 0, answer.stderr
+    ends = [json.loads(line) for line in answer.stdout.splitlines()]
+    for line, (code, loaded, output) in zip(QUICK, ends, strict=True):
+        help_asked = line == "--help"
+        assert loaded == [], line
+        assert code == (0 if help_asked else 2), line
+        assert ("activation: celu, " in output) == help_asked, line
+    assert answer.stderr.count("error: ") == len(QUICK) - 1
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_trains_what_no_earlier_command_has_trained(tmp_path):
     runs = tmp_path / "runs"
-    one_cell = train(runs, *TINY)
+    one_cell = train(*TINY, f"runs={runs}")
     assert one_cell.returncode == 0, one_cell.stderr
     assert "2 trials: 0 done, 0 failed, 2 to run, in 1 pack" in one_cell.stderr
     cells = ["activation=selu,relu", "initializer=lecun_normal,he_normal"]
-    sweep = train(runs, "--multirun", *TINY, *cells)
+    sweep = train("--multirun", *TINY, *cells, f"runs={runs}")
     assert sweep.returncode == 0, sweep.stderr
     # Both activations and initializers share one program.
     assert "8 trials: 2 done, 0 failed, 6 to run, in 1 pack" in sweep.stderr
     folders = list((runs / "trials").iterdir())
     assert len(folders) == 8
     assert all((folder / "done").exists() for folder in folders)
-    repeated = train(runs, "--multirun", *TINY, *cells, "depth=2,3")
+    repeated = train("--multirun", *TINY, *cells, "depth=2,3", f"runs={runs}")
     assert "16 trials: 8 done, 0 failed, 8 to run" in repeated.stderr
     # Cells that were done are not run as jobs again.
     last = max((runs / "sweeps").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
@@ -212,34 +250,31 @@ def test_a_sweep_trains_what_no_earlier_command_has_trained(tmp_path):
 
 
 def test_a_finished_cell_is_checked_again_and_says_that_it_is_done(tmp_path):
-    assert train(tmp_path, *TINY).returncode == 0
-    assert "2 trials: 2 done, 0 failed, 0 to run" in train(tmp_path, *TINY).stderr
-    assert_refused(train(tmp_path, *TINY, "device=cuda:77"), "device=cuda:77 is not there")
-
-
-def test_every_job_of_a_sweep_has_its_folder(tmp_path):
-    train(tmp_path, "--multirun", *TINY, "activation=selu,relu", "depth=2,3")
-    (sweep,) = (tmp_path / "sweeps").iterdir()
-    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1", "2", "3"]
+    cell = [*TINY, f"runs={tmp_path}"]
+    assert train(*cell).returncode == 0
+    assert "2 trials: 2 done, 0 failed, 0 to run" in train(*cell).stderr
+    assert_refused(train(*cell, "device=cuda:77"), "device=cuda:77 is not there")
 
 
 def test_a_users_own_activation_is_a_choice_among_others(tmp_path, monkeypatch):
-    (tmp_path / "own.py").write_text("def cubed(x):\n    return x + 0.1 * x**3\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    answer = train(tmp_path / "runs", "--multirun", *TINY, "activation=selu,own:cubed")
+    (tmp_path / "own_cubed.py").write_text("def cubed(x):\n    return x + 0.1 * x**3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    choices = "activation=selu,own_cubed:cubed"
+    answer = train("--multirun", *TINY, choices, f"runs={tmp_path / 'runs'}")
     assert answer.returncode == 0, answer.stderr
     activations = set()
     for path in (tmp_path / "runs" / "trials").glob("*/trial.json"):
         activations.add(json.loads(path.read_text())["axes"]["activation"])
-    assert activations == {"own:cubed", "selu"}
+    assert activations == {"own_cubed:cubed", "selu"}
 
 
 def test_a_failing_trial_costs_no_other_and_is_listed_last(tmp_path, monkeypatch):
-    (tmp_path / "own.py").write_text(
+    (tmp_path / "own_failing.py").write_text(
         "def fails(x):\n    if x.dim() == 3:\n        raise ValueError('not today')\n    return x\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
-    answer = train(tmp_path / "runs", "--multirun", *TINY, "activation=selu,own:fails")
+    monkeypatch.syspath_prepend(tmp_path)
+    choices = "activation=selu,own_failing:fails"
+    answer = train("--multirun", *TINY, choices, f"runs={tmp_path / 'runs'}")
     assert answer.returncode == 1
     last = answer.stderr.strip().splitlines()[-2:]
     assert all(line.endswith("ValueError: not today") for line in last), answer.stderr
@@ -251,24 +286,32 @@ def test_a_failing_trial_costs_no_other_and_is_listed_last(tmp_path, monkeypatch
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The results of a sweep of four cells with two seeds each."""
+    """The results of a sweep of four cells with two seeds each, in a process of its own."""
     runs = tmp_path_factory.mktemp("trained") / "runs"
-    answer = train(runs, "--multirun", *TINY, "activation=selu,relu", "depth=2,3")
+    words = ["--multirun", *TINY, "activation=selu,relu", "depth=2,3", f"runs={runs}"]
+    answer = run("-m", "harness.train", *words)
     assert answer.returncode == 0, answer.stderr
     return runs
 
 
-def script(name: str, runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return run(f"scripts/{name}.py", "--runs", runs, *arguments)
+def test_every_job_of_a_sweep_has_its_folder(trained):
+    (sweep,) = (trained / "sweeps").iterdir()
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1", "2", "3"]
 
 
 def test_status_counts_the_trials(trained):
-    assert json.loads(script("status", trained, "--json").stdout)["done"] == 8
+    answer = command(selu_status.main, "--runs", trained, "--json")
+    assert json.loads(answer.stdout)["done"] == 8
 
 
 @pytest.mark.parametrize(
     "command",
-    ["scripts/status.py", "scripts/collect.py", "scripts/report.py", "-m harness.train --help"],
+    [
+        "scripts/status.py",
+        "scripts/collect.py",
+        "scripts/report.py --claims",
+        "-m harness.train --help",
+    ],
 )
 def test_a_command_ends_quietly_when_nobody_reads_it(trained, command):
     option = f"--runs {trained}" if command.startswith("scripts") else ""
@@ -283,12 +326,12 @@ def test_a_command_ends_quietly_when_nobody_reads_it(trained, command):
 
 
 def test_collect_writes_a_row_for_every_trial(trained):
-    answer = script("collect", trained)
+    answer = command(selu_collect.main, "--runs", trained)
     assert "trials.parquet: 8 rows" in answer.stdout, answer.stderr
 
 
 def test_the_report_opens_offline_and_names_its_sweep(trained):
-    answer = script("report", trained, "--quiet")
+    answer = run("scripts/report.py", "--runs", trained, "--quiet")
     html = Path(answer.stdout.strip()).read_text()
     assert "Does it matter" in html
     assert "activation=selu,relu" in html
@@ -308,12 +351,12 @@ def test_the_report_opens_offline_and_names_its_sweep(trained):
     ],
 )
 def test_a_report_of_no_trial_is_refused(trained, arguments, message):
-    answer = script("report", trained, *arguments)
+    answer = command(selu_report.main, "--runs", trained, *arguments)
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1)
     assert message in answer.stderr
 
 
-@pytest.mark.parametrize("name", ["status", "collect", "report", "sync_mlflow", "verify"])
-def test_scripts_refuse_a_folder_without_results(tmp_path, name):
-    answer = script(name, tmp_path / "nothing")
+@pytest.mark.parametrize("module", [selu_status, selu_collect, selu_report, selu_sync, selu_verify])
+def test_commands_refuse_a_folder_without_results(tmp_path, module):
+    answer = command(module.main, "--runs", tmp_path / "nothing")
     assert (answer.returncode, answer.stderr.count("\n")) == (2, 1), answer.stderr

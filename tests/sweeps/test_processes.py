@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.store.trials import Store
+from tests.in_process import train
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
@@ -289,10 +290,10 @@ def test_a_sweeper_can_optimise_the_score_of_the_jobs(tmp_path):
     ],
 )
 def test_a_wrong_sweep_is_one_line_before_anything_trains(tmp_path, request_, message):
-    process = start(tmp_path / "runs", "budget.steps=5", *request_.split())
-    code, errors = ended(process)
-    assert code == 2, errors
-    assert errors.startswith("error: ")
-    assert errors.count("\n") == 1
-    assert message in errors
+    words = ["--multirun", *TINY, "budget.steps=5", *request_.split(), f"runs={tmp_path / 'runs'}"]
+    answer = train(*words)
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stderr.startswith("error: ")
+    assert answer.stderr.count("\n") == 1
+    assert message in answer.stderr
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The commands `predict` and `figures` of scripts/theory.py, started as a user would."""
+"""The commands `predict` and `figures` of scripts/theory.py."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import sys
 
 import pytest
 
+from harness.commands import selu_theory
 from harness.configuration.schema import PROJECT_ROOT
+from tests.in_process import command
 
 
-def theory(*words: str) -> subprocess.CompletedProcess:
+def started(*words: str) -> subprocess.CompletedProcess:
+    """Starts the script as a user would."""
     return subprocess.run(
         [sys.executable, str(PROJECT_ROOT / "scripts" / "theory.py"), *words],
         capture_output=True,
@@ -20,8 +23,13 @@ def theory(*words: str) -> subprocess.CompletedProcess:
     )
 
 
+def theory(*words: str) -> subprocess.CompletedProcess:
+    """Calls the script's function."""
+    return command(selu_theory.main, *words)
+
+
 def test_predict_prints_a_table_and_a_sentence():
-    done = theory(
+    done = started(
         "predict",
         "activation=selu",
         "initializer=he_normal",

@@ -13,11 +13,13 @@ import sys
 import pytest
 
 from harness import tracking
+from harness.commands import selu_sync
 from harness.configuration.schema import TrackingConfig
 from harness.errors import RequestError
 from harness.store.trials import Store
 from harness.sweeps import sweep
 from harness.verdicts.criteria import load
+from tests import in_process
 
 
 def client(uri: str):
@@ -126,7 +128,9 @@ def test_processes_make_one_store_at_once_and_send_every_trial_once(trained, tmp
     """Two of one runs folder, and two of a copy of it, whose trials are the same."""
     uri = f"sqlite:///{tmp_path / 'shared' / 'mlflow.db'}"
     folders = [tmp_path / "one", tmp_path / "one", tmp_path / "two", tmp_path / "two"]
-    context = multiprocessing.get_context("spawn")
+    # Its server loads MLflow once for all processes; none of them inherits a connection.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "harness.tracking.connection"])
     together, sent = context.Barrier(4), context.Queue()
     processes = []
     for folder in folders:
@@ -167,7 +171,7 @@ def test_an_absent_server_costs_a_warning_and_the_trials_can_be_sent_later(
     assert "MLflow cannot be reached" in warnings_of_harness()
     command = [sys.executable, "scripts/sync_mlflow.py", "--runs", str(store.runs), "--uri", server]
     first = subprocess.run(command, capture_output=True, text=True)
-    second = subprocess.run(command, capture_output=True, text=True)
+    second = in_process.command(selu_sync.main, *command[2:])
     assert first.stdout.startswith("2 trials sent, 0 were there"), first.stderr
     assert second.stdout.startswith("0 trials sent, 2 were there")
     assert len(runs_of(server)) == 2
