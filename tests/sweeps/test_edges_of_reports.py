@@ -29,7 +29,11 @@ EDGES = {
 }
 
 
-@pytest.mark.parametrize("edge", EDGES)
+# A single probe is also that of no steps.
+ONE_PROBE = pytest.param("one probe", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("edge", [*(edge for edge in EDGES if edge != "one probe"), ONE_PROBE])
 def test_an_edge_of_what_can_be_measured_is_reported(make_config, tmp_path, edge):
     cells = [make_config(**TINY | EDGES[edge] | {"activation": name}) for name in ("selu", "relu")]
     sweep.prefetch(cells)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ def composed(name: str, overrides: list[str]):
         return compose("config", [f"experiment={name}", *overrides], return_hydra_config=True)
 
 
+@cache
 def axes(name: str) -> dict[str, list[str]]:
     """The values of every axis that an experiment sweeps, as overrides."""
     params = composed(name, [])["hydra"]["sweeper"]["params"] or {}

@@ -14,6 +14,8 @@ import requests
 
 # A server imports for seconds, and for minutes on a machine that is busy otherwise.
 _PATIENCE_SECONDS = 300
+# Jobs of its own, which only MLflow's evaluations ask for, are seven more processes.
+_SETTINGS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def free_port() -> int:
@@ -60,7 +62,7 @@ class MlflowServer:
                 command,
                 stdout=file,
                 stderr=file,
-                env=os.environ | {"MLFLOW_DISABLE_TELEMETRY": "true"},
+                env=os.environ | _SETTINGS,
                 start_new_session=True,
             )
         end = time.monotonic() + _PATIENCE_SECONDS

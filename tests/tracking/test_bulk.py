@@ -438,7 +438,9 @@ def in_two_processes(folders: list[Path], settings: TrackingConfig) -> tuple[lis
 
     Both begin at the same moment; every read sees whole runs only.
     """
-    context = multiprocessing.get_context("spawn")
+    # Its server loads MLflow once for all processes; none of them inherits a connection.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     start, sent = context.Barrier(3), context.Queue()
     processes = [
         context.Process(target=_log, args=(str(folder), settings, start, sent))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from harness.data.batches import make_source
+from harness.training import probing
 from harness.training.events import PackData, Probed, Samples
 from harness.training.feeds import feed
 from harness.training.loop import train
 from harness.training.optimizers import optimizers
 from harness.training.packs import Pack
 from harness.training.schedules import plan
+from harness.training.sharpness import sharpness
 
 CPU = torch.device("cpu")
 SHAPE, CLASSES, TRAINING_SAMPLES = (1, 8, 8), 10, 130
+
+
+@pytest.fixture(autouse=True)
+def one_lanczos_step(monkeypatch):
+    """Sharpness takes its shortest form, which is not compared here.
+
+    All steps of all networks would take most of the time; `test_sharpness.py` compares them.
+    """
+    monkeypatch.setattr(probing, "sharpness", partial(sharpness, steps=1))
 
 
 def test_trial_alone_equals_trial_in_a_pack_in_both_programs(
