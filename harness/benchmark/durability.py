@@ -42,12 +42,14 @@ _SWEEP = ("activation=selu,relu", "initializer=lecun_normal,he_normal", "seeds=1
 _QUICK = ("budget=short", "seeds=4")
 # Minutes between the checkpoints that are timed.
 _OFTEN = 0.02
-# Cells of one pack each: small networks of few steps, as it is the number of trials that counts.
-_SEEDS_OF_CELL = 50
+# Small networks of few steps, as it is the numbers of trials and of cells that count. Even the
+# smallest sweep has two packs: the second is trained with everything loaded that sends the first.
+_SEEDS_OF_CELL = 10
+_TRIALS_OF_PACK = 25
 _SMALL = (
     *("depth=2", "width=8", f"seeds={_SEEDS_OF_CELL}", "tracking.figures=false"),
     *("budget.epochs=null", "budget.steps=4", "budget.evaluations=2", "budget.probes=2"),
-    *("probe.samples=32", "hydra.launcher.workers=1", f"hydra.launcher.pack={_SEEDS_OF_CELL}"),
+    *("probe.samples=32", "hydra.launcher.workers=1", f"hydra.launcher.pack={_TRIALS_OF_PACK}"),
 )
 _RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -107,7 +109,7 @@ def measure(
     cost = measure_cost(device, folder / "cost", _QUICK if quick else ())
     say(f"durability: {100 * cost.share:.2f} % of {cost.seconds:.1f} s, {cost.trials} trials")
     memory = []
-    for cells in (1, 4) if quick else (1, 40):
+    for cells in (5, 20) if quick else (5, 200):
         memory.append(measure_memory(cells, device, folder / f"memory-{cells}"))
         peak = memory[-1].peak_bytes / 2**20
         say(f"durability: {memory[-1].trials:,} trials, at most {peak:,.0f} MiB")
@@ -155,7 +157,7 @@ def measure_memory(cells: int, device: torch.device, runs: Path) -> Memory:
     Raises:
         RuntimeError: it fails.
     """
-    rates = ",".join(f"{0.001 * 1.05**index:.6g}" for index in range(cells))
+    rates = ",".join(f"{0.001 * 1.01**index:.6g}" for index in range(cells))
     words = [*_SMALL, f"optimizer.learning_rate={rates}", f"device={device}", f"runs={runs}"]
     command = [sys.executable, "-m", "harness.train", "--multirun", *words]
     path = os.pathsep.join([str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])

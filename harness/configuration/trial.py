@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +29,8 @@ from harness.registry import load_callable
 RULES_VERSION = 1
 
 _ID_LENGTH = 16
+# Cells whose specification and axes are kept as dicts.
+_CELLS_IN_MEMORY = 256
 # Options that say where the data are or how they are moved, not what they are.
 _PLACES = ("root", "download", "residency")
 # Groups of which a specification keeps the name and every option that the name takes.
@@ -74,17 +75,20 @@ _ALWAYS_AXES = {
 
 @dataclass(frozen=True)
 class Trial:
-    """One seed of one cell. `text` is the canonical specification of the cell as JSON."""
+    """One seed of one cell. `text` is the canonical specification of the cell as JSON.
+
+    A sweep holds thousands of them, so that what is read from the text is kept for a few cells.
+    """
 
     text: str
     seed: int
 
-    @functools.cached_property
+    @property
     def spec(self) -> dict[str, Any]:
-        """The canonical specification of the cell, as a nested dict."""
-        return json.loads(self.text)
+        """The canonical specification of the cell, as a nested dict; trials of a cell share it."""
+        return _spec(self.text)
 
-    @functools.cached_property
+    @property
     def cell_id(self) -> str:
         """16 hexadecimal digits for everything but the seed."""
         return _hash(self.text)
@@ -98,10 +102,21 @@ class Trial:
         """Returns the same seed under another specification."""
         return Trial(_canonical_json(spec), self.seed)
 
-    @functools.cached_property
+    @property
     def axes(self) -> dict[str, Any]:
         """The headline axes, then every option that differs from its default, as `group.option`."""
-        return _headline_axes(self.spec) | _option_axes(self.spec)
+        return _axes(self.text)
+
+
+@functools.lru_cache(maxsize=_CELLS_IN_MEMORY)
+def _spec(text: str) -> dict[str, Any]:
+    return json.loads(text)
+
+
+@functools.lru_cache(maxsize=_CELLS_IN_MEMORY)
+def _axes(text: str) -> dict[str, Any]:
+    spec = _spec(text)
+    return _headline_axes(spec) | _option_axes(spec)
 
 
 def trials(config: Config, fingerprint: str | None = None) -> list[Trial]:
@@ -112,24 +127,7 @@ def trials(config: Config, fingerprint: str | None = None) -> list[Trial]:
         fingerprint: a digest of the content of a user's own data.
     """
     text = _canonical_json(canonical(config, fingerprint))
-    return of_seeds(text, seed_list(config.seeds))
-
-
-def of_seeds(text: str, seeds: Sequence[int]) -> list[Trial]:
-    """Returns the trials of one cell, which share what is read from its specification.
-
-    A sweep of thousands of trials would otherwise hold thousands of equal dicts.
-
-    Args:
-        text: the canonical specification of the cell.
-        seeds: the seeds.
-    """
-    listed = [Trial(text, seed) for seed in seeds]
-    first = listed[0]
-    shared = {"spec": first.spec, "axes": first.axes, "cell_id": first.cell_id}
-    for trial in listed:
-        vars(trial).update(shared)
-    return listed
+    return [Trial(text, seed) for seed in seed_list(config.seeds)]
 
 
 def canonical(config: Config, fingerprint: str | None = None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +53,21 @@ class Job:
         """The trial's id."""
         return self.trial.trial_id
 
-    @functools.cached_property
+    @property
     def plan(self) -> Plan:
         """The steps of the trial, and those after which it is evaluated and probed."""
-        return schedules.plan(self.trial.spec, self.info.training_samples)
+        return _plan(json.dumps(self.trial.spec["budget"]), self.info.training_samples)
 
     @property
     def steps(self) -> int:
         """Number of updates of the trial."""
         return self.plan.steps
+
+
+# Few budgets occur in a sweep of thousands of trials.
+@functools.lru_cache(maxsize=64)
+def _plan(budget: str, training_samples: int) -> Plan:
+    return schedules.plan({"budget": json.loads(budget)}, training_samples)
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def _checked(config: Config) -> tuple[catalog.DatasetInfo, Config]:
     _check_activation(spec["activation"])
     _check_memory(spec, info)
     size = architecture_of(spec).depth_and_width(spec, info.shape, info.classes)
-    if size is not None:
+    if size is not None and size != (config.depth, config.width):
         depth, width = size
         config = replace(config, depth=depth, width=width)
     return info, config
@@ -188,6 +194,24 @@ def with_paths_from(config: Config, folder: str | Path) -> Config:
         root = str(Path(folder) / expanded(dataset.root, "dataset.root"))
         dataset = replace(dataset, root=root)
     return replace(config, runs=runs, dataset=dataset)
+
+
+def with_shared_sections(config: Config, sections: dict[str, Any]) -> Config:
+    """Returns a request that has its sections in common with those before it.
+
+    Only a few sections differ between the thousands of cells of a sweep, all of which are in
+    memory.
+
+    Args:
+        config: the request.
+        sections: the sections of the requests before it, by their text; it takes those of this one.
+    """
+    shared = {}
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        if is_dataclass(value):
+            shared[entry.name] = sections.setdefault(repr(value), value)
+    return replace(config, **shared)
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from harness.configuration.composing import compose, register_callables, to_config
 from harness.configuration.overrides import check_cells, ready
 from harness.errors import NotStored, RequestError, TrialsFailed
-from harness.sweeps.cells import check, check_options
+from harness.sweeps.cells import check, check_options, with_shared_sections
 from harness.sweeps.leftovers import Leftovers
 from harness.sweeps.progress import PLAIN_SECONDS, forget_reader, say
 from harness.sweeps.signal_requests import Terminated, requests
@@ -42,13 +42,15 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> list[float | None]:
     """
     check_options(options["pack"], options["program"], options["workers"])
     configs = []
+    sections: dict[str, Any] = {}
     told = time.monotonic()
     for job in jobs:
-        configs.append(to_config(job))
+        configs.append(with_shared_sections(to_config(job), sections))
         check(configs[-1])
         if time.monotonic() - told > PLAIN_SECONDS:
             told = time.monotonic()
             say(f"{len(configs)} cells checked", sys.stderr)
+    sections.clear()
     if not configs:
         raise no_cells()
     from harness.sweeps.cell_results import score_if_done

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy
 
 from harness.configuration.schema import SearchConfig
-from harness.configuration.trial import of_seeds
+from harness.configuration.trial import Trial
 from harness.configuration.validation import tuning_seeds
 from harness.store import searches
 from harness.store.records import Record
@@ -278,4 +278,4 @@ def _jobs(cell: Cell, learning_rate: float, seeds: Sequence[int]) -> list[Job]:
         search=SearchConfig(name="none"),
         keep_weights="none",
     )
-    return [Job(trial, config, cell.info) for trial in of_seeds(at_rate.text, seeds)]
+    return [Job(Trial(at_rate.text, seed), config, cell.info) for seed in seeds]

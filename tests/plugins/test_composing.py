@@ -124,6 +124,23 @@ def test_many_choices_are_joined_from_each_alone(loaders, monkeypatch):
         assert metadata(config) == metadata(expected)
 
 
+def test_only_so_many_combinations_of_choices_are_kept(loaders, monkeypatch):
+    plain, once, master = loaders
+    monkeypatch.setattr(once.__class__.__module__ + "._MOST_KEPT", 8)
+    axes = [
+        ("activation", "selu relu gelu"),
+        ("initializer", "he_normal lecun_normal gaussian"),
+        ("normalization", "none batch"),
+        ("dropout", "none alpha"),
+    ]
+    jobs = [list(job) for job in itertools.product(*(choices_of(*axis) for axis in axes))]
+    composed = counted(plain, monkeypatch)
+    first, second = ([outcome(once, master, job) for job in jobs] for _ in range(2))
+    assert first == second
+    assert len(once._composed) < 16 < len(jobs)
+    assert len(composed) < 24
+
+
 FILES = {
     "main.yaml": "defaults:\n  - first: a\n  - second: c\n  - third: e\n  - _self_\n",
     "first/a.yaml": "name: a\nsize: 1\n",

@@ -7,6 +7,7 @@ state, and has no postponed annotations, which a dataclass could not look up.
 """
 
 import contextlib
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,8 @@ class PackedLauncher(Launcher):
                 job_dir_key="hydra.sweep.dir",
                 job_subdir_key="hydra.sweep.subdir",
             )
+            if hasattr(self.task_function, "prefetch"):
+                _forget_configurations(job_return)
             returns.append(job_return)
             self._configure_log()
         _join_failures(returns)
@@ -143,6 +146,19 @@ class PackedLauncher(Launcher):
 def _plain(value: Any) -> Any:
     """Returns a list or a dict of the configuration as Python's own."""
     return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _forget_configurations(job_return: JobReturn) -> None:
+    """Leaves out of a job's return what a sweep of thousands of jobs would fill the memory with.
+
+    Those are the configurations, and what the frames of a failure hold. Callbacks have seen them;
+    sweepers read the value, the status and the overrides.
+    """
+    job_return.cfg = None
+    job_return.hydra_cfg = None
+    if job_return.status == JobStatus.FAILED:
+        # Reading the public `return_value` would print and raise the error.
+        traceback.clear_frames(job_return._return_value.__traceback__)
 
 
 def _finished_before(overrides: Sequence[str], result: Any) -> JobReturn:
