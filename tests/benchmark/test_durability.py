@@ -49,5 +49,5 @@ def test_memory_does_not_grow_with_the_number_of_trials(tmp_path):
         for cells in (5, 200)
     )
     assert (first.trials, last.trials) == (50, 2000)
-    # 16 KiB a trial, of which the trials themselves take a hundred on the disk.
-    assert last.peak_bytes - first.peak_bytes < 1950 * 16 * 2**10
+    # 8 KiB a trial, of which the trials themselves take a hundred on the disk.
+    assert last.peak_bytes - first.peak_bytes < 1950 * 8 * 2**10
