@@ -104,10 +104,13 @@ def _share_sentence(evidence: Evidence, trials: pandas.DataFrame) -> str:
     """Returns a sentence on the promise at initialisation and at the end of training."""
     shares = trial_shares(evidence)
     if not len(trials) or "share_moments_init" not in shares:
-        return (
-            "SELU with LeCun's weights in a network without normalization is not among these "
-            "trials."
-        )
+        sentence = "SELU with LeCun's weights and normalization=none is not among these trials."
+        if "own" in evidence.levels("normalization"):
+            sentence += (
+                " Networks by name keep a normalization of their own, or have none, unless "
+                "architecture.replace lists it."
+            )
+        return sentence
     start = _by_seed(trials, shares["share_moments_init"])
     if numpy.isnan(start.value):
         return "SELU's layers were not probed at initialisation."

@@ -96,7 +96,8 @@ def _name(row: dict[str, object]) -> str:
 def _style(known: dict[str, list], row: dict[str, object]) -> ArmStyle:
     """Returns colour by activation, dashes by initializer and marker by normalization.
 
-    Where a single activation was run, colours tell the initializers apart.
+    Where a single activation was run, colours tell the initializers apart; where a single
+    normalization was run, markers do, because points have no dashes.
     """
     places = {}
     for axis in ("initializer", "normalization"):
@@ -108,4 +109,5 @@ def _style(known: dict[str, list], row: dict[str, object]) -> ArmStyle:
     else:
         colour = ARM_COLOURS[places["initializer"] % len(ARM_COLOURS)]
         dashes = LINE_STYLES[places["normalization"] % len(LINE_STYLES)]
-    return ArmStyle(colour, dashes, _MARKERS[places["normalization"] % len(_MARKERS)])
+    marked = "normalization" if "normalization" in row else "initializer"
+    return ArmStyle(colour, dashes, _MARKERS[places[marked] % len(_MARKERS)])

@@ -36,9 +36,10 @@ def theory(evidence: Evidence) -> Chapter:
     blocks: list[Block] = [
         Picture(
             lambda: matter_figures.theory(agreement),
-            "A point is a cell at initialisation: its last layer (its first one for gradients), "
-            "mean over seeds. On the diagonal theory and measurement agree; the grey band is a "
-            "factor of two. Points off it are networks that theory does not describe.",
+            "A point is a cell at initialisation: the last layer that theory follows (the first "
+            "one for gradients), mean over seeds. On the diagonal theory and measurement agree; "
+            "the grey band is a factor of two. Points off it are networks that theory does not "
+            "describe.",
         )
     ]
     tables = {"theory": agreement} if len(agreement) else {}

@@ -80,18 +80,29 @@ def _prediction(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list
             "better the score tells trials that train from those that do not.",
         ),
         stability,
-        Table(
-            prediction.rule_calibration(evidence).map(number_text),
-            f"Calibration of trainability, version {trainability.VERSION}, which has no fitted "
-            "parameters: the largest of signal range, gradient range, correlation at the readout "
-            "and stability margin, in units of their limits. Below 1 a trial is expected to train.",
-        ),
+        _calibration(evidence, tables),
     ]
-    tables["trainability_calibration"] = prediction.rule_calibration(evidence)
     if len(misses):
         tables["trainability_misses"] = misses
         blocks.append(Table(misses.map(number_text), "The trials on which the rule is most wrong."))
     return blocks
+
+
+def _calibration(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> Block:
+    """Returns how often trials train by what the rule expects of them."""
+    calibration = prediction.rule_calibration(evidence)
+    if not len(calibration):
+        return Text(
+            "No trial has all four numbers of trainability, for which theory must follow a network "
+            "to its readout."
+        )
+    tables["trainability_calibration"] = calibration
+    return Table(
+        calibration.map(number_text),
+        f"Calibration of trainability, version {trainability.VERSION}, which has no fitted "
+        "parameters: the largest of signal range, gradient range, correlation at the readout "
+        "and stability margin, in units of their limits. Below 1 a trial is expected to train.",
+    )
 
 
 def _area_lines(areas: pandas.DataFrame) -> pandas.DataFrame:

@@ -20,7 +20,6 @@ from harness.reports.drawing import (
     log_axis,
     new_figure,
     plain,
-    set_margins,
     set_panel_title,
 )
 from harness.reports.figure_style import (
@@ -68,8 +67,7 @@ def roc_curves(curves: Mapping[str, pandas.DataFrame]) -> Figure | None:
         )
     panel.set(xlabel="trials that do not train", ylabel="trials that train", aspect="equal")
     panel.grid(alpha=0.25)
-    panel.legend(loc="lower right", fontsize=8, frameon=False)
-    set_margins(figure)
+    arrange_below_legend(figure, [panel])
     return figure
 
 

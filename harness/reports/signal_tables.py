@@ -117,8 +117,9 @@ def histograms(evidence: Evidence, table: pyarrow.Table, most_arms: int) -> pand
 def theory(evidence: Evidence) -> pandas.DataFrame:
     """Returns predictions and measurements at the last layer of each cell at initialisation.
 
-    One row per cell and quantity: cell_id, activation, quantity, `predicted` and `measured`, means
-    over seeds. Repaired trials are left out, because theory is about independent weights.
+    It is the last layer that theory follows, the same of both. One row per cell and quantity:
+    cell_id, activation, quantity, `predicted` and `measured`, means over seeds. Repaired trials are
+    left out, because theory is about independent weights.
     """
     layers = evidence.layers
     names = [name for name in PREDICTED_COLUMNS if {name, f"predicted_{name}"} <= set(layers)]
@@ -132,10 +133,12 @@ def theory(evidence: Evidence) -> pandas.DataFrame:
     rows = start.join(about, on="trial_id", how="inner")
     # Gradients are told relative to the last layer, so that the first one has the whole product.
     edge = {name: "first" if name == "gradient_product" else "last" for name in names}
-    ordered = rows.sort_values("layer", kind="stable").groupby("trial_id", sort=False)
+    ordered = rows.sort_values("layer", kind="stable")
     parts = []
     for name, end in edge.items():
-        ends = ordered[["cell_id", "activation", name, f"predicted_{name}"]].agg(end)
+        columns = ["cell_id", "activation", name, f"predicted_{name}"]
+        known = ordered.dropna(subset=columns[2:])
+        ends = known.groupby("trial_id", sort=False)[columns].agg(end)
         means = ends.groupby("cell_id", sort=False).agg(
             {"activation": "first", name: "mean", f"predicted_{name}": "mean"}
         )

@@ -49,7 +49,7 @@ def prefetch(jobs: Iterable[DictConfig], **options: Any) -> list[float | None]:
         check(configs[-1])
         if time.monotonic() - told > PLAIN_SECONDS:
             told = time.monotonic()
-            say(f"{len(configs)} cells checked", sys.stderr)
+            say(f"cells checked: {len(configs)}", sys.stderr)
     sections.clear()
     if not configs:
         raise no_cells()

@@ -86,13 +86,16 @@ def project(copy_project, tmp_path_factory) -> Path:
     return folder
 
 
-def run(project: Path, *words: object) -> str:
-    """Runs Python in the copy, which must succeed, and returns its output."""
+def run(project: Path, *words: object, seconds: float = 300) -> str:
+    """Runs Python in the copy, which must succeed, and returns its output.
+
+    It is ended after so many seconds, so that what hangs does not hold the tests.
+    """
     command = [sys.executable, *map(str, words)]
     paths = f"{project}{os.pathsep}{project / 'harness' / 'plugins'}"
     environment = os.environ | {"PYTHONPATH": paths}
     answer = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, cwd=project, env=environment
+        command, capture_output=True, text=True, timeout=seconds, cwd=project, env=environment
     )
     assert answer.returncode == 0, answer.stdout + answer.stderr
     return answer.stdout
@@ -202,4 +205,4 @@ def test_the_tests_of_declarations_pass_with_the_new_things(project):
         "tests/probes/test_statistic_declarations.py",
         "tests/theory/test_built_in_activations.py",
     )
-    run(project, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests)
+    run(project, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests, seconds=3000)

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from harness.errors import RequestError
+from harness.reports import answer_chapters
 from harness.reports.answer import Answer, answer
 from harness.reports.answer_page import answer_text, with_answer
 from harness.reports.claims.claim import (
@@ -116,3 +117,14 @@ def test_the_answer_stands_between_the_marks_of_a_page():
     assert with_answer(new, found) == new
     with pytest.raises(RequestError, match="answer:begin"):
         with_answer("# Title\n", found)
+
+
+def test_networks_that_keep_their_normalization_are_not_said_to_be_missing_without_a_reason(sweep):
+    def first_text(evidence):
+        return answer_chapters.answer(evidence, decide_all(evidence)).blocks[0].text
+
+    missing = "SELU with LeCun's weights and normalization=none is not among these trials."
+    stack = sweep.add(range(3), normalization="batch").evidence()
+    assert first_text(stack) == missing
+    named = sweep.add(range(3), normalization="own", architecture="my_nets:ConvNet").evidence()
+    assert first_text(named).startswith(f"{missing} Networks by name keep a normalization")

@@ -188,6 +188,17 @@ def test_few_equal_differences_are_undecided():
     assert math.isnan(found.numbers["difference_low"])
 
 
+def test_a_range_is_told_only_between_different_numbers():
+    rows = [
+        deciding.Row({"initializer": name}, Interval(value, 0.4, 0.9, 3))
+        for name, value in (("he_normal", 0.5), ("lecun_normal", 0.5))
+    ]
+    assert deciding.range_words(rows, deciding.percent) == ""
+    rows.append(deciding.Row({"initializer": "orthogonal"}, Interval(0.75, 0.4, 0.9, 3)))
+    told = deciding.range_words(rows, deciding.percent)
+    assert told.startswith("from 50.0 % [40.0, 90.0] at he_normal to 75.0 %")
+
+
 def test_the_interval_of_a_share_stays_inside_0_and_1():
     mixed = deciding.share_interval(pandas.Series([1.0, 1.0, 0.9, 1.0]), 4)
     assert 0 <= mixed.low < mixed.high <= 1

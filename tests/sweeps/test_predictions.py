@@ -67,6 +67,8 @@ KINDS = {
     "fixup": _resnet("fixup"),
     "residual maps": _resnet("plain", **{"architecture.layer": "conv", "width": 16, "depth": 5}),
     "layer normalization": _resnet("plain", normalization="layer"),
+    "leaky SELU": {"activation": "leaky_selu", "width": 96},
+    "scaled SELU": {"activation": "scaled_selu", "activation.epsilon": 0.125, "width": 96},
 }
 LEAST_SHARE = 0.94
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from harness.configuration.trial import trials
 from harness.errors import RequestError, TrialsFailed
 from harness.store import claims
 from harness.store.trials import Store
@@ -111,6 +112,20 @@ def test_the_score_of_a_diverged_trial_is_chance(make_config):
     assert sweep.run_cell(config) == pytest.approx(0.1)
     records = list(Store(config.runs).records())
     assert all(record.status == "diverged" and 1 <= record.diverged_step <= 3 for record in records)
+
+
+def test_leaky_and_scaled_selu_are_swept_beside_selu(make_config):
+    choices = [
+        {"activation": "selu"},
+        {"activation": "leaky_selu"},
+        {"activation": "scaled_selu"},
+        {"activation": "scaled_selu", "activation.epsilon": 0.125},
+    ]
+    requests = [make_config(**TINY | choice) for choice in choices]
+    sweep.prefetch(requests)
+    assert statuses(requests[0]) == ["done"] * 8
+    epsilons = [trials(request)[0].axes.get("activation.epsilon") for request in requests]
+    assert epsilons == [None, None, None, 0.125]
 
 
 def test_packs_hold_trials_that_one_program_can_run(make_config):

@@ -123,12 +123,14 @@ def _listed(places: Sequence[str]) -> str:
 
 
 def range_words(rows: Sequence[Row], text: Callable[[Interval], str]) -> str:
-    """Returns the least and the largest row with their places; no text for fewer than two rows."""
+    """Returns the least and the largest row with their places; no text where they are equal."""
     known = [row for row in rows if not math.isnan(row.interval.value)]
-    if len(known) < 2:
+    if not known:
         return ""
     least = min(known, key=lambda row: row.interval.value)
     most = max(known, key=lambda row: row.interval.value)
+    if least.interval.value == most.interval.value:
+        return ""
     return f"from {text(least.interval)} at {least.words} to {text(most.interval)} at {most.words}"
 
 

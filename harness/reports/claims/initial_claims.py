@@ -308,10 +308,13 @@ def unstandardised_inputs_negate_it(evidence: Evidence) -> Decision:
         word = SUPPORTED
     elif everywhere.high < MOST and behind.low > -_LOST:
         word = CONDITIONAL
+    parts = [f"with pixels in [0, 1] {percent(everywhere)} of all layers hold"]
+    places = range_words(rows, percent)
+    if places:
+        parts.append(places)
     told = (
-        f"with pixels in [0, 1] {percent(everywhere)} of all layers hold, "
-        f"{range_words(rows, percent)}; behind layer {_RECOVERED} their share differs by "
-        f"{signed(behind)} from that with standardised inputs"
+        f"{', '.join(parts)}; behind layer {_RECOVERED} their share differs by {signed(behind)} "
+        "from that with standardised inputs"
     )
     if word == CONDITIONAL:
         told += ": true of the first layers; the variance comes back with depth (Theorem 3)"
