@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 from torchvision import models
 
+from harness import networks
 from harness.configuration.trial import Trial
 from harness.errors import RequestError
 from harness.networks.architectures import architecture_of, build_network
@@ -254,3 +256,15 @@ def test_timm_is_an_optional_extra(make_config, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(RequestError, match="timm is not installed; `pip install timm`"):
         cell(make_config(architecture="timm", **{"architecture.name": "resnet18"}))
+
+
+def test_the_network_of_the_readme_is_swept(make_config, tmp_path, monkeypatch):
+    text = Path(networks.__path__[0], "README.md").read_text(encoding="utf-8")
+    (tmp_path / "my_nets.py").write_text(text.partition("```python\n")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    own = {"architecture": "factory", "architecture.name": "my_nets:ConvNet"}
+    trial = cell(make_config(**own, activation="tanh", seeds=[SEED])).jobs[0].trial
+    network = drawn(trial)
+    assert network(images()).shape == (4, CLASSES)
+    assert sum(isinstance(module, nn.Tanh) for module in network.modules()) == 2
+    assert not any(isinstance(module, nn.ReLU) for module in network.modules())
