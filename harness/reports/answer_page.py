@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +42,7 @@ from harness.reports.claims.claim import WORDS, DecidedClaim, decide_all
 from harness.reports.claims.selection import RECIPE, select
 from harness.reports.evidence import Evidence
 from harness.reports.markdown import Draw, chapters_text, escaped
+from harness.reports.marks import with_part
 from harness.store import writes
 from harness.verdicts.criteria import load
 
@@ -53,7 +53,6 @@ _CAPTION = (
     "initializer, with 95 % intervals over seeds. Middle: the same share during training. Right: "
     "what trains; a point is a trial, and right of 1 the learning rate is beyond the stable limit."
 )
-_MARKS = ("<!-- answer:begin -->", "<!-- answer:end -->")
 _MOST_PREDICTORS = 12
 _LASTING = (
     "The theorems are about fixed weights. Training moves them, and layers leave the domain while "
@@ -144,11 +143,7 @@ def with_answer(text: str, found: Answer) -> str:
     Raises:
         RequestError: the page has no such part.
     """
-    begin, end = _MARKS
-    pattern = re.compile(f"({re.escape(begin)}\n).*?({re.escape(end)})", re.DOTALL)
-    if not pattern.search(text):
-        raise RequestError(f"the page has no lines {begin} and {end} to write the answer between")
-    return pattern.sub(lambda marks: f"{marks[1]}{answer_text(found)}\n{marks[2]}", text, count=1)
+    return with_part(text, "answer", answer_text(found))
 
 
 def store(figure: Figure, path: Path) -> None:

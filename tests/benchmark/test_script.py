@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.benchmark.growth import Growth
+from harness.benchmark.headline import headline
 from harness.benchmark.jobs import Job
 from harness.benchmark.network_kinds import KindSpeed
 from harness.benchmark.summary import Results, as_dict, markdown
@@ -72,7 +73,7 @@ def results() -> Results:
     throughput = Throughput("a case", 480, 2_000_000, readings, [1e9, 4e9, 8e9], 2e9, peers)
     multirun = "composing, checking, skipping by Hydra"
     return Results(
-        {"processor": "made up", "cores": 2},
+        {"processor": "made up", "cores": 2, "torch": "2.1"},
         [Job("a job", 12.5, 2**20, {"Hydra": 0.125})],
         [throughput],
         [KindSpeed("a network", "stacked", [50.0], {1: [60.0, 70.0, 80.0], 4: [140.0]})],
@@ -85,7 +86,7 @@ def results() -> Results:
 
 def test_page_shows_medians_and_ratios_to_the_yardsticks(results):
     page = markdown(results, repeats=3)
-    assert "processor made up; cores 2. Medians of 3 repeats" in page
+    assert "processor made up; cores 2; torch 2.1. Medians of 3 repeats" in page
     assert "| a job | 12.50 | 1 | Hydra 12.5 % |" in page
     packs = "140.0 in packs of 4 (2.00 x alone)"
     assert f"| a network | stacked | 50.0 | 70.0 | 1.40 | {packs} |" in page
@@ -118,6 +119,25 @@ def test_numbers_hold_every_reading_with_its_ratios(results):
     assert chosen["times_b2"] == pytest.approx(12.0)
     assert case["peers"][0]["steps_per_second"] == 900.0
     assert chosen["share_of_product_rate"] == pytest.approx(0.5)
+
+
+def test_headline_sets_what_the_harness_chooses_beside_each_yardstick(results):
+    numbers = as_dict(results)
+    assert headline(numbers) == (
+        "These are medians on 2 cores of made up, torch 2.1. **a case**: 60 trials a minute with "
+        "everything logged, 60 times a plain loop that logs every value, 20.0 times plain tensors "
+        "without a log and 12.0 times these in a process for each core. Training steps alone are "
+        "5.0 times plain tensors, 2.5 times these in a process for each core and 1.1 times JAX."
+    )
+
+
+def test_headline_leaves_out_yardsticks_that_were_not_measured(results):
+    (throughput,) = results.throughput
+    throughput.peers.clear()
+    throughput.readings.remove(throughput.reading(PLAIN_IN_PROCESSES))
+    said = headline(as_dict(results))
+    assert "JAX" not in said
+    assert "process" not in said
 
 
 def test_figure_is_written(results, tmp_path):
