@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas
 from matplotlib.figure import Figure
 
-from harness.errors import RequestError
 from harness.reports import (
     cross_tables,
     duration_figures,
