@@ -150,6 +150,8 @@ def test_every_quick_command_runs(project, outputs):
 @pytest.mark.parametrize("command", [command for command in commands() if is_slow(command)])
 def test_a_slow_command_runs(project, outputs, command):
     run(project, shortened(command))
+    folder = re.search(r"--out (\S+)", command)
+    assert folder is None or any((project / folder[1]).iterdir())
 
 
 @pytest.mark.slow
