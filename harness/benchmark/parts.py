@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ def measure_and_write(
     """Measures parts of the benchmark, and writes the page, the numbers and the figure.
 
     Args:
-        folder: receives `benchmark.md`, `benchmark.json` and `throughput.png`.
+        folder: receives `benchmark.md`, `benchmark.json` and `throughput.png`, after every part.
         device: the device that is measured.
         part: `jobs`, `throughput`, `networks`, `growth`, `durability`, or `all`.
         quick: measures short trials, few pack sizes and few trials: the shape of the answer. The
@@ -55,29 +55,49 @@ def measure_and_write(
     if repeats is None:
         repeats = _QUICK_REPEATS if quick else _REPEATS
     results = Results(machine.describe(device))
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        scratch = Path(name)
-        if part == "jobs" or (part == "all" and not quick):
-            results.jobs = jobs.measure(device, scratch, say)
-        if part in ("all", "throughput"):
-            for number, case in enumerate(cases_for(device.type, quick)):
-                case_folder = scratch / str(number)
-                case_folder.mkdir()
-                results.throughput.append(
-                    throughput.measure(case, device, repeats, case_folder, say)
-                )
-        if part == "networks" or (part == "all" and not quick):
-            results.networks = network_kinds.measure(device, repeats, scratch, say)
-        if part in ("all", "growth"):
-            sizes = _QUICK_SIZES if quick else _SIZES
-            results.growth = [growth.measure(size, scratch, say) for size in sizes]
-        if part == "durability" or (part == "all" and not quick):
-            results.durability = durability.measure(device, scratch, quick, say)
-    page = summary.markdown(results, repeats)
-    numbers = summary.as_dict(results)
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
+        for _ in _measured(results, device, part, quick, repeats, Path(scratch), say):
+            # Whoever stops a benchmark of an hour keeps what it has.
+            _write(folder, results, repeats)
+    return summary.markdown(results, repeats), summary.as_dict(results)
+
+
+def _measured(
+    results: Results,
+    device: torch.device,
+    part: str,
+    quick: bool,
+    repeats: int,
+    scratch: Path,
+    say: Callable[[str], None],
+) -> Iterator[None]:
+    """Adds one part after the other to the results, and yields after each."""
+    is_whole = part == "all"
+    if part == "jobs" or (is_whole and not quick):
+        results.jobs = jobs.measure(device, scratch, say)
+        yield
+    if is_whole or part == "throughput":
+        for number, case in enumerate(cases_for(device.type, quick)):
+            case_folder = scratch / str(number)
+            case_folder.mkdir()
+            results.throughput.append(throughput.measure(case, device, repeats, case_folder, say))
+            yield
+    if part == "networks" or (is_whole and not quick):
+        results.networks = network_kinds.measure(device, repeats, scratch, say)
+        yield
+    if is_whole or part == "growth":
+        sizes = _QUICK_SIZES if quick else _SIZES
+        results.growth = [growth.measure(size, scratch, say) for size in sizes]
+        yield
+    if part == "durability" or (is_whole and not quick):
+        results.durability = durability.measure(device, scratch, quick, say)
+        yield
+
+
+def _write(folder: Path, results: Results, repeats: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "benchmark.md").write_text(page)
-    (folder / "benchmark.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (folder / "benchmark.md").write_text(summary.markdown(results, repeats))
+    numbers = json.dumps(summary.as_dict(results), indent=1)
+    (folder / "benchmark.json").write_text(f"{numbers}\n")
     if results.throughput:
         plot(results.throughput, folder / "throughput.png")
-    return page, numbers

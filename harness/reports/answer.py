@@ -149,7 +149,10 @@ def _matters(decisions: Mapping[str, Decision]) -> str:
         )
     if _LIMIT in decisions and not math.isnan(decisions[_LIMIT].numbers["margin_area"]):
         limit = decisions[_LIMIT]
-        told = f"the stability margin orders SELU networks that learn and do not {_area(limit, 'margin')}"
+        told = (
+            "the stability margin orders SELU networks that learn and do not "
+            f"{_area(limit, 'margin')}"
+        )
         if "promise_area" in limit.numbers:
             told += f", the share of layers inside at first {_area(limit, 'promise')}"
         parts.append(f"{told} (area under the ROC curve)")
