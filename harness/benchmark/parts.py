@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,24 @@ _SIZES = (10, 100, 1_000, 10_000)
 _QUICK_SIZES = (10, 100)
 _REPEATS = 3
 _QUICK_REPEATS = 1
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """What is measured, and how thoroughly; see `measure_and_write`."""
+
+    part: str
+    quick: bool
+    repeats: int
+
+    def includes(self, part: str, when_quick: bool = True) -> bool:
+        """Returns whether a part is measured.
+
+        Args:
+            part: its name.
+            when_quick: whether it belongs to the whole benchmark in its quick form, too.
+        """
+        return self.part == part or (self.part == "all" and (when_quick or not self.quick))
 
 
 def measure_and_write(
@@ -54,9 +73,10 @@ def measure_and_write(
     """
     if repeats is None:
         repeats = _QUICK_REPEATS if quick else _REPEATS
+    extent = _Extent(part, quick, repeats)
     results = Results(machine.describe(device))
     with tempfile.TemporaryDirectory(prefix="benchmark-") as scratch:
-        for _ in _measured(results, device, part, quick, repeats, Path(scratch), say):
+        for _ in _measured(results, device, extent, Path(scratch), say):
             # Whoever stops a benchmark of an hour keeps what it has.
             _write(folder, results, repeats)
     return summary.markdown(results, repeats), summary.as_dict(results)
@@ -65,32 +85,30 @@ def measure_and_write(
 def _measured(
     results: Results,
     device: torch.device,
-    part: str,
-    quick: bool,
-    repeats: int,
+    extent: _Extent,
     scratch: Path,
     say: Callable[[str], None],
 ) -> Iterator[None]:
     """Adds one part after the other to the results, and yields after each."""
-    is_whole = part == "all"
-    if part == "jobs" or (is_whole and not quick):
+    repeats = extent.repeats
+    if extent.includes("jobs", when_quick=False):
         results.jobs = jobs.measure(device, scratch, say)
         yield
-    if is_whole or part == "throughput":
-        for number, case in enumerate(cases_for(device.type, quick)):
+    if extent.includes("throughput"):
+        for number, case in enumerate(cases_for(device.type, extent.quick)):
             case_folder = scratch / str(number)
             case_folder.mkdir()
             results.throughput.append(throughput.measure(case, device, repeats, case_folder, say))
             yield
-    if part == "networks" or (is_whole and not quick):
+    if extent.includes("networks", when_quick=False):
         results.networks = network_kinds.measure(device, repeats, scratch, say)
         yield
-    if is_whole or part == "growth":
-        sizes = _QUICK_SIZES if quick else _SIZES
+    if extent.includes("growth"):
+        sizes = _QUICK_SIZES if extent.quick else _SIZES
         results.growth = [growth.measure(size, scratch, say) for size in sizes]
         yield
-    if part == "durability" or (is_whole and not quick):
-        results.durability = durability.measure(device, scratch, quick, say)
+    if extent.includes("durability", when_quick=False):
+        results.durability = durability.measure(device, scratch, extent.quick, say)
         yield
 
 
