@@ -1,7 +1,8 @@
 #!/usr/bin/env python
 """Measures the speed of this harness beside plain PyTorch.
 
-    python scripts/benchmark.py [--quick] [--device cpu|cuda] [--repeats N] [--out FOLDER] [--json]
+    python scripts/benchmark.py [--quick] [--device cpu|cuda] [--repeats N] [--out FOLDER]
+                                [--readme PAGE] [--json]
 
 It measures what a user waits for (the quickstart's sweep, a full probe, a diagnosis); then plain
 PyTorch, this harness one trial at a time, and packs, in turns within one run and with everything
@@ -18,9 +19,11 @@ import json
 import sys
 from pathlib import Path
 
+from harness.benchmark.headline import headline
 from harness.configuration.result_folder import writable_folder
 from harness.configuration.schema import PROJECT_ROOT
 from harness.errors import RequestError
+from harness.reports.marks import with_part
 from harness.sweeps.progress import answer
 
 
@@ -35,17 +38,33 @@ def main(arguments: list[str] | None = None) -> int:
         from harness.training import devices
 
         device = devices.resolve(options.device)
+        if options.readme:
+            _check_readme(options.readme, options.part)
         from harness.benchmark.parts import measure_and_write
 
         page, numbers = measure_and_write(
             folder, device, options.part, options.quick, options.repeats, _say
         )
+        if options.readme:
+            text = options.readme.read_text(encoding="utf-8")
+            text = with_part(text, "speed", headline(numbers))
+            options.readme.write_text(text, encoding="utf-8")
     except RequestError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     answer(json.dumps(numbers, indent=1) if options.json else page)
     _say(f"Written to {folder}")
     return 0
+
+
+def _check_readme(path: Path, part: str) -> None:
+    """Raises RequestError, before an hour of measuring, unless the page can take the numbers."""
+    if part not in ("all", "throughput"):
+        raise RequestError(f"--readme {path}: --part {part} measures no number of it")
+    try:
+        with_part(path.read_text(encoding="utf-8"), "speed", "")
+    except OSError as error:
+        raise RequestError(f"--readme {path}: {error.strerror}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         default=PROJECT_ROOT / "runs" / "benchmark",
         help="the folder to write (default: runs/benchmark)",
+    )
+    parser.add_argument(
+        "--readme",
+        type=Path,
+        help="also write the throughput in words into this page, between its lines speed:begin and "
+        "speed:end",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the numbers as JSON instead of the page"

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.benchmark.headline import headline
 from harness.configuration.reference import reference
 from harness.probes.column_reference import markdown
-from harness.reports.marks import with_part
 from harness.verdicts import criteria_reference
 
 ROOT = Path(__file__).resolve().parents[1]
-_README = ROOT / "README.md"
-_BENCHMARK = ROOT / "runs" / "reference" / "benchmark" / "benchmark.json"
-
-
-def _readme_with_speed() -> str:
-    numbers = json.loads(_BENCHMARK.read_text(encoding="utf-8"))
-    return with_part(_README.read_text(encoding="utf-8"), "speed", headline(numbers))
-
-
 # A document, and the function that returns its text. A test compares them with what is committed.
 DOCUMENTS: list[tuple[Path, Callable[[], str]]] = [
     (ROOT / "conf" / "README.md", reference),
     (ROOT / "harness" / "probes" / "README.md", markdown),
     (ROOT / "harness" / "verdicts" / "README.md", criteria_reference.markdown),
-    (_README, _readme_with_speed),
 ]
 
 

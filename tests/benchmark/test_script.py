@@ -25,6 +25,7 @@ from harness.benchmark.throughput import (
     Throughput,
 )
 from harness.benchmark.throughput_figure import plot
+from harness.reports.marks import with_part
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +45,9 @@ def benchmark(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["--device", "cuda:77"], "device=cuda:77 is not there"),
         (["--repeats", "0"], "--repeats 0: expected"),
         (["--out", str(Path(__file__) / "inside")], "cannot be written"),
+        (["--readme", "nowhere.md"], "--readme nowhere.md: No such file or directory"),
+        (["--readme", "LICENSE"], "the page has no lines <!-- speed:begin -->"),
+        (["--readme", "README.md", "--part", "growth"], "--part growth measures no number of it"),
     ],
 )
 def test_wrong_request_is_answered_by_one_line(arguments, message):
@@ -138,6 +142,12 @@ def test_headline_leaves_out_yardsticks_that_were_not_measured(results):
     said = headline(as_dict(results))
     assert "JAX" not in said
     assert "process" not in said
+
+
+def test_the_readme_has_the_numbers_of_the_reference_benchmark():
+    numbers = json.loads((ROOT / "runs/reference/benchmark/benchmark.json").read_text())
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert with_part(readme, "speed", headline(numbers)) == readme
 
 
 def test_figure_is_written(results, tmp_path):
