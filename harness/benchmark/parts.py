@@ -33,7 +33,7 @@ _QUICK_REPEATS = 1
 
 @dataclass(frozen=True)
 class _Extent:
-    """What is measured, and how thoroughly; see `measure_and_write`."""
+    """The parts that are measured, and how thoroughly; see `measure_and_write`."""
 
     part: str
     quick: bool
