@@ -6,6 +6,7 @@ The others join with the first on `trial_id`.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -38,6 +39,8 @@ _IDENTITY = (
 _TABLES = ("trials", "curves", "layers", "histograms")
 _TEXT = ("trial_id", "cell_id", "status", "error", "started", "ended")
 _ALWAYS_FLOAT = ("diverged_step",)
+# A file that was damaged, or written by hand, may hold a larger one.
+_LARGEST_INTEGER = 2**63 - 1
 _HISTOGRAM = "histogram"
 _HISTOGRAM_KEYS = ("trial_id", "step", "phase", "layer")
 _HISTOGRAM_SCHEMA = pyarrow.schema(
@@ -294,10 +297,19 @@ def _column(name: str, values: list[Any], may_be_integer: bool) -> pandas.Series
     complete = None not in values and bool(values)
     if complete and types == {bool}:
         return pandas.Series(values, dtype="bool")
-    if complete and types == {int} and may_be_integer and name not in _ALWAYS_FLOAT:
+    is_integer = complete and types == {int} and may_be_integer and name not in _ALWAYS_FLOAT
+    if is_integer and all(abs(value) <= _LARGEST_INTEGER for value in values):
         return pandas.Series(values, dtype="int64")
-    numbers = [None if value is None else float(value) for value in values]
+    numbers = [None if value is None else _float(value) for value in values]
     return pandas.Series(numbers, dtype="float64")
+
+
+def _float(value: float) -> float:
+    """Returns a number as a float: infinite for an integer beyond all floats."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _text(value: Any) -> str:

@@ -116,6 +116,14 @@ def test_lists_among_axes_and_summary_are_text(tmp_path):
     assert (row["dataset.shape"], row["recovery_depths"]) == ("[1, 8, 8]", "[1, 2]")
 
 
+@pytest.mark.parametrize("number, read", [(2**63, 2.0**63), (10**400, math.inf)])
+def test_an_integer_beyond_64_bits_is_a_float(tmp_path, number, read):
+    store = Store(tmp_path)
+    finish(store, 0, depth=number)
+    finish(store, 1, depth=-number)
+    assert collect(store).trials["depth"].tolist() == [read, -read]
+
+
 def test_an_empty_store_has_empty_tables(tmp_path):
     tables = collect(Store(tmp_path))
     assert (len(tables.trials), len(tables.curves), len(tables.layers)) == (0, 0, 0)
