@@ -29,7 +29,7 @@ EDGES = {
 }
 
 
-# A single probe is also that of no steps.
+# The edge of no steps has a single probe as well, so that this one adds little to it.
 ONE_PROBE = pytest.param("one probe", marks=pytest.mark.slow)
 
 

@@ -271,29 +271,40 @@ def test_a_sweeper_can_optimise_the_score_of_the_jobs(tmp_path):
     assert "10 trials: 0 done, 0 failed, 10 to run, in 1 pack" in errors
 
 
-@pytest.mark.parametrize(
-    "request_, message",
-    [
-        ("depth=0,-1", "depth=0: expected an integer of at least 1"),
-        (
-            "hydra.launcher.workers=0",
-            "hydra.launcher.workers=0: expected auto or an integer of at least 1",
-        ),
-        ("hydra.launcher.pack=-3", "hydra.launcher.pack=-3: expected auto"),
-        ("device=cuda:77", "device=cuda:77 is not there"),
-        ("hydra.launcher.packs=3", "unknown option 'hydra.launcher.packs'"),
-        ("hydra.launcher.program=sideways", "expected one of auto, batched, stacked"),
-        (
-            "hydra.launcher.program=batched hydra.launcher.pack=two",
-            "hydra.launcher.pack=two: expected auto",
-        ),
-    ],
-)
-def test_a_wrong_sweep_is_one_line_before_anything_trains(tmp_path, request_, message):
+WRONG_SWEEPS = {
+    "depth=0,-1": "depth=0: expected an integer of at least 1",
+    "hydra.launcher.workers=0": (
+        "hydra.launcher.workers=0: expected auto or an integer of at least 1"
+    ),
+    "hydra.launcher.pack=-3": "hydra.launcher.pack=-3: expected auto",
+    "device=cuda:77": "device=cuda:77 is not there",
+    "hydra.launcher.packs=3": "unknown option 'hydra.launcher.packs'",
+    "hydra.launcher.program=sideways": "expected one of auto, batched, stacked",
+    "hydra.launcher.program=batched hydra.launcher.pack=two": (
+        "hydra.launcher.pack=two: expected auto"
+    ),
+}
+
+
+def assert_refused(code: int, errors: str, message: str) -> None:
+    """A refusal is exit code 2 with one line on stderr that holds `message`."""
+    assert code == 2, errors
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert message in errors
+
+
+@pytest.mark.parametrize("request_", WRONG_SWEEPS)
+def test_a_wrong_sweep_is_one_line_before_anything_trains(tmp_path, request_):
     words = ["--multirun", *TINY, "budget.steps=5", *request_.split(), f"runs={tmp_path / 'runs'}"]
     answer = train(*words)
-    assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.startswith("error: ")
-    assert answer.stderr.count("\n") == 1
-    assert message in answer.stderr
+    assert_refused(answer.returncode, answer.stderr, WRONG_SWEEPS[request_])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("request_", WRONG_SWEEPS)
+def test_a_wrong_sweep_ends_its_process_with_one_line(tmp_path, request_):
+    code, errors = ended(start(tmp_path / "runs", "budget.steps=5", *request_.split()))
+    assert_refused(code, errors, WRONG_SWEEPS[request_])
     assert list(tmp_path.iterdir()) == []

@@ -23,9 +23,9 @@ SHAPE, CLASSES, TRAINING_SAMPLES = (1, 8, 8), 10, 130
 
 @pytest.fixture(autouse=True)
 def one_lanczos_step(monkeypatch):
-    """Sharpness takes its shortest form, which is not compared here.
+    """Sharpness takes one step instead of eight, which would take most of the time.
 
-    All steps of all networks would take most of the time; `test_sharpness.py` compares them.
+    These tests do not compare its value; those of `test_sharpness.py` do.
     """
     monkeypatch.setattr(probing, "sharpness", partial(sharpness, steps=1))
 
