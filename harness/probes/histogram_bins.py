@@ -21,12 +21,6 @@ _POSITIVE_EDGES = tuple(
 # bin k >= 32 between edges k + 1 and k + 2, and has its lower edge. Smaller values than the
 # innermost edges fall into the innermost bin of their sign, larger ones than the outermost edges
 # into the outermost bin; 0 counts as positive and -0 as negative.
-EDGES = tuple(
-    10.0 ** (LOWEST_EXPONENT + index / BINS_PER_DECADE) for index in range(BINS_PER_SIGN + 1)
-)
-# The 66 edges of z / sd, ascending: 33 of each sign. Bin k < 32 lies between edges k and k + 1,
-# bin k >= 32 between edges k + 1 and k + 2. Smaller values than the innermost edges fall into the
-# innermost bin of their sign (0 is positive), larger ones than the outermost into the outermost.
 EDGES = tuple(-edge for edge in reversed(_POSITIVE_EDGES)) + _POSITIVE_EDGES
 
 # Names of the counts in `tables/histograms.parquet`.
