@@ -8,7 +8,6 @@ default writes them.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from harness import train
+from harness.benchmark import machine
 from harness.benchmark.multirun import command_line
 from harness.benchmark.stopwatch import Stopwatch
 from harness.configuration.schema import PROJECT_ROOT, Config
@@ -51,7 +51,6 @@ _SMALL = (
     *("budget.epochs=null", "budget.steps=4", "budget.evaluations=2", "budget.probes=2"),
     *("probe.samples=32", "hydra.launcher.workers=1", f"hydra.launcher.pack={_TRIALS_OF_PACK}"),
 )
-_RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True)
@@ -161,19 +160,8 @@ def measure_memory(cells: int, device: torch.device, runs: Path) -> Memory:
     words = [*_SMALL, f"optimizer.learning_rate={rates}", f"device={device}", f"runs={runs}"]
     command = [sys.executable, "-m", "harness.train", "--multirun", *words]
     path = os.pathsep.join([str(PROJECT_ROOT), os.environ.get("PYTHONPATH", "")])
-    started = time.perf_counter()
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | {"PYTHONPATH": path},
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    seconds = time.perf_counter() - started
-    return Memory(cells * _SEEDS_OF_CELL, usage.ru_maxrss * _RESIDENT_UNIT, seconds)
+    seconds, peak_bytes = machine.run_to_end(command, os.environ | {"PYTHONPATH": path})
+    return Memory(cells * _SEEDS_OF_CELL, peak_bytes, seconds)
 
 
 def markdown(durability: Durability) -> str:

@@ -14,12 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import torch
-from hydra.core import utils
-
 from harness import train
 from harness.benchmark.multirun import command_line
-from harness.benchmark.stopwatch import Stopwatch
 from harness.benchmark.synthetic_trials import (
     OVERRIDES,
     SEEDS_OF_CELL,
@@ -50,8 +46,6 @@ class Growth:
         trials: the number of trials.
         jobs: the number of Hydra's jobs, each a cell of `SEEDS_OF_CELL` seeds.
         seconds: by kind of work.
-        in_run_job: the seconds that Hydra itself takes to run all composed jobs: their folders,
-            logs, files and copies of the configuration, without what the harness does in them.
         basic_job: the seconds of one finished job with the launcher that comes with Hydra.
         store_bytes: the size of the stored trials.
     """
@@ -59,7 +53,6 @@ class Growth:
     trials: int
     jobs: int
     seconds: dict[str, float]
-    in_run_job: float
     basic_job: float
     store_bytes: int
 
@@ -98,14 +91,14 @@ def measure(trials: int, folder: Path, say: Callable[[str], None]) -> Growth:
     synthetic = _trials_of(cells)
     timer.run("storing", lambda: store_results(store, synthetic))
     timer.run("skipping all of them", lambda: _skip(configs))
-    in_run_job = _time_in_run_job(timer, jobs, runs)
+    timer.run("composing, checking, skipping by Hydra", lambda: _multirun(jobs, runs))
     tables = timer.run("collecting", lambda: collect(store))
     timer.run("writing the tables", lambda: tables.write(runs / "tables"))
     timer.run("reporting", lambda: report.write(gather(tables, {}), runs / "report", "growth"))
     files = [path for path in (runs / "trials").rglob("*") if path.is_file()]
     store_bytes = sum(path.stat().st_size for path in files)
     basic_job = _basic_job_seconds(folder / "runs-basic")
-    return Growth(len(synthetic), len(cells), timer.seconds, in_run_job, basic_job, store_bytes)
+    return Growth(len(synthetic), len(cells), timer.seconds, basic_job, store_bytes)
 
 
 def _trials_of(cells: Sequence[Cell]) -> list[Trial]:
@@ -119,20 +112,6 @@ def _skip(configs: Sequence[Config]) -> None:
     """Lets a sweep find that everything is done."""
     with contextlib.redirect_stderr(io.StringIO()):
         sweep.prefetch(configs)
-
-
-def _time_in_run_job(timer: _Timer, jobs: int, runs: Path) -> float:
-    """Runs the finished sweep by Hydra; returns the seconds that Hydra itself took for its jobs."""
-    watch = Stopwatch(torch.device("cpu"))
-    parts = {
-        "running jobs": (utils, "run_job"),
-        "reading": (train, "to_config"),
-        "results": (sweep, "run_cell"),
-    }
-    with watch.watching(parts):
-        timer.run("composing, checking, skipping by Hydra", lambda: _multirun(jobs, runs))
-    own_share = watch.seconds["reading"] + watch.seconds["results"]
-    return watch.seconds["running jobs"] - own_share
 
 
 def _basic_job_seconds(runs: Path) -> float:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,8 +30,6 @@ _DIAGNOSIS_OPTIONS = {
     "--channels": "3",
     "--samples": "512",
 }
-# Linux counts the largest resident set in KiB, macOS in bytes.
-_RESIDENT_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @dataclass(frozen=True)
@@ -101,12 +97,5 @@ def _diagnosis(page: Path) -> Job:
     script = PROJECT_ROOT / "scripts" / "diagnose.py"
     options = itertools.chain.from_iterable(_DIAGNOSIS_OPTIONS.items())
     command = [sys.executable, str(script), _DIAGNOSED_MODEL, *options, "--html", str(page)]
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-    seconds = time.perf_counter() - started
-    peak_bytes = usage.ru_maxrss * _RESIDENT_UNIT
+    seconds, peak_bytes = machine.run_to_end(command, os.environ)
     return Job("diagnose vgg11_bn, 512 images of 32 x 32", seconds, peak_bytes)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -20,6 +21,8 @@ from harness.training import devices
 _SIDE = {"cpu": 2048, "cuda": 8192}
 # A product is repeated for this long.
 _SECONDS = 0.5
+# Between two looks at the memory of a process.
+_LOOK_SECONDS = 0.05
 
 
 def describe(device: torch.device) -> dict[str, str | int | float]:
@@ -106,10 +109,40 @@ def peak_memory(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    lines = Path("/proc/self/status").read_text().splitlines()
+    return _most_held("self")
+
+
+def run_to_end(command: Sequence[str], environment: Mapping[str, str]) -> tuple[float, int]:
+    """Runs a command without its output; returns its seconds and the most bytes that it held.
+
+    The system's own account of a process that ended begins with what its parent held, so the
+    process is asked while it runs.
+
+    Raises:
+        RuntimeError: it fails.
+    """
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+    most = 0
+    while process.poll() is None:
+        most = max(most, _most_held(str(process.pid)))
+        time.sleep(_LOOK_SECONDS)
+    if process.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+    return time.perf_counter() - started, most
+
+
+def _most_held(process: str) -> int:
+    """Returns the most bytes that a process held since its peak was forgotten; 0 at its end."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
     status = dict(line.split(":", 1) for line in lines)
-    kibibytes = int(status["VmHWM"].split()[0])
-    return kibibytes * 1024
+    kibibytes = status.get("VmHWM", "0 kB").split()[0]
+    return int(kibibytes) * 1024
 
 
 def reset_peak_memory(device: torch.device) -> None:

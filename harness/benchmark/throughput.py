@@ -60,7 +60,8 @@ class Reading:
         trials: the trials that are trained in one repeat.
         seconds: of these trials, everything counted.
         step_rate: trial-steps per second of training alone.
-        peak_bytes: what was added to the memory in use before.
+        peak_bytes: what was added to the memory in use before; empty for (b2), whose processes
+            have memory of their own.
         shares: parts of the wall time, by name.
     """
 
@@ -242,7 +243,6 @@ class _Bench:
         if reading.name == PLAIN_IN_PROCESSES:
             reading.seconds.append(self.processes.seconds())
             reading.step_rate.append(self.processes.steps_per_second())
-            reading.peak_bytes.append(0)
         elif reading.program == PLAIN:
             log = self.plain_logs[reading.name]
             reading.seconds.append(self._plain_seconds(log))

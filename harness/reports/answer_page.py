@@ -121,19 +121,26 @@ def _scope(evidence: Evidence) -> str:
     return (
         f"Studied: {'; '.join(told)}. A layer is inside Theorem 1's domain (Klambauer et al. 2017) "
         "while the mean of its activations, over samples and units, is in [-0.1, 0.1] and their "
-        "variance in [0.8, 1.5]. A network learned if it got half way from guessing to a perfect "
-        "score on its training samples. Brackets are 95 % intervals over seeds."
+        "variance in [0.8, 1.5]; a network is inside while nine of ten of its layers are. A "
+        "network learned if it got half way from guessing to a perfect score on its training "
+        "samples; it trains at all if it got a tenth of the way. A tuned network has a learning "
+        "rate of its own, chosen on other seeds. A task is a data set, depth and width. A repair "
+        "changes one thing at the same seed; it puts layers back if more than a tenth of them "
+        "meet a premise or promise again, and brings accuracy if it adds more than 0.01. The "
+        "stability margin is the learning rate over the largest stable one. Brackets are 95 % "
+        "intervals: over cells for areas under ROC curves and for what goes with accuracy, over "
+        "trials for the share that trains, else over seeds. Those of single tasks in a claim, and "
+        "those of repairs, are widened for all of them together (Bonferroni); where two arms are "
+        "asked to be the same it is the 90 % interval, and says so."
     )
 
 
 def answer_text(found: Answer) -> str:
     """Returns the answer as paragraphs of Markdown, each led by its question."""
-    sentences = found.by_question
-    if not sentences:
+    by_question = found.by_question
+    if not by_question:
         return "These trials decide none of the three questions."
-    return "\n\n".join(
-        f"**{question}** {escaped(sentence)}" for question, sentence in sentences.items()
-    )
+    return "\n\n".join(f"**{question}** {escaped(text)}" for question, text in by_question.items())
 
 
 def with_answer(text: str, found: Answer) -> str:
@@ -151,7 +158,7 @@ def store(figure: Figure, path: Path) -> None:
 
 
 def _chapters(
-    evidence: Evidence, decided: list[DecidedClaim], commands: Sequence[str]
+    evidence: Evidence, decided: Sequence[DecidedClaim], commands: Sequence[str]
 ) -> list[Chapter]:
     return [
         _when(evidence),
@@ -167,7 +174,10 @@ def _when(evidence: Evidence) -> Chapter:
     """Returns premises and promises of SELU networks before training, by recipe."""
     claims = load().claims
     blocks: list[Block] = [
-        Text("Premises are what Theorem 1 assumes, promises what it concludes:"),
+        Text(
+            "Premises are what the theory of SELU assumes of a layer, promises what the paper "
+            "concludes:"
+        ),
         Points(tuple(f"{name}: {claims[name]}" for name in share_tables.NAMES)),
         Table(
             _width_table(evidence),
@@ -234,9 +244,11 @@ def _how_long(evidence: Evidence) -> Chapter:
             Picture(
                 lambda: duration_figures.duration(table, arms(trained)),
                 "Layers of SELU networks with LeCun's weights inside Theorem 1's domain over "
-                "training steps, by learning rate (rows) and depth (columns), with 95 % intervals "
-                "over seeds. The dotted line is nine of ten layers; a diverged trial counts as "
-                "outside.",
+                "training steps, by data set and learning rate (rows, at most "
+                f"{duration_figures.MOST_ROWS}) and depth (columns, at most "
+                f"{duration_figures.MOST_DEPTHS}), with 95 % intervals over seeds. The dotted line "
+                "is nine of ten layers. A diverged trial counts as outside at the later probes of "
+                "its cell's other seeds.",
             )
         )
         blocks.append(Table(_end_table(trained), _END_CAPTION))
@@ -290,9 +302,11 @@ def _matters(evidence: Evidence) -> Chapter:
         Heading("Premises and promises beside the outcome"),
         Table(
             shown,
-            "Cells of all activations by their grades: holds is nine of ten layers or more, fails "
-            "one of ten or fewer, unknown at the end marks networks that diverged. The table "
-            "describes; learning rates and activations are mixed in its rows.",
+            "Cells of all activations, counted by their grades. A cell holds where nine of ten "
+            "layers or more do, and fails where one of ten or fewer do; it is unknown at the end "
+            "where all its networks diverged. 'Premises at first' grades the mean share of layers "
+            "over the four premises. The table describes: learning rates and activations are mixed "
+            "in its rows.",
         ),
         Heading("What predicts which networks train"),
     ]
@@ -322,14 +336,16 @@ def _matters(evidence: Evidence) -> Chapter:
     blocks.append(
         Picture(
             lambda: matter_figures.stability(prediction.asked(evidence)),
-            "Training accuracy of all trials against the stability margin before training: the "
-            "learning rate times the sharpness, over the largest stable value.",
+            "Training accuracy against the stability margin before training, of at most "
+            f"{matter_figures.MOST_POINTS} evenly chosen trials whose margin is known. The margin "
+            "is learning rate x sharpness / (2 (1 + momentum)); the sharpness is the largest "
+            "eigenvalue of the Gauss-Newton matrix of the loss.",
         )
     )
     return Chapter("matters", "Does it matter?", tuple(blocks))
 
 
-def _claims(decided: list[DecidedClaim]) -> Chapter:
+def _claims(decided: Sequence[DecidedClaim]) -> Chapter:
     decided = sorted(decided, key=lambda entry: WORDS.index(entry.decision.word))
     table = as_table(decided)[["verdict", "claim", "number", "source"]]
     return Chapter("claims", "Claims", (Text(counts(decided)), Table(table)))
@@ -341,9 +357,9 @@ def _method(evidence: Evidence, commands: Sequence[str]) -> Chapter:
     blocks: list[Block] = [
         Text(
             f"{len(evidence.cells)} cells, {len(trials)} trials, {hours:.1f} hours of one core "
-            "in all. tables/ holds the tables, which keep of the layers what claims and figures "
-            "need; report.html has every chapter. These commands run the study and write this "
-            "page again:"
+            "in all. The folder tables/ holds its tables; of the table of layers it keeps what "
+            "claims and figures need. report.html has every chapter. This runs the study and "
+            "writes this page again:"
         ),
         Code("\n".join(commands)),
     ]

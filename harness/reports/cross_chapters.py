@@ -52,7 +52,8 @@ def cross(evidence: Evidence) -> Chapter:
         Table(
             shown,
             "Read along a row: what became of the cells with these grades. Where rows of different "
-            "grades train alike, the grade does not decide.",
+            "grades train alike, the grade does not decide. Brackets are 95 % Wilson intervals "
+            "over trials.",
         ),
     ]
     tables = {"cross": table}
@@ -64,8 +65,9 @@ def cross(evidence: Evidence) -> Chapter:
             Heading("Each premise and promise by itself"),
             Table(
                 _words_shown(words),
-                "One row for each word that occurs. Early is the first probe after a tenth of the "
-                "steps.",
+                "One row for each word that occurs; cells that were only initialised are counted. "
+                "The share that trains and the accuracy are means over the cells that were "
+                "trained. Early is the first probe at or after a tenth of the steps.",
             ),
         ]
     return Chapter("cross", "Premises, promises and outcome", tuple(blocks), tables)
@@ -102,7 +104,7 @@ def _words_shown(words: pandas.DataFrame) -> pandas.DataFrame:
             "grade": words["word"],
             "cells": words["cells"],
             "mean share of layers": words["share"].map(percent_text),
-            "trials that train": words["trains"].map(percent_text),
+            "share that trains": words["trains"].map(percent_text),
             "mean accuracy": words["accuracy"].map(number_text),
         }
     )

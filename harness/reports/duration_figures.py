@@ -28,8 +28,8 @@ from harness.reports.figure_style import PHASE_LABELS, QUIET, SHADE, Quantity
 from harness.verdicts.grading import HIGH
 
 MOST_ARMS = 8
-_MOST_ROWS = 3
-_MOST_DEPTHS = 4
+MOST_ROWS = 3
+MOST_DEPTHS = 4
 _PANEL = (3.4, 2.4)
 _TITLE_SIZE = 10
 # Logarithmic axes end here: what is smaller is rounding.
@@ -135,7 +135,7 @@ def by_layer(table: pandas.DataFrame, quantities: list[Quantity], arms: Arms) ->
 def _by_rate_and_depth(table: pandas.DataFrame, lines: _Lines) -> Figure:
     """Draws lines in a grid of panels: learning rates below each other, depths side by side."""
     rows = _shown_rows(table)
-    depths = _spread(sorted(table["depth"].unique()), _MOST_DEPTHS)
+    depths = _spread(sorted(table["depth"].unique()), MOST_DEPTHS)
     width, height = _PANEL
     size = (max(width * len(depths), 6.4), height * len(rows) + 0.4)
     figure, grid = new_figure(len(rows), len(depths), size, sharex=True, sharey=True)
@@ -171,7 +171,7 @@ def _shown_rows(table: pandas.DataFrame) -> list[tuple[str, str]]:
     pairs = pairs.assign(number=pandas.to_numeric(pairs["rate"], errors="coerce"))
     pairs = pairs.sort_values(["dataset", "number"], kind="stable")
     rows = list(zip(pairs["dataset"], pairs["rate"], strict=True))
-    return _spread(rows, _MOST_ROWS)
+    return _spread(rows, MOST_ROWS)
 
 
 def _spread(values: list, most: int) -> list:

@@ -47,7 +47,8 @@ _EXPECTED_COLUMNS = (
 FIXED = ""
 
 
-@dataclass(frozen=True)
+# Frames have no equality of one value: two evidences are equal if they are one.
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """Tidy tables of the trials of a report.
 

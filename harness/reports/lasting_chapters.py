@@ -21,8 +21,11 @@ def duration(evidence: Evidence) -> Chapter:
             "The share of layers whose pooled mean and variance lie inside Theorem 1's domain "
             "(mean -0.1 to 0.1, variance 0.8 to 1.5; Klambauer et al. 2017), with 95 % intervals "
             "over seeds; the dotted line is nine of ten layers. Read from left to right: a line "
-            "that falls leaves the domain at that step. A diverged trial counts as outside from "
-            f"then on. {_limit_text(table['arm'].nunique(), duration_figures.MOST_ARMS)}",
+            "that falls leaves the domain at that step. Rows are data sets and learning rates, at "
+            f"most {duration_figures.MOST_ROWS}, and columns depths, at most "
+            f"{duration_figures.MOST_DEPTHS}. A diverged trial counts as outside at the later "
+            "probes of its cell's other seeds; a cell of which every trial diverged is left out "
+            f"from then on. {_limit_text(table['arm'].nunique(), duration_figures.MOST_ARMS)}",
         ),
         Heading("Signal propagation"),
         Picture(

@@ -14,7 +14,7 @@ from harness.reports.drawing import new_figure, plain
 from harness.reports.figure_style import ON_DARK, ON_LIGHT
 
 _MOST_ROWS = 4
-_MOST_COLUMNS = 4
+_MOST_COLUMNS = 6
 _LARGEST_CELL_NUMBERS = 8
 _TITLE_SIZE = 9
 

@@ -9,7 +9,7 @@ import pandas
 
 from harness.reports.chapter import Block, Chapter, Code, Heading, Picture, Points, Table, Text
 
-_MOST_ROWS = 40
+_MOST_ROWS = 60
 
 # Stores a picture and returns its address, or None where there is nothing to draw.
 Draw = Callable[[Picture], str | None]
@@ -60,7 +60,7 @@ def _table(table: Table) -> str:
     lines = [_row(shown.columns), _row(["---"] * len(shown.columns))]
     lines += [_row(row) for row in shown.itertuples(index=False)]
     if len(table.rows) > len(shown):
-        lines += ["", f"The first {len(shown)} of {len(table.rows)} rows."]
+        lines += ["", f"Only the first {len(shown)} of {len(table.rows)} rows are shown."]
     captions = [text for text in (table.summary, table.caption) if text]
     caption = [f"{escaped(' '.join(captions))}\n"] if captions else []
     return "\n".join([*caption, *lines])

@@ -24,6 +24,7 @@ from harness.reports.chapter import (
     number_text,
 )
 from harness.reports.evidence import Evidence
+from harness.reports.rules import SIGNIFICANT
 
 _SCOPE = "within data set and depth"
 
@@ -55,7 +56,8 @@ def _prediction(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list
     ]
     stability = Picture(
         lambda: matter_figures.stability(prediction.asked(evidence)),
-        "A point is a trial. The margin is the learning rate times the sharpness at "
+        f"A point is a trial; at most {matter_figures.MOST_POINTS} are drawn, evenly chosen. The "
+        "margin is the learning rate times the sharpness at "
         "initialisation over the largest stable value, so that beyond 1 gradient descent on the "
         "quadratic approximation is unstable.",
     )
@@ -71,8 +73,9 @@ def _prediction(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> list
             ),
             "Each line is something known before training. The area is the probability that a "
             "trial that trains has the higher score of two; 0.5 is a coin, 1 is certainty. Bars "
-            "are 95 % intervals in which cells are the replicates. A predictor that does no better "
-            "than the controls says nothing of its own.",
+            "are 95 % intervals in which cells are the replicates. Each line is asked of the "
+            "trials that have it, which are not the same for all. A predictor that does no "
+            "better than the controls says nothing of its own.",
         ),
         Picture(
             lambda: matter_figures.roc_curves(roc_curves.best_curves(evidence, areas)),
@@ -92,16 +95,14 @@ def _calibration(evidence: Evidence, tables: dict[str, pandas.DataFrame]) -> Blo
     """Returns how often trials train by what the rule expects of them."""
     calibration = prediction.rule_calibration(evidence)
     if not len(calibration):
-        return Text(
-            "No trial has all four numbers of trainability, for which theory must follow a network "
-            "to its readout."
-        )
+        return Text("No trial has any of the four numbers of trainability.")
     tables["trainability_calibration"] = calibration
     return Table(
         calibration.map(number_text),
         f"Calibration of trainability, version {trainability.VERSION}, which has no fitted "
         "parameters: the largest of signal range, gradient range, correlation at the readout "
-        "and stability margin, in units of their limits. Below 1 a trial is expected to train.",
+        "and stability margin, in units of their limits; a number that is missing does not "
+        "restrict. Below 1 a trial is expected to train.",
     )
 
 
@@ -199,9 +200,10 @@ def _prediction_sentence(evidence: Evidence, areas: pandas.DataFrame) -> str:
         return f"{trained} of {len(trials)} trials train, so there is no difference to predict."
     inside = areas[areas["scope"] == _SCOPE]
     best = (inside if len(inside) else areas).iloc[0]
+    place = "Within a data set and a depth," if len(inside) else "Over all trials,"
     return (
-        f"{int(trials['trains'].sum())} of {len(trials)} trials train. Within a data set and a "
-        f"depth, {best['predictor']} orders those that do and those that do not best: area "
+        f"{int(trials['trains'].sum())} of {len(trials)} trials train. {place} "
+        f"{best['predictor']} orders those that do and those that do not best: area "
         f"{best['area']:.3f} [{best['low']:.3f}, {best['high']:.3f}]; 0.5 is guessing."
     )
 
@@ -212,9 +214,12 @@ def _association_sentence(table: pandas.DataFrame) -> str:
             "No share of layers varies beyond the settings in at least "
             f"{associations.FEWEST_CELLS} cells that train, so no association can be told."
         )
-    decided = table[table["p_holm"] < 0.05]
+    decided = table[table["p_holm"] < SIGNIFICANT]
     if not len(decided):
-        return f"None of {len(table)} shares of layers goes with accuracy beyond the settings."
+        return (
+            f"Of {len(table)} shares of layers none is decided to go with accuracy beyond the "
+            f"settings (Holm-adjusted p below {SIGNIFICANT})."
+        )
     largest = decided.iloc[int(decided["variance_added"].argmax())]
     return (
         f"{len(decided)} of {len(table)} shares of layers go with accuracy beyond the settings; "

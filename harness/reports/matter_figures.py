@@ -34,7 +34,7 @@ from harness.reports.figure_style import (
 from harness.reports.signal_tables import quantity_label
 
 _MOST_CURVES = 8
-_MOST_POINTS = 600
+MOST_POINTS = 600
 _MOST_ARMS = 8
 _MOST_PANELS = 6
 _MOST_RATES = 6
@@ -94,7 +94,7 @@ def stability(trials: pandas.DataFrame) -> Figure | None:
     table = table[table["margin"] > 0].sort_values("margin", kind="stable")
     if len(table) < 2:
         return None
-    every = numpy.linspace(0, len(table) - 1, min(len(table), _MOST_POINTS)).round().astype(int)
+    every = numpy.linspace(0, len(table) - 1, min(len(table), MOST_POINTS)).round().astype(int)
     table = table.iloc[every]
     figure, grid = new_figure(1, 1, (7.2, 4.0))
     panel = grid[0, 0]
@@ -256,7 +256,7 @@ def _draw_tuning(panel: Axes, line: pandas.DataFrame, colour: str, arm: str) -> 
 
 
 def _draw_agreement(panel: Axes, table: pandas.DataFrame, activations: list[str]) -> None:
-    every = numpy.linspace(0, len(table) - 1, min(len(table), _MOST_POINTS)).round().astype(int)
+    every = numpy.linspace(0, len(table) - 1, min(len(table), MOST_POINTS)).round().astype(int)
     shown = table.iloc[every]
     logarithmic = bool((table[["predicted", "measured"]] > 0).all().all())
     values = shown[["predicted", "measured"]].to_numpy()

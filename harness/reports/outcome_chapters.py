@@ -49,8 +49,8 @@ def accuracy(evidence: Evidence) -> Chapter:
     table["learning rates"] = cells["learning_rates"]
     table["seeds"] = _ratios(cells, "finished", "expected")
     table["diverged"] = cells["diverged"].astype(int)
-    table["validation accuracy"] = cells["validation_accuracy"].map(number_text)
-    table["training loss"] = cells["train_loss"].map(number_text)
+    table["validation accuracy of survivors"] = cells["validation_accuracy"].map(number_text)
+    table["training loss of survivors"] = cells["train_loss"].map(number_text)
     addresses = _cell_addresses(evidence, cells["cell_id"])
     blocks = (
         Picture(
@@ -64,8 +64,8 @@ def accuracy(evidence: Evidence) -> Chapter:
             lambda: duration_figures.curves(
                 signal_tables.training_curves(evidence), arms(evidence)
             ),
-            "Training loss at equal steps, geometric mean over the seeds that did not diverge. "
-            "This is trainability; the accuracy above is generalisation.",
+            "Training loss by epoch, geometric mean over the seeds that did not diverge, with 95 % "
+            "intervals over seeds. This is trainability; the accuracy above is generalisation.",
         ),
     )
     return Chapter("accuracy", title, blocks, {"cells": cells})
@@ -124,7 +124,12 @@ def comparison(evidence: Evidence) -> Chapter:
 
 
 def divergence(evidence: Evidence) -> Chapter:
-    """Returns the chapter on cells with diverged trials, and on failed trials."""
+    """Returns the chapter on cells with diverged trials, and on failed trials.
+
+    Networks that took no step could not diverge, and are not counted.
+    """
+    failed = evidence.trials[evidence.trials["status"] == "failed"]
+    evidence = evidence.of_trained
     cells = evidence.cells[evidence.cells["finished"] > 0].reset_index()
     table = pandas.DataFrame({axis: cells[axis] for axis in evidence.varied})
     table["diverged"] = _ratios(cells, "diverged", "finished")
@@ -136,14 +141,14 @@ def divergence(evidence: Evidence) -> Chapter:
         blocks += [
             Picture(
                 lambda: matter_figures.divergence(_diverged_shares(evidence), arms(evidence)),
-                "The share of trials that diverged, with 95 % Wilson intervals over trials. A line "
-                "that rises at a smaller rate belongs to an arm with less room for the rate.",
+                "The share of trained networks that diverged, with 95 % Wilson intervals over "
+                "trials. A line that rises at a smaller rate belongs to an arm with less room for "
+                "the rate.",
             ),
             Table(table[cells["diverged"] > 0], "Cells with at least one diverged trial."),
         ]
     else:
         blocks.append(Text("No trial diverged."))
-    failed = evidence.trials[evidence.trials["status"] == "failed"]
     if len(failed):
         blocks += [Heading("Failed trials"), Table(failed[["trial_id", "error"]])]
     return Chapter("divergence", "What diverged", tuple(blocks), {"divergence": table})

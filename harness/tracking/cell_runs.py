@@ -35,7 +35,7 @@ from harness.verdicts import grading
 # The tag that names a cell with the trials that its run was made of.
 STATE_TAG = "state"
 # Changes whenever the contents below do, so that runs of cells are made anew.
-_FORMAT = 1
+_FORMAT = 2
 _ACCURACIES = {
     "accuracy/validation": "validation_accuracy",
     "accuracy/test": "test_accuracy",
@@ -127,9 +127,9 @@ def _metrics(records: Sequence[Record]) -> dict[str, float]:
     diverged = sum(record.status == "diverged" for record in records)
     metrics = {"n": float(len(records)), "diverged": float(diverged)}
     for key, name in _ACCURACIES.items():
-        interval = accuracy_interval(
-            [_score(record, name) for record in records], _test_samples(records[0])
-        )
+        # The size of the validation split is not on record.
+        samples = _test_samples(records[0]) if name == "test_accuracy" else math.nan
+        interval = accuracy_interval([_score(record, name) for record in records], samples)
         # A trial whose score is unknown would make the mean that of the others.
         if interval.n == len(records):
             metrics |= _with_ends(key, interval)

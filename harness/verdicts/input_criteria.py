@@ -27,7 +27,10 @@ from harness.verdicts.thresholds import (
 )
 
 NAME = "input"
-CLAIM = "the inputs of a unit share one mean and variance, inside Theorem 1's domain"
+CLAIM = (
+    "the inputs of a unit share one mean, and their pooled mean and variance are inside Theorem "
+    "1's domain"
+)
 
 
 @formula("max(input_cosine, 0) / (1 - input_cosine)")

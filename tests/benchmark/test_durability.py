@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy
 import pytest
 import torch
 
-from harness.benchmark import durability
+from harness.benchmark import durability, machine
 from harness.benchmark.durability import Cost, Durability, Memory
 from harness.sweeps import pack_checkpoints
 from harness.sweeps.pack_checkpoints import PackCheckpoints
@@ -40,6 +43,16 @@ def test_the_section_says_the_share_and_the_growth_of_memory():
     assert "every 5 minutes; one takes 600 ms" in text
     assert "| locks | 1.000 % |" in text
     assert "+1.0 KiB for every further trial" in text
+
+
+def test_the_memory_of_a_command_is_its_own():
+    held = numpy.ones(2**26)
+    seconds, most = machine.run_to_end([sys.executable, "-c", "import time; time.sleep(1)"], {})
+    assert held.nbytes == 2**29
+    assert 2**20 < most < 2**28
+    assert seconds >= 1
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        machine.run_to_end([sys.executable, "-c", "raise SystemExit(3)"], {})
 
 
 @pytest.mark.slow

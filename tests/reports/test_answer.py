@@ -1,4 +1,4 @@
-"""The answer in three sentences, from decided claims."""
+"""The answer to three questions, from decided claims."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def share(word: str, name: str = "share", value: float = 0.9) -> Decision:
 @pytest.mark.parametrize(
     "word, start",
     [
-        (SUPPORTED, "Before training, as averages over the units of a layer: "),
-        (CONDITIONAL, "Before training, as averages over the units of a layer, and not in every"),
-        (REFUTED, "Not in every network even before training: "),
-        (UNDECIDED, "Before training it is undecided: "),
+        (SUPPORTED, "Before training they hold, as averages over the units of a layer. With"),
+        (CONDITIONAL, "Before training they hold, as averages over the units of a layer, though"),
+        (REFUTED, "Even before training they hold in fewer than nine of ten layers. With"),
+        (UNDECIDED, "It is undecided whether they hold before training. With"),
     ],
 )
-def test_the_first_sentence_begins_with_the_verdict(word, start):
+def test_the_first_answer_begins_with_the_verdict(word, start):
     rows = (
         {"depth": 8, "width": 32, "share": 0.6, "share_low": 0.5, "share_high": 0.7},
         {"depth": 8, "width": 512, "share": 1.0, "share_low": 0.9, "share_high": 1.0},
@@ -51,8 +51,9 @@ def test_the_first_sentence_begins_with_the_verdict(word, start):
     pooled = dataclasses.replace(share(word), rows=rows)
     found = answer(decided(pooled_moments_hold_at_initialisation=pooled))
     assert found.when.startswith(start)
-    assert "90.0 % [85.0, 95.0] (from 60 % at depth 8 width 32 to 100 % at depth 8 width 512)" in (
-        found.when
+    assert (
+        "90.0 % [85.0, 95.0] (from 60 % at depth 8, width 32, to 100 % at depth 8, width 512)"
+        in (found.when)
     )
     assert found.how_long == found.matters == ""
 
@@ -60,28 +61,32 @@ def test_the_first_sentence_begins_with_the_verdict(word, start):
 @pytest.mark.parametrize(
     "repairs, costs, start",
     [
-        (SUPPORTED, SUPPORTED, "Before training they do; losing them in training costs accuracy: "),
-        (CONDITIONAL, REFUTED, "Before training they can; losing them in training costs no accur"),
-        (REFUTED, UNDECIDED, "Before training they do not; whether losing them in training costs"),
-        (UNDECIDED, REFUTED, "Before training it is undecided; losing them in training costs no "),
+        (SUPPORTED, SUPPORTED, "It matters whether they hold before training. Losing them in "),
+        (CONDITIONAL, REFUTED, "It can matter whether they hold before training. Losing them in "),
+        (REFUTED, UNDECIDED, "Whether they hold before training matters less than 0.01 of accu"),
+        (UNDECIDED, REFUTED, "It is undecided whether it matters that they hold before training"),
     ],
 )
 def test_what_matters_follows_from_two_claims(repairs, costs, start):
     effect = {"effect_of_all_layers": 0.002, "all_low": -0.001, "all_high": 0.005}
     area = {"margin_area": 0.95, "margin_area_low": 0.93, "margin_area_high": 0.97}
     promise = {"promise_area": 0.6, "promise_area_low": 0.5, "promise_area_high": 0.7}
-    mended = {"repairs": 4, "helped": 2, "did_not_help": 1, "most": 0.8, "most_low": 0.7}
+    mended = {"repairs": 4, "helped": 2, "did_not_help": 1, "undecided": 1}
+    mended |= {"most": 0.8, "most_low": 0.7, "most_high": 0.9}
     found = answer(
         decided(
-            repairs_bring_accuracy=Decision(repairs, "a sentence", mended | {"most_high": 0.9}),
+            repairs_bring_accuracy=Decision(repairs, "a sentence", mended),
             losing_it_costs_accuracy=Decision(costs, "a sentence", effect),
             the_stability_limit_decides=Decision(SUPPORTED, "a sentence", area | promise),
         )
     )
     assert found.matters.startswith(start)
-    assert "2 of 4 repairs that put layers back brought accuracy and 1 did not" in found.matters
+    assert (
+        "Of 4 repairs in a setting that put layers back, 2 brought accuracy, 1 did not and 1 "
+        "stayed undecided; the largest gain is +0.800 [+0.700, +0.900]."
+    ) in found.matters
     assert "+0.002 [-0.001, +0.005] in accuracy" in found.matters
-    assert "0.95 [0.93, 0.97], the share of layers inside at first 0.60 [0.50, 0.70]" in (
+    assert "0.95 [0.93, 0.97], the share of layers inside at first with 0.60 [0.50, 0.70]" in (
         found.matters
     )
 
@@ -100,10 +105,12 @@ def test_sentences_carry_the_numbers_of_a_sweep(sweep):
         left_step_moments=25.0,
     )
     found = answer(decide_all(sweep.evidence()))
-    assert found.when.startswith("Before training, as averages over the units of a layer: ")
-    assert found.how_long.startswith("Not through training: ")
-    assert "of 10 networks that were inside at first 0 were so throughout" in found.how_long
-    assert "half of the others were outside at the probe of step 25" in found.how_long
+    assert found.when.startswith(
+        "Before training they hold, as averages over the units of a layer. "
+    )
+    assert found.how_long.startswith("They do not last through training. ")
+    assert "Of 10 networks that were inside at first, 0 were so throughout." in found.how_long
+    assert "Half of the others were outside at the probe of step 25" in found.how_long
 
 
 def test_the_answer_stands_between_the_marks_of_a_page():

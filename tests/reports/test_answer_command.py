@@ -46,7 +46,7 @@ def test_the_page_answers_with_figures_and_claims(tables, tmp_path, capsys):
     assert (out / "report.html").is_file()
     assert not list(out.glob("*.csv"))
     answer = readme.read_text()
-    assert "**When do they hold?** Before training" in answer
+    assert "**When do they hold?** It is undecided whether they hold before training" in answer
     assert answer.partition("-->\n")[2].partition("<!--")[0].strip() in page
 
 

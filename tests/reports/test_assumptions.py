@@ -1,11 +1,10 @@
-"""Verdicts over many trials, what repairs brought back, and the figures."""
+"""Misses of theory, examples of trials, and the figures of layers."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 
-import numpy
 import pandas
 import pytest
 
@@ -13,7 +12,6 @@ from harness.reports import assumptions, layer_figures, moment_figures, verdict_
 from harness.reports.evidence import Evidence
 from harness.verdicts.criteria import load
 from harness.verdicts.evaluation import VERDICTS, verdicts
-from harness.verdicts.grading import PHASES
 from harness.verdicts.judging import judge_tables
 
 
@@ -111,75 +109,6 @@ def evidence() -> Evidence:
         judged[1],
         ("activation", "initializer", "normalization", "depth", "repair"),
     )
-
-
-def test_repairs_are_paired_by_seed(evidence):
-    table = assumptions.repairs(evidence)
-    assert len(table) == 2
-    assert set(table["context"]) == {"depth 4", "depth 6"}
-    assert (table["pairs"] == 3).all()
-    assert table["difference"].tolist() == pytest.approx([0.1, 0.1])
-    assert (table["low"] > 0.09).all()
-    assert (table["weights_init_without"] == 0).all()
-    assert (table["weights_init"] == 1).all()
-    assert table["weights_init_low"].tolist() == pytest.approx([1, 1])
-    assert table["dependence_init_without"].tolist() == table["dependence_init"].tolist()
-    # The repaired trials were probed at initialisation only.
-    assert table["weights_end"].isna().all()
-    unrepaired = Evidence(
-        evidence.trials[evidence.trials["repair"] == "none"],
-        evidence.curves,
-        evidence.layers,
-        evidence.axes,
-    )
-    assert not len(assumptions.repairs(unrepaired))
-
-
-def test_a_repair_without_its_counterpart_is_left_out(evidence):
-    trials = evidence.trials[
-        ~((evidence.trials["repair"] == "none") & (evidence.trials["seed"] == 1))
-    ]
-    table = assumptions.repairs(Evidence(trials, evidence.curves, evidence.layers, evidence.axes))
-    assert (table["pairs"] == 2).all()
-    assert table["difference"].tolist() == pytest.approx([0.1, 0.1])
-
-
-def test_cells_stand_in_the_order_of_their_axes(evidence):
-    assert list(assumptions.by_cell(evidence)["cell_id"].unique()) == [
-        "none4",
-        "rescale_tau4",
-        "none6",
-        "rescale_tau6",
-    ]
-    of_one_cell = dataclasses.replace(
-        evidence, trials=evidence.trials[evidence.trials["cell_id"] == "none6"]
-    )
-    assert set(assumptions.by_cell(of_one_cell)["cell_id"]) == {"none6"}
-
-
-def test_shares_by_cell(evidence):
-    table = assumptions.by_cell(evidence).set_index(["cell_id", "condition", "phase"])
-    assert len(table) == 4 * len(load().names) * len(PHASES)
-    row = table.loc[("none4", "weights", "init")]
-    assert row["role"] == "premise"
-    assert (row["share"], row["word"], row["trials"]) == (0.0, "fails", 3)
-    assert row["low"] == 0
-    # Three seeds of four layers none of which holds: Wilson's interval of 0 of 12.
-    assert row["high"] == pytest.approx(0.2425, abs=0.05)
-    assert table.loc[("rescale_tau4", "weights", "init"), "word"] == "holds"
-
-
-def test_shares_of_layers_of_a_cell(evidence):
-    table = assumptions.by_cell(evidence).set_index(["cell_id", "condition", "phase"])
-    first = table.loc[("none4", "dependence", "init")]
-    assert first["share"] == pytest.approx(3 / 4)
-    assert first["word"] == "mixed"
-    assert first["first_layer"] == 1
-    assert first["left_step"] == 0
-    assert table.loc[("none6", "dependence", "end"), "share"] == pytest.approx(5 / 6)
-    unprobed = table.loc[("rescale_tau6", "dependence", "end")]
-    assert numpy.isnan(unprobed["share"])
-    assert unprobed["word"] == "unknown"
 
 
 def test_where_theory_missed(evidence):

@@ -29,8 +29,8 @@ def test_premises_over_all_initializers(sweep, decide, name, shares, word):
     assert found.word == word
     assert [row["initializer"] for row in found.rows] == sorted(shares)
     holding = sum(share > 0.9 for share in shares.values())
-    told = f"of 2 SELU cells it holds in {holding}, mixed in 0, fails in {2 - holding}"
-    assert told in found.sentence
+    counts = f"holds in {holding}, mixed in 0, fails in {2 - holding}"
+    assert f"of 2 SELU cells with any weights and inputs it {counts}" in found.sentence
     if word == CONDITIONAL:
         assert "true at lecun_normal global; false at he_normal global" in found.sentence
 

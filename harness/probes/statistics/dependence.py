@@ -38,11 +38,12 @@ _MOST_UNITS = 512
         ),
         "participation_ratio": (
             "(tr S)^2 / tr S^2 of the covariance S of z over units, corrected for the number of "
-            "samples: the number of directions in which z varies."
+            "samples: the number of directions in which z varies; of at most "
+            f"{_MOST_UNITS} units."
         ),
         "entropy_rank": (
             "exp(-sum p log p), p the eigenvalues of the covariance of z as shares; at most the "
-            "number of samples."
+            f"number of samples; of at most {_MOST_UNITS} units."
         ),
     },
 )

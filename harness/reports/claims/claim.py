@@ -8,6 +8,7 @@ files beside this one.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -108,9 +109,11 @@ def claims() -> list[Claim]:
     return list(_CLAIMS.values())
 
 
-def decide_all(evidence: Evidence) -> list[DecidedClaim]:
+# A page, its report and a README are made from one evidence, and deciding takes most of their time.
+@functools.lru_cache(maxsize=1)
+def decide_all(evidence: Evidence) -> tuple[DecidedClaim, ...]:
     """Returns every claim with its decision; missing cells are a decision too."""
-    return [DecidedClaim(claim, decided(claim, evidence)) for claim in claims()]
+    return tuple(DecidedClaim(claim, decided(claim, evidence)) for claim in claims())
 
 
 def decided(claim: Claim, evidence: Evidence) -> Decision:

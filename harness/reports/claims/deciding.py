@@ -255,7 +255,8 @@ def decide_pairs(
     told = [range_words(rows, signed), condition]
     sentence = "; ".join([sentence, *(text for text in told if text)])
     records = tuple(row.record("difference") for row in rows)
-    return Decision(word, sentence, numbers_of(interval, "difference"), records)
+    numbers = numbers_of(interval, "difference") | {"tasks": means.shape[1]}
+    return Decision(word, sentence, numbers, records)
 
 
 def diverged_words(pairs: pandas.DataFrame, names: tuple[str, str]) -> str:

@@ -207,7 +207,7 @@ def gradients_cannot_explode(evidence: Evidence) -> Decision:
     "The initializer must be scaled by alpha for SELU.",
     source=f"{_NOTE} ('alpha-scaled LeCun initialisation')",
     matters="nine of ten layers hold without the factor; else 0.1 of the layers come back with it",
-    experiment="reference/alpha_scale",
+    experiment="reference/initialization",
 )
 def lecun_needs_an_alpha(evidence: Evidence) -> Decision:
     """Pooled moments with plain LeCun weights; supported only if weights scaled by alpha do better.
@@ -229,7 +229,7 @@ def lecun_needs_an_alpha(evidence: Evidence) -> Decision:
         scaled = scaled.iloc[:0]
     pairs = scaled.merge(plain, on=["dataset", "depth", "width", "seed"], suffixes=("", "_plain"))
     if not len(pairs):
-        sentence += "; weights scaled by alpha were not run"
+        sentence += "; weights scaled by alpha were not run: experiment=reference/alpha_scale"
         return Decision(UNDECIDED, sentence, numbers_of(interval, "share"))
     pairs["difference"] = pairs[_PROMISE] - pairs[f"{_PROMISE}_plain"]
     gain = difference_interval(by_seed(pairs, "difference", what))
@@ -304,7 +304,7 @@ def unstandardised_inputs_negate_it(evidence: Evidence) -> Decision:
     word = UNDECIDED
     if everywhere.low >= MOST:
         word = REFUTED
-    elif behind.high < -_LOST:
+    elif everywhere.high < MOST and behind.high < -_LOST:
         word = SUPPORTED
     elif everywhere.high < MOST and behind.low > -_LOST:
         word = CONDITIONAL

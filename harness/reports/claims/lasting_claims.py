@@ -128,8 +128,9 @@ def losing_it_costs_accuracy(evidence: Evidence) -> Decision:
 
 
 @claim(
-    "Whether a deep SELU network trains is decided by the stability limit of gradient descent, "
-    "learning rate x sharpness < 2 (1 + momentum), and not by self-normalisation.",
+    "Whether a SELU network with LeCun's or He's weights trains at all is decided by the stability "
+    "limit of gradient descent, learning rate x sharpness < 2 (1 + momentum), and not by "
+    "self-normalisation.",
     source="Cohen et al. 2021 for the limit; this project for SELU",
     matters="an area under the ROC curve of 0.9, and above that of the share of layers inside",
     experiment="reference/rates",
@@ -156,21 +157,23 @@ def the_stability_limit_decides(evidence: Evidence) -> Decision:
     above = _share_that_trains(outcome[margin_score <= -1])
     sentence = f"area {margin.words} for the stability margin"
     numbers = margin.numbers("margin")
-    ahead = float("nan")
+    ahead = behind = float("nan")
     if "share_moments_init" in trials and trials["share_moments_init"].notna().any():
         promise_score = trials["share_moments_init"].astype(float)
         promise = area(promise_score, outcome, trials["cell_id"], tasks(trials))
         gain = area_difference(
             margin_score, promise_score, outcome, trials["cell_id"], tasks(trials)
         )
-        ahead = gain[1]
+        ahead, behind = gain[1], gain[2]
         numbers |= promise.numbers("promise")
         sentence += f", {promise.words} for the share of layers inside at initialisation"
-    sentence += f"; {below} train below the limit and {above} above it"
+    sentence += (
+        f"; {below} get a tenth of the way from guessing to 1 below the limit and {above} above it"
+    )
     word = UNDECIDED
     if margin.low >= MOST and ahead > 0:
         word = SUPPORTED
-    elif margin.high < MOST:
+    elif margin.high < MOST or behind < 0:
         word = REFUTED
     return Decision(word, sentence, numbers)
 

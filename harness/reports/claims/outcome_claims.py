@@ -193,7 +193,7 @@ def alpha_dropout_beats_dropout(evidence: Evidence) -> Decision:
 @claim(
     "Xavier's initialisation is incompatible with SELU.",
     source=f"{_NOTE}; on square layers Xavier's tau is LeCun's, on others it is not",
-    matters=f"{_ACCURACY}; refuted only where the two are equivalent",
+    matters=f"{_ACCURACY} in the mean over widths and depths; refuted only if they are equal in it",
     experiment="reference/initializers",
 )
 def xavier_is_incompatible(evidence: Evidence) -> Decision:
@@ -268,5 +268,8 @@ def neglect_is_worse_than_relu(evidence: Evidence) -> Decision:
         pieces.append(pairs.assign(variant=part))
         rates = rates_here
     if missing:
-        raise NotEnoughData(f"no pairs of ReLU and SELU with {', '.join(missing)}")
+        raise NotEnoughData(
+            f"no pairs of ReLU and SELU with {', '.join(missing)}; weights are neglected in "
+            "experiment=reference/training, inputs in experiment=reference/preprocessing"
+        )
     return decide_pairs(pandas.concat(pieces), ("ReLU", "neglected SELU"), MARGIN, rates)

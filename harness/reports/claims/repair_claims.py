@@ -54,8 +54,9 @@ def repairs_bring_accuracy(evidence: Evidence) -> Decision:
     idle = [row for row, word in zip(rows, words, strict=True) if word == REFUTED]
     best = max(rows, key=lambda row: row.interval.value)
     sentence = (
-        f"of {len(rows)} repairs that brought layers back, {len(helps)} brought more than {MARGIN} "
-        f"of accuracy, {len(idle)} did not, {len(rows) - len(helps) - len(idle)} are undecided; "
+        f"of {len(rows)} pairs of repair and setting that brought layers back, {len(helps)} "
+        f"brought more than {MARGIN} of accuracy, {len(idle)} did not, "
+        f"{len(rows) - len(helps) - len(idle)} are undecided; "
         f"most came back with {best.words}: {best.interval.value:+.3f} "
         f"[{best.interval.low:+.3f}, {best.interval.high:+.3f}]"
     )
@@ -63,6 +64,7 @@ def repairs_bring_accuracy(evidence: Evidence) -> Decision:
         "repairs": len(rows),
         "helped": len(helps),
         "did_not_help": len(idle),
+        "undecided": len(rows) - len(helps) - len(idle),
         "most": best.interval.value,
         "most_low": best.interval.low,
         "most_high": best.interval.high,

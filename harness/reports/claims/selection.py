@@ -92,7 +92,7 @@ def cells_in_words(evidence: Evidence, name: str) -> str:
     No text where no cell is graded.
     """
     shares = cell_shares(evidence)
-    cells = select(evidence, {"activation": "selu"})["cell_id"]
+    cells = select(evidence, {"activation": "selu", "repair": "none"})["cell_id"]
     shares = shares[shares["cell_id"].isin(set(cells)) & (shares["name"] == name)]
     told = ""
     places = {"init": "at initialisation", "early": "early in training", "end": "at the end"}
@@ -100,7 +100,10 @@ def cells_in_words(evidence: Evidence, name: str) -> str:
         words = shares["word"][shares["phase"] == phase]
         if len(words):
             counts = [f"{word} in {(words == word).sum()}" for word in ("holds", "mixed", "fails")]
-            told += f"; of {len(words)} SELU cells it {', '.join(counts)} {place}"
+            told += (
+                f"; of {len(words)} SELU cells with any weights and inputs it "
+                f"{', '.join(counts)} {place}"
+            )
     return told
 
 
