@@ -78,7 +78,8 @@ def installation(wheel, tmp_path_factory) -> Path:
 def test_the_wheel_carries_every_file_of_the_package(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     plugins = ROOT / "harness" / "plugins"
-    expected = {
+    expected = {"harness/conf/README.md"}
+    expected |= {
         f"harness/conf/{path.relative_to(ROOT / 'conf')}"
         for path in (ROOT / "conf").rglob("*.yaml")
     }

@@ -34,7 +34,8 @@ def _add_activation_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="an option of a built-in activation, such as negative_slope=0.2; may be repeated",
+        help="an option of a built-in activation, such as negative_slope=0.2 or base=gelu; "
+        "may be repeated",
     )
     parser.add_argument(
         "--kink",
@@ -71,15 +72,17 @@ def _user_activation(options: Options) -> ActivationFunction:
     return own_activation(options.activation, kinks)
 
 
-def _option(text: str) -> tuple[str, float]:
-    """Returns name and value of an argument `NAME=VALUE`."""
+def _option(text: str) -> tuple[str, float | str]:
+    """Returns name and value of an argument `NAME=VALUE`; the value is a number or a name."""
     name, _, value = text.partition("=")
+    if not name or not value:
+        raise RequestError(
+            f"--option {text}: expected NAME=VALUE, such as negative_slope=0.2 or base=gelu"
+        )
     try:
         return name, float(value)
     except ValueError:
-        raise RequestError(
-            f"--option {text}: expected NAME=VALUE with a number, such as negative_slope=0.2"
-        ) from None
+        return name, value
 
 
 def _add_card_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from torch.nn import functional
+from yaml import YAMLError
 
-from harness.configuration.composing import explain
-from harness.configuration.schema import CONF_DIR, DatasetConfig, PreprocessingConfig, known_names
+from harness.configuration.messages import explain, first_line
+from harness.configuration.number_ranges import check_preprocessing_numbers, check_shares
+from harness.configuration.options import CONF_DIR, known_names
+from harness.configuration.options import options as options_of
+from harness.configuration.overrides import unreadable
+from harness.configuration.schema import DatasetConfig, PreprocessingConfig
+from harness.configuration.validation import check_section
 from harness.data import datasets, preprocessing
 from harness.errors import RequestError
 from harness.sweeps.trained_network import trained_specification
@@ -129,7 +136,8 @@ def _configurations(options: argparse.Namespace) -> tuple[DatasetConfig, Preproc
     default = "none" if data == "gaussian" else "global"
     settings = _parsed(options.settings, own["preprocessing"]["name"] if own else default)
     if is_folder:
-        settings.dataset.insert(0, f"root={data}")
+        # The quotes keep YAML from reading the name of a folder as a number.
+        settings.dataset.insert(0, f"root={_as_text(data)}")
         if options.image_size:
             settings.dataset.append(f"image_size={options.image_size}")
     name = settings.preprocessing_name
@@ -137,16 +145,28 @@ def _configurations(options: argparse.Namespace) -> tuple[DatasetConfig, Preproc
         known = ", ".join(known_names("preprocessing"))
         raise RequestError(f"unknown preprocessing {name!r}; known: {known}")
     dataset_name = "image_folder" if is_folder else data
-    own_preprocessing = own.get("preprocessing", {})
-    if own_preprocessing.get("name") != name:
-        own_preprocessing = {}
+    own_preprocessing = _own_preprocessing(own.get("preprocessing", {}), name)
     try:
-        return (
-            _merged(DatasetConfig, dataset_name, own_dataset, settings.dataset),
-            _merged(PreprocessingConfig, name, own_preprocessing, settings.preprocessing),
-        )
-    except OmegaConfBaseException as error:
+        dataset = _merged(DatasetConfig, dataset_name, own_dataset, settings.dataset)
+        preprocess = _merged(PreprocessingConfig, name, own_preprocessing, settings.preprocessing)
+    except (OmegaConfBaseException, YAMLError) as error:
         raise RequestError(explain(error)) from error
+    check_shares(dataset)
+    check_section("preprocessing", preprocess)
+    check_preprocessing_numbers(preprocess)
+    return dataset, preprocess
+
+
+def _own_preprocessing(own: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Returns the options of a trial's preprocessing that one of this name takes.
+
+    None of another preprocessing. One that a repair put in the place of another has the options of
+    both.
+    """
+    if own.get("name") != name:
+        return {}
+    taken = options_of("preprocessing", name)
+    return {option: value for option, value in own.items() if option in taken}
 
 
 def _parsed(texts: Sequence[str], preprocessing_name: str) -> _Settings:
@@ -157,14 +177,34 @@ def _parsed(texts: Sequence[str], preprocessing_name: str) -> _Settings:
         if equals and group == "preprocessing" and not option:
             settings.preprocessing_name = value
         elif equals and group == "preprocessing":
-            settings.preprocessing.append(f"{option}={value}")
+            settings.preprocessing.append(_readable(text, option, value))
         elif equals and group == "dataset" and option:
-            settings.dataset.append(f"{option}={value}")
+            settings.dataset.append(_readable(text, option, value))
         else:
             raise RequestError(
                 f"{text}: expected dataset.KEY=VALUE, preprocessing=NAME or preprocessing.KEY=VALUE"
             )
     return settings
+
+
+def _readable(text: str, option: str, value: str) -> str:
+    """Returns an option and its value as YAML has them; a folder is text, whatever it looks like.
+
+    Raises:
+        RequestError: the value is no YAML.
+    """
+    is_folder = option == "root" and value != "null"
+    setting = f"{option}={_as_text(value) if is_folder else value}"
+    try:
+        OmegaConf.from_dotlist([setting])
+    except YAMLError as error:
+        raise unreadable(text, getattr(error, "problem", None) or first_line(error)) from None
+    return setting
+
+
+def _as_text(value: str) -> str:
+    """Returns a text in quotes, which YAML reads as JSON does."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _merged(schema: type[_T], name: str, own: Mapping[str, Any], settings: Sequence[str]) -> _T:

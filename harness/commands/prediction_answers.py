@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +44,8 @@ def _add_predict_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _predict(options: Options) -> Answer:
+    # A user's own activation or network may be in the folder in which the command is started.
+    sys.path.insert(0, os.getcwd())
     cell = _requested_cell(options.overrides)
     # A request that is known to be right needs the data, and torch with them.
     from harness.sweeps.runner import prediction_of, trained_as, view_of

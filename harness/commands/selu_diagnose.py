@@ -212,7 +212,8 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="DATASET|FOLDER",
         help="a data set of the harness (digits, mnist, cifar10, gaussian, ...) or a folder with "
-        "one sub-folder of images a class (default with --trial: its own)",
+        "one sub-folder of images a class (default with --trial: its own; a trial does not keep "
+        "the place of its files, so give dataset.root=FOLDER where it was given)",
     )
     parser.add_argument(
         "--samples",

@@ -66,7 +66,10 @@ def unknown_option(key: str) -> str:
     nearest = difflib.get_close_matches(key, _option_names(), n=3)
     if nearest:
         return f"unknown option {key!r}; did you mean {' or '.join(nearest)}?"
-    return f"unknown option {key!r}; `python -m harness.train --help` lists what there is"
+    return (
+        f"unknown option {key!r}; conf/README.md lists those of a cell, harness/sweeps/README.md "
+        "those of hydra.launcher"
+    )
 
 
 def first_line(error: BaseException) -> str:

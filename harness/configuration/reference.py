@@ -23,8 +23,9 @@ A request is `axis=value` and `axis.option=value`, several values with `--multir
 python -m harness.train --multirun activation=selu,relu depth=4,8 optimizer.learning_rate=0.01
 ```
 
-A value is a file `AXIS/VALUE.yaml`. An option that the chosen value does not take is refused.
-Results go to `runs=FOLDER`.
+A value is a file `AXIS/VALUE.yaml`. An option that the chosen value does not take is refused, but
+for `normalization.position`, `dataset.root` and `dataset.download`, which are ignored where they
+mean nothing. Results go to `runs=FOLDER`.
 """
 
 _ENTRY = re.compile(r"^(?P<key>\w+): *(?P<value>.*?)(?: +# (?P<comment>.*))?$")

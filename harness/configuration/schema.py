@@ -98,7 +98,7 @@ class DatasetConfig(Section):
         0.2, "share of all samples, in (0, 1); unused where there is an official test split"
     )
     training_samples: int | None = described(
-        None, "number of training samples to keep; null: all of them"
+        None, "number of training samples to keep, at least 4; null: all of them"
     )
     residency: str = described(
         "auto", "auto, resident (all samples in device memory) or streamed (batch by batch)"
@@ -218,7 +218,9 @@ class BudgetConfig:
     )
     batch_size: int = described(64, "samples in a batch, at least 1")
     evaluations: int = described(
-        10, "evaluations on the validation split, at least 1 (the last step is always evaluated)"
+        10,
+        "evaluations on the validation split after step 0: evenly spaced, the last step among "
+        "them, at least 1",
     )
     probes: int = described(
         5, "probes, at least 0 (1: initialisation; 2: and the end; more: log-spaced between)"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -192,7 +193,8 @@ def critical_variances(config: Config) -> dict[str, float]:
     They are rounded to six digits, so that a trial has one id on all machines.
 
     Raises:
-        RequestError: no such point, or an activation that is not built in.
+        RequestError: a length that is not above 0, no such point, or an activation that is not
+            built in.
     """
     # Only this initializer needs theory here.
     from harness.theory.activations.functions import activation
@@ -209,11 +211,14 @@ def critical_variances(config: Config) -> dict[str, float]:
             f"initializer=edge_of_chaos with activation={name}: only for built-in activations; "
             "give initializer=gaussian with variances of your own"
         )
+    q = config.initializer.q
+    if not 0 < q < math.inf:
+        raise RequestError(f"initializer.q={q:g}: expected a number above 0")
     phi = activation(name, **_activation_options(config))
-    points = edge_of_chaos(phi, q_star=config.initializer.q)
+    points = edge_of_chaos(phi, q_star=q)
     if not points:
         raise RequestError(
-            f"initializer.q={config.initializer.q:g}: activation={name} has no edge of chaos "
+            f"initializer.q={q:g}: activation={name} has no edge of chaos "
             "there, because its biases would need a negative variance; choose another q"
         )
     return {

@@ -11,8 +11,9 @@ from typing import Any
 
 from harness.configuration.layer_lists import canonical_width, check_layers, listed_widths
 from harness.configuration.named_networks import check_named, is_named
+from harness.configuration.number_ranges import check_numbers, require
 from harness.configuration.options import defaults, known_names, options, options_file
-from harness.configuration.schema import BudgetConfig, Config, SearchConfig, shared_defaults
+from harness.configuration.schema import Config, SearchConfig, shared_defaults
 from harness.errors import RequestError
 from harness.registry import unknown
 
@@ -57,8 +58,6 @@ _LARGEST_SEED = 2**31
 # Bounds that no study meets, so that a slip of the pen is told before it fills the memory.
 _MOST_SEEDS = 100_000
 _MOST_LAYERS = 10_000
-_MOST_STOPS = 100_000
-_MOST_STEPS = 10**12
 _MOST_TUNING = 1_000
 # Tuning seeds are counted from here, far from the seeds that people write.
 FIRST_TUNING_SEED = 1_000_000
@@ -71,20 +70,16 @@ def validate(config: Config) -> None:
         RequestError: one line that says what is wrong, where, and what is allowed.
     """
     for group in _NAMED_GROUPS:
-        section = getattr(config, group)
-        _check_name(group, section)
-        if group != "dataset":  # Its options are checked by the catalogue of data sets.
-            _check_options(group, section)
+        check_section(group, getattr(config, group))
     seed_list(config.seeds)
     if is_named(config.architecture):
         check_named(config)
     else:
         _check_size(config)
     _check_choices(config)
-    _check_numbers(config)
-    _check_budget(config.budget)
+    check_numbers(config)
     _check_device(config.device)
-    _require(
+    require(
         0 <= config.checkpoint_minutes < math.inf,
         f"checkpoint_minutes={config.checkpoint_minutes}: expected a number of at least 0 "
         "(0: only when a signal asks for one)",
@@ -101,23 +96,23 @@ def seed_list(seeds: Any) -> list[int]:
         RequestError: neither a count of at least 1 nor a list of distinct integers in [0, 2^31).
     """
     if _is_integer(seeds):
-        _require(
+        require(
             seeds >= 1,
             f"seeds={seeds}: at least one seed is needed, or a list such as seeds=[3,7]",
         )
-        _require(seeds <= _MOST_SEEDS, f"seeds={seeds}: expected at most {_MOST_SEEDS:,} seeds")
+        require(seeds <= _MOST_SEEDS, f"seeds={seeds}: expected at most {_MOST_SEEDS:,} seeds")
         return list(range(seeds))
     try:
         values = [] if isinstance(seeds, str) else list(seeds)
     except TypeError:
         values = []
     valid = all(_is_integer(value) and 0 <= value < _LARGEST_SEED for value in values)
-    _require(
+    require(
         valid and len(values) > 0,
         f"seeds={seeds}: expected a count or a list of integers in [0, 2^31), "
         "such as seeds=5 or seeds=[3,7]",
     )
-    _require(len(set(values)) == len(values), f"seeds={values}: a seed is listed twice")
+    require(len(set(values)) == len(values), f"seeds={values}: a seed is listed twice")
     return values
 
 
@@ -126,12 +121,21 @@ def tuning_seeds(search: SearchConfig) -> list[int]:
     return list(range(FIRST_TUNING_SEED, FIRST_TUNING_SEED + search.seeds))
 
 
-def _check_name(group: str, section: Any) -> None:
-    """Refuses an unknown name; a named network's is checked when its library is asked."""
+def check_section(group: str, section: Any) -> None:
+    """Refuses an unknown name, an option that it would ignore, and a missing one that it needs.
+
+    The name of a named network is checked when its library is asked, and the options of a data set
+    by the catalogue of data sets.
+
+    Raises:
+        RequestError: one line that says what is wrong and what is allowed.
+    """
     users_own = group == "activation" and ":" in section.name
     file = options_file(section)
     if not users_own and file not in known_names(group):
         raise unknown(group, file, known_names(group))
+    if group != "dataset":
+        _check_options(group, section)
 
 
 def _check_options(group: str, section: Any) -> None:
@@ -152,11 +156,11 @@ def _check_options(group: str, section: Any) -> None:
 
 
 def _check_size(config: Config) -> None:
-    _require(
+    require(
         _is_integer(config.depth) and config.depth >= 1,
         f"depth={config.depth}: expected an integer of at least 1 (hidden layers)",
     )
-    _require(
+    require(
         config.depth <= _MOST_LAYERS,
         f"depth={config.depth}: expected at most {_MOST_LAYERS:,} hidden layers",
     )
@@ -165,13 +169,13 @@ def _check_size(config: Config) -> None:
         return
     listed = isinstance(config.width, (list, tuple))
     widths = list(config.width) if listed else [config.width]
-    _require(
+    require(
         config.width == "input"
         or (len(widths) > 0 and all(_is_integer(width) and width >= 1 for width in widths)),
         f"width={config.width}: expected an integer of at least 1, or 'input' (as wide as the "
         "input), or a list of integers such as [512,256]",
     )
-    _require(
+    require(
         not listed or len(widths) == config.depth,
         f"depth={config.depth} and width={config.width}: the list has {len(widths)} widths, "
         "which are the depth; leave depth out",
@@ -182,12 +186,12 @@ def _check_listed_size(config: Config) -> None:
     """Refuses a list of layers that is none, and sizes that contradict it."""
     check_layers(config.architecture, config.dropout.name)
     layers = config.architecture.layers
-    _require(
+    require(
         config.depth == len(layers),
         f"depth={config.depth}: architecture.layers has {len(layers)} layers, which are the depth; "
         "leave depth out",
     )
-    _require(
+    require(
         canonical_width(config.width) == canonical_width(listed_widths(layers)),
         f"width={config.width}: architecture.layers has the widths; leave width out",
     )
@@ -208,101 +212,9 @@ def _check_choices(config: Config) -> None:
     _check_choice("readout.bias", config.readout.bias, READOUT_BIASES)
 
 
-def _check_numbers(config: Config) -> None:
-    positive = {
-        "optimizer.learning_rate": config.optimizer.learning_rate,
-        "preprocessing.scale": config.preprocessing.scale,
-    }
-    for key, value in positive.items():
-        _require(0 < value < math.inf, f"{key}={value}: expected a number above 0")
-    below_one = {
-        "optimizer.momentum": config.optimizer.momentum,
-        "optimizer.beta1": config.optimizer.beta1,
-        "optimizer.beta2": config.optimizer.beta2,
-        "optimizer.rho": config.optimizer.rho,
-        "dropout.rate": config.dropout.rate,
-        "schedule.warmup_share": config.schedule.warmup_share,
-    }
-    for key, value in below_one.items():
-        _require(value is None or 0 <= value < 1, f"{key}={value}: expected a number in [0, 1)")
-    at_least_zero = {
-        "optimizer.weight_decay": config.optimizer.weight_decay,
-        "optimizer.momentum_decay": config.optimizer.momentum_decay,
-        "initializer.sigma_w2": config.initializer.sigma_w2,
-        "initializer.sigma_b2": config.initializer.sigma_b2,
-        "schedule.final_share": config.schedule.final_share,
-    }
-    for key, value in at_least_zero.items():
-        _require(
-            value is None or 0 <= value < math.inf,
-            f"{key}={value}: expected a number of at least 0",
-        )
-    flip = config.augmentation.flip
-    _require(
-        flip is None or 0 <= flip <= 1, f"augmentation.flip={flip}: expected a number in [0, 1]"
-    )
-    padding = config.augmentation.padding
-    _require(
-        padding is None or padding >= 0,
-        f"augmentation.padding={padding}: expected an integer of at least 0",
-    )
-    _require(
-        (padding, flip) != (0, 0),
-        "augmentation.padding=0 and augmentation.flip=0 leave images as they are; "
-        "give augmentation=none",
-    )
-    shares = {
-        "dataset.validation_share": config.dataset.validation_share,
-        "dataset.test_share": config.dataset.test_share,
-    }
-    for key, value in shares.items():
-        _require(0 < value < 1, f"{key}={value}: expected a number between 0 and 1")
-    _require(
-        config.probe.samples >= 2,
-        f"probe.samples={config.probe.samples}: at least 2 samples are needed for a variance",
-    )
-
-
-def _check_budget(budget: BudgetConfig) -> None:
-    _require(
-        (budget.steps is None) != (budget.epochs is None),
-        "budget: give either budget.steps or budget.epochs (set the other to null), "
-        f"not steps={budget.steps} and epochs={budget.epochs}",
-    )
-    _require(
-        budget.steps is None or budget.steps >= 0,
-        f"budget.steps={budget.steps}: expected an integer of at least 0 "
-        "(0 probes at initialisation only)",
-    )
-    _require(
-        budget.steps is None or budget.steps <= _MOST_STEPS,
-        f"budget.steps={budget.steps}: expected at most {_MOST_STEPS:,} steps",
-    )
-    _require(
-        budget.epochs is None or 0 < budget.epochs < math.inf,
-        f"budget.epochs={budget.epochs}: expected a number above 0",
-    )
-    _require(
-        budget.batch_size >= 1,
-        f"budget.batch_size={budget.batch_size}: expected an integer of at least 1",
-    )
-    _require(
-        budget.evaluations >= 1,
-        f"budget.evaluations={budget.evaluations}: expected an integer of at least 1 "
-        "(the last step is always evaluated)",
-    )
-    _require(
-        budget.probes >= 0,
-        f"budget.probes={budget.probes}: expected an integer of at least 0 "
-        "(1: initialisation; 2: and the end; more: log-spaced between)",
-    )
-    for option, count in (("evaluations", budget.evaluations), ("probes", budget.probes)):
-        _require(count <= _MOST_STOPS, f"budget.{option}={count}: expected at most {_MOST_STOPS:,}")
-
-
 def _check_device(device: str) -> None:
     kind = device.split(":")[0]
-    _require(
+    require(
         device in ("auto", "cpu") or kind == "cuda",
         f"device={device}: expected auto, cpu, cuda or cuda:N",
     )
@@ -311,28 +223,28 @@ def _check_device(device: str) -> None:
 def _check_combinations(config: Config) -> None:
     """Refuses settings that are possible alone and mean nothing together."""
     normalization, repair = config.normalization.name, config.repair
-    _require(
+    require(
         normalization != "batch" or config.budget.batch_size > 1,
         "normalization=batch with budget.batch_size=1: a batch of one has no variance; "
         "use at least 2, or normalization=layer",
     )
     if normalization in _WEIGHT_FORMS:
-        _require(
+        require(
             repair not in _REPAIRS_OF_ROWS,
             f"repair={repair}: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
             "the repair would be undone",
         )
-        _require(
+        require(
             config.initializer.name != "lsuv",
             f"initializer=lsuv: normalization={normalization} {_WEIGHT_FORMS[normalization]}; "
             "a scale from data would be undone; use initializer=orthogonal",
         )
-    _require(
+    require(
         config.initializer.name != "lsuv" or repair not in _REPAIRS_OF_ROWS,
         f"repair={repair}: initializer=lsuv scales the same weights on the first batch; "
         "use initializer=orthogonal to repair them",
     )
-    _require(
+    require(
         repair != "neutral_dropout" or config.dropout.name != "none",
         "repair=neutral_dropout: there is no dropout to repair; "
         "give dropout=alpha or dropout=standard",
@@ -342,34 +254,34 @@ def _check_combinations(config: Config) -> None:
 def _check_search(config: Config) -> None:
     """Refuses a search that has nothing to choose from, or that chooses by a cell's own seeds."""
     search, optimizer = config.search, config.optimizer.name
-    _require(
+    require(
         _is_integer(search.draws) and search.draws >= 2,
         f"search.draws={search.draws}: expected an integer of at least 2 (learning rates tried)",
     )
-    _require(
+    require(
         0 < search.low < search.high < math.inf,
         f"search.low={search.low} and search.high={search.high}: "
         "expected 0 < search.low < search.high",
     )
-    _require(
+    require(
         _is_integer(search.seeds) and search.seeds >= 1,
         f"search.seeds={search.seeds}: expected an integer of at least 1 (tuning seeds)",
     )
     for option, count in (("draws", search.draws), ("seeds", search.seeds)):
-        _require(
+        require(
             count <= _MOST_TUNING, f"search.{option}={count}: expected at most {_MOST_TUNING:,}"
         )
-    _require(
+    require(
         search.name in options("optimizer", optimizer),
         f"search={search.name}: optimizer={optimizer} has no {search.name} to search",
     )
-    _require(
+    require(
         config.budget.steps != 0,
         f"search={search.name}: a budget of no steps has no {search.name} to search; "
         "give search=none or budget.steps of at least 1",
     )
     shared = sorted(set(tuning_seeds(search)) & set(seed_list(config.seeds)))
-    _require(
+    require(
         not shared,
         f"seeds={config.seeds}: seed {shared[:1]} is a tuning seed of search={search.name}, "
         f"which confirms on other seeds; choose seeds below {FIRST_TUNING_SEED}",
@@ -381,9 +293,4 @@ def _is_integer(value: Any) -> bool:
 
 
 def _check_choice(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    _require(value in allowed, f"{key}={value}: expected one of {', '.join(allowed)}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise RequestError(message)
+    require(value in allowed, f"{key}={value}: expected one of {', '.join(allowed)}")

@@ -6,6 +6,7 @@ the training split, and a sample of one value, become 0 and are counted.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -69,8 +70,8 @@ def fit(config: PreprocessingConfig, training_images: Tensor, full_scale: float 
             set): then `none` and `raw` leave them as they are.
 
     Raises:
-        RequestError: unknown name, a value that is not finite, or zca with an epsilon that is not
-            above 0.
+        RequestError: unknown name, a value that is not finite, or zca with an epsilon that is not a
+            finite number above 0.
     """
     make_transform = preprocessings[config.name]
     if training_images.is_floating_point() and not bool(torch.isfinite(training_images).all()):
@@ -143,7 +144,7 @@ def _zca(config: PreprocessingConfig, images: Tensor, full_scale: float | None) 
     Bell and Sejnowski 1997. In units of s, epsilon means the same for every data set and
     brightness scale; the result's covariance has the eigenvalues S / (S + epsilon s).
     """
-    if config.epsilon is None or not config.epsilon > 0:
+    if config.epsilon is None or not 0 < config.epsilon < math.inf:
         raise RequestError(
             f"preprocessing.epsilon={config.epsilon}: expected a number above 0 for "
             "preprocessing=zca"

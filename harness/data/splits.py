@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from harness.configuration.schema import DatasetConfig
 from harness.errors import RequestError
 
+# Theory describes the inputs of a network by at least so many of them
+# (`harness.theory.networks.representatives.Inputs`).
+LEAST_TRAINING_SAMPLES = 4
+
 
 @dataclass(frozen=True)
 class SplitSizes:
@@ -72,7 +76,8 @@ def split_sizes(official: OfficialSplits, config: DatasetConfig, place: str) -> 
         place: words that name the data in an error.
 
     Raises:
-        RequestError: a split would be empty, or `training_samples` is more than there are.
+        RequestError: a split would be empty or have too few samples to train on, or
+            `training_samples` is less than these or more than there are.
     """
     total = official.training
     training = total
@@ -84,16 +89,17 @@ def split_sizes(official: OfficialSplits, config: DatasetConfig, place: str) -> 
     if validation is None:
         validation = round(total * config.validation_share)
         training -= validation
-    if min(test, validation, training) < 1:
+    if min(test, validation) < 1 or training < LEAST_TRAINING_SAMPLES:
         raise RequestError(
             f"{place}: {total} samples are too few for the splits (training {max(training, 0)}, "
-            f"validation {validation}, test {test}); give more samples, or change "
-            "dataset.validation_share and dataset.test_share (their sum stays below 1)"
+            f"validation {validation}, test {test}; at least {LEAST_TRAINING_SAMPLES}, 1 and 1 are "
+            "needed); give more samples, or change dataset.validation_share and "
+            "dataset.test_share (their sum stays below 1)"
         )
     wanted = config.training_samples
-    if wanted is not None and not 1 <= wanted <= training:
+    if wanted is not None and not LEAST_TRAINING_SAMPLES <= wanted <= training:
         raise RequestError(
-            f"dataset.training_samples={wanted}: expected from 1 to {training}, "
-            f"the training split of {place}"
+            f"dataset.training_samples={wanted}: expected from {LEAST_TRAINING_SAMPLES} to "
+            f"{training}, the training split of {place}"
         )
     return SplitSizes(wanted or training, validation, test)

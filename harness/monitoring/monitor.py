@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,13 +96,14 @@ class Monitor:
         optimizer: gives the learning rate and momentum of the stability margin.
         folder: receives `layers.parquet` (one row per layer and probe) and `summary.json`.
         mlflow: whether the user's active MLflow run receives the columns as metrics.
-        layers: names of the layers to read, patterns such as `features.*` included; all of them by
-            default.
+        layers: names of the layers to read, or one name, patterns such as `features.*` included;
+            all of them by default.
         cadence: how many samples are read, and when.
 
     Raises:
-        RequestError: the model or the batch cannot be read, no layer has such a name, the folder
-            cannot be written, or there is no active MLflow run.
+        RequestError: the model or the batch cannot be read, no layer has one of the names, the
+            folder cannot be made, or there is no active MLflow run.
+        NotStored: the folder cannot be written; `step` and `close` raise it too.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first two are keywords with defaults
@@ -113,14 +114,14 @@ class Monitor:
         optimizer: torch.optim.Optimizer | None = None,
         folder: str | Path | None = None,
         mlflow: bool = False,
-        layers: Sequence[str] | None = None,
+        layers: str | Sequence[str] | None = None,
         cadence: Cadence = _DEFAULT,
     ) -> None:
         check_model(model)
         self.model = model
         self.optimizer = optimizer
         self._samples: Samples = first_samples(batch, cadence.samples)
-        self._patterns = layers
+        self._patterns = _listed(layers)
         self._cadence = cadence
         self._sinks: list[FolderSink | ActiveRunSink] = []
         if folder is not None:
@@ -262,22 +263,45 @@ class Monitor:
         add_gradients(measurements, gradients, trace.structure)
 
     def _is_chosen(self, layer: Layer) -> bool:
-        if self._patterns is None:
-            return True
-        names = (layer.label, layer.name)
-        return any(
-            fnmatch.fnmatchcase(name, pattern) for name in names for pattern in self._patterns
-        )
+        return self._patterns is None or any(_fits(layer, text) for text in self._patterns)
 
     def _check_names(self, structure: Structure) -> None:
-        if not any(self._is_chosen(layer) for layer in structure.activated):
+        """Refuses a pattern that no layer has, and later on only what leaves no layer at all.
+
+        A model may change while it is trained.
+        """
+        patterns = self._patterns or []
+        absent = [pattern for pattern in patterns if not _fits_any(structure.activated, pattern)]
+        if absent and (not self._tables or len(absent) == len(patterns)):
             known = ", ".join(layer.label for layer in structure.activated)
-            raise RequestError(f"no activated layer is called {self._patterns}; there are {known}")
+            raise RequestError(f"no activated layer is called {absent[0]}; there are {known}")
 
     def _stability(self) -> Stability:
         inputs = placed(self._samples.inputs, self.model)
         with undisturbed(self.model):
             return measure_stability(self.model, inputs, self._samples.labels, self.optimizer)
+
+
+def _listed(layers: str | Sequence[str] | None) -> list[str] | None:
+    """Returns the patterns of the layers to read; None for all layers.
+
+    Raises:
+        RequestError: the list is empty.
+    """
+    if layers is None:
+        return None
+    patterns = [layers] if isinstance(layers, str) else list(layers)
+    if not patterns:
+        raise RequestError("layers=[]: no layer is chosen; give names, or None for all")
+    return patterns
+
+
+def _fits(layer: Layer, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (layer.label, layer.name))
+
+
+def _fits_any(layers: Iterable[Layer], pattern: str) -> bool:
+    return any(_fits(layer, pattern) for layer in layers)
 
 
 def _judged(layers: pandas.DataFrame, steps: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ class Stability:
 
     Attributes:
         sharpness: top eigenvalue of the loss's Gauss-Newton matrix; NaN where it is not measured.
-        margin: learning rate * sharpness / (2 (1 + momentum)), 1 at the edge; NaN likewise.
+        margin: learning rate * sharpness / (2 (1 + momentum)), 1 at the edge; the learning rate is
+            times 1 - dampening, and the whole times 1 + 2 momentum with Nesterov's; NaN likewise.
         reason: why one of them is not measured, or None.
     """
 
@@ -65,10 +67,19 @@ def measure_stability(
         return Stability(
             sharpness, math.nan, f"{name} preconditions gradients, and its limit is not measured"
         )
-    margins = [
-        stability_margin(
-            sharpness, float(group["lr"]), {"name": "momentum", "momentum": group["momentum"]}
-        )
-        for group in optimizer.param_groups
-    ]
+    margins = [_margin(sharpness, group) for group in optimizer.param_groups]
     return Stability(sharpness, max(margins), None)
+
+
+def _margin(sharpness: float, group: dict[str, Any]) -> float:
+    """Returns the share of the limit of stability that one group of SGD's parameters uses up.
+
+    On a quadratic, dampening is a smaller learning rate, and Nesterov's momentum has the limit
+    2 (1 + momentum) / (1 + 2 momentum) (Cohen et al. 2021).
+    """
+    rate, momentum = float(group["lr"]), float(group["momentum"])
+    if momentum:
+        # Without momentum, torch ignores the dampening.
+        rate *= 1.0 - float(group["dampening"])
+    margin = stability_margin(sharpness, rate, {"name": "momentum", "momentum": momentum})
+    return margin * (1.0 + 2.0 * momentum) if group["nesterov"] else margin

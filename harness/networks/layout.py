@@ -71,10 +71,12 @@ def check_layout(spec: dict[str, Any], shape: Shape, classes: int) -> None:
         centring = next(_centring_settings(spec, is_readout), None)
         own = readout_initializer(spec) if is_readout else spec["initializer"]
         omega = initializer_of(own).family(own).omega
-        if omega**2 >= size.fan_in:
+        # Written so that NaN is refused, and infinity without an overflow.
+        if not omega * omega < size.fan_in:
             raise RequestError(
-                f"initializer.omega={omega:g} with fan-in {size.fan_in} ({size.name}): squares "
-                "that sum to 1 allow sums below the root of the fan-in alone"
+                f"{_omega_setting(spec, is_readout)}={omega:g} with fan-in {size.fan_in} "
+                f"({size.name}): squares that sum to 1 allow sums below the root of the fan-in "
+                "alone"
             )
         if centring is not None and size.fan_in < 2:
             raise RequestError(
@@ -103,11 +105,24 @@ def _check_normalization(spec: dict[str, Any], sizes: list[LayerSize]) -> None:
             )
 
 
+def _has_own_initializer(spec: dict[str, Any], is_readout: bool) -> bool:
+    """Returns True for a readout whose initializer is not that of the hidden layers."""
+    return is_readout and "initializer" in spec.get(READOUT, {})
+
+
+def _omega_setting(spec: dict[str, Any], is_readout: bool) -> str:
+    """Returns the setting that gives the weights of a layer the sum omega."""
+    if _has_own_initializer(spec, is_readout):
+        return f"readout.initializer={readout_initializer(spec)['name']}: omega"
+    return "initializer.omega"
+
+
 def _centring_settings(spec: dict[str, Any], is_readout: bool) -> Iterator[str]:
     """Yields the settings of a specification that give each unit's weights the sum 0."""
     initializer = readout_initializer(spec) if is_readout else spec["initializer"]
     if initializer_of(initializer).family(initializer).centred:
-        yield f"initializer={initializer['name']}"
+        key = "readout.initializer" if _has_own_initializer(spec, is_readout) else "initializer"
+        yield f"{key}={initializer['name']}"
     if standardizes_weights(spec):
         yield f"normalization={spec['normalization']['name']}"
     if spec.get("repair") == "center_rows":

@@ -128,8 +128,8 @@ def _explained(error: Exception) -> int | None:
         return 1
     if isinstance(error, TrialsFailed):
         _complain(
-            f"error: {len(error.failures)} trial(s) failed; the others are done. "
-            "Their tracebacks are in runs/trials/ID/status.json"
+            f"error: {len(error.failures)} trial(s) failed; the others are done; "
+            "trials/ID/status.json in the folder for results has the traceback of each"
         )
         for trial_id, text in error.failures.items():
             _complain(f"  {trial_id}: {text}")

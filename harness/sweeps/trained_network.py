@@ -28,7 +28,7 @@ def trained_network(folder: Path | str) -> nn.Module:
 
     Raises:
         RequestError: there is no such trial, it is damaged, it keeps no weights, or its user's own
-            activation was edited since.
+            activation or network was edited since.
     """
     record = _kept_record(Path(folder))
     path = record.folder / wholeness.WEIGHTS

@@ -32,14 +32,18 @@ def resolve(device: str, precision: str = "float32") -> torch.device:
         precision: `float32`, `tf32` or `bfloat16`; the last two need a GPU.
 
     Raises:
-        RequestError: the device is not there, or does not offer the precision.
+        RequestError: another device, or one that is not there or does not offer the precision.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    expected = f"device={device}: expected auto, cpu, cuda or cuda:N"
     try:
         resolved = torch.device(device)
     except RuntimeError:
-        raise RequestError(f"device={device}: expected auto, cpu, cuda or cuda:N") from None
+        raise RequestError(expected) from None
+    # torch knows more devices, on which nothing here was tried.
+    if resolved.type not in ("cpu", "cuda"):
+        raise RequestError(expected)
     if resolved.type == "cuda":
         count = torch.cuda.device_count()
         if (resolved.index or 0) >= count:

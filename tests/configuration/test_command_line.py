@@ -72,14 +72,17 @@ MISTAKES = {
     "architecture=cnn width=input": "width=input: only for architecture=mlp",
     "initializer=pytorch_default initializer.bias=ones": "expected one of zeros, uniform",
     "dropout=none dropout.rate=0.5": "takes no such option",
-    "+arm.unheard=1": "unknown option 'arm'",
+    "+arm.unheard=1": "unknown option 'arm'; conf/README.md lists those of a cell",
     "+actvation=relu": "unknown option 'actvation'; did you mean activation",
     "dataset=mnist dataset.root=/nowhere dataset.download=false": "no such folder",
 }
 MISTAKES_OF_SWEEPS = {
     "hydra.launcher.pack=0": "hydra.launcher.pack=0: expected auto or an integer of at least 1",
     "hydra.launcher.program=magic": "expected one of auto, batched, stacked",
-    "hydra.launcher.foo=1": "unknown option 'hydra.launcher.foo'",
+    "hydra.launcher.foo=1": (
+        "unknown option 'hydra.launcher.foo'; conf/README.md lists those of a cell, "
+        "harness/sweeps/README.md those of hydra.launcher"
+    ),
     "+hydra.launcher.foo=1": "unknown option 'hydra.launcher.foo'",
     "normalization=none,batch budget.batch_size=1": "a batch of one has no variance",
 }
@@ -276,7 +279,8 @@ def test_a_failing_trial_costs_no_other_and_is_listed_last(tmp_path, monkeypatch
     choices = "activation=selu,own_failing:fails"
     answer = train("--multirun", *TINY, choices, f"runs={tmp_path / 'runs'}")
     assert answer.returncode == 1
-    last = answer.stderr.strip().splitlines()[-2:]
+    end, *last = answer.stderr.strip().splitlines()[-3:]
+    assert end.endswith("trials/ID/status.json in the folder for results has the traceback of each")
     assert all(line.endswith("ValueError: not today") for line in last), answer.stderr
     states = []
     for path in (tmp_path / "runs" / "trials").glob("*/status.json"):

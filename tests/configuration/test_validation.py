@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from harness.configuration.validation import seed_list, validate
@@ -22,10 +24,38 @@ REFUSED = {
     "learning rate": ({"optimizer.learning_rate": 0.0}, "expected a number above 0"),
     "momentum": ({"optimizer.momentum": 1.0}, r"optimizer.momentum=1.0: expected a number in \[0"),
     "weight decay": ({"optimizer.weight_decay": -1.0}, "expected a number of at least 0"),
+    "epsilon": (
+        {"optimizer": "adam", "optimizer.epsilon": 0.0},
+        "optimizer.epsilon=0.0: expected a number above 0",
+    ),
+    "infinite epsilon": (
+        {"optimizer": "adadelta", "optimizer.epsilon": math.inf},
+        "optimizer.epsilon=inf: expected a number above 0",
+    ),
+    "shift": (
+        {"preprocessing.shift": math.nan},
+        "preprocessing.shift=nan: expected a finite number",
+    ),
+    "infinite shift": (
+        {"preprocessing.shift": -math.inf},
+        "preprocessing.shift=-inf: expected a finite number",
+    ),
+    "epsilon of zca": (
+        {"preprocessing": "zca", "preprocessing.epsilon": math.inf},
+        "preprocessing.epsilon=inf: expected a number above 0",
+    ),
     "validation share": ({"dataset.validation_share": 1.0}, "expected a number between 0 and 1"),
     "two lengths": ({"budget.steps": 3}, "give either budget.steps or budget.epochs"),
     "no length": ({"budget.epochs": None}, "give either budget.steps or budget.epochs"),
     "epochs": ({"budget.epochs": 0.0}, "budget.epochs=0.0: expected a number above 0"),
+    "many epochs": (
+        {"budget.epochs": 1e308},
+        r"budget.epochs=1e\+308: expected at most 1,000,000 epochs",
+    ),
+    "many steps": (
+        {"budget.epochs": None, "budget.steps": 10**8 + 1},
+        "budget.steps=100000001: expected at most 100,000,000 steps",
+    ),
     "batch size": ({"budget.batch_size": 0}, "budget.batch_size=0: expected an integer"),
     "evaluations": ({"budget.evaluations": 0}, "budget.evaluations=0: expected an integer"),
     "probes": ({"budget.probes": -1}, "budget.probes=-1: expected an integer of at least 0"),
@@ -60,6 +90,7 @@ def test_an_impossible_request_is_refused(make_config, changes, message):
         {"width": "input"},
         {"budget": "initialization"},
         {"optimizer": "adamw", "schedule": "warmup_cosine", "dropout": "alpha"},
+        {"optimizer": "adadelta", "optimizer.epsilon": 1e-12, "preprocessing": "zca"},
         {"normalization.position": "after"},  # A sweep may have it for other normalizations.
     ],
 )

@@ -130,7 +130,7 @@ def gaussian(**changes):
         ),
         (
             DatasetConfig("digits", training_samples=1080),
-            "dataset.training_samples=1080: expected from 1 to 1079",
+            "dataset.training_samples=1080: expected from 4 to 1079",
         ),
         (gaussian(samples=None), "dataset.samples is missing"),
         (gaussian(shape=[4, 4]), r"dataset.shape=\[4, 4\]: expected three integers"),

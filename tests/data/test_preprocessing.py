@@ -212,6 +212,12 @@ BLACK = torch.zeros(2, 1, 2, 2)
             BLACK,
             "preprocessing.epsilon=nan: expected a number above 0",
         ),
+        (
+            "zca",
+            {"epsilon": float("inf")},
+            BLACK,
+            "preprocessing.epsilon=inf: expected a number above 0",
+        ),
         ("none", {}, BLACK + float("nan"), "a value that is not a finite number"),
         ("global", {}, BLACK + float("inf"), "a value that is not a finite number"),
     ],

@@ -6,8 +6,16 @@ import numpy as np
 import pytest
 
 from harness.configuration.schema import DatasetConfig
-from harness.data.splits import OfficialSplits, SplitSizes, hashes, split_sizes, stratified_order
+from harness.data.splits import (
+    LEAST_TRAINING_SAMPLES,
+    OfficialSplits,
+    SplitSizes,
+    hashes,
+    split_sizes,
+    stratified_order,
+)
 from harness.errors import RequestError
+from harness.theory.networks.representatives import Inputs
 
 
 def test_hashes_are_the_published_outputs_of_splitmix64():
@@ -68,6 +76,7 @@ def test_official_splits_are_kept_whole():
 
 def test_training_samples_cut_the_training_split_alone():
     assert sizes(OfficialSplits(100), training_samples=50) == SplitSizes(50, 20, 20)
+    assert sizes(OfficialSplits(100), training_samples=4) == SplitSizes(4, 20, 20)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +91,20 @@ def test_training_samples_cut_the_training_split_alone():
         (
             100,
             {"training_samples": 61},
-            "dataset.training_samples=61: expected from 1 to 60, the training split of dataset=x",
+            "dataset.training_samples=61: expected from 4 to 60, the training split of dataset=x",
         ),
-        (100, {"training_samples": 0}, "dataset.training_samples=0: expected from 1 to 60"),
+        (100, {"training_samples": 0}, "dataset.training_samples=0: expected from 4 to 60"),
+        (100, {"training_samples": 3}, "dataset.training_samples=3: expected from 4 to 60"),
+        (5, {}, r"5 samples are too few for the splits \(training 3, .* at least 4, 1 and 1 are"),
     ],
 )
 def test_impossible_splits_are_refused(samples, changes, message):
     with pytest.raises(RequestError, match=message):
         sizes(OfficialSplits(samples), **changes)
+
+
+def test_the_smallest_training_split_is_enough_for_theory():
+    images = np.eye(LEAST_TRAINING_SAMPLES)[:, None, None]
+    Inputs(images)
+    with pytest.raises(RequestError, match="expected at least 4 samples"):
+        Inputs(images[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,12 +121,29 @@ MISTAKES = {
     "nets:make --data digits --image-size 0": "expected at least 1 pixel",
     "nets:make --data digits dataset.colour=3": "colour",
     "nets:make --data digits preprocessing=shiny": "unknown preprocessing 'shiny'; known: global,",
+    "nets:make --data digits preprocessing.shift=[1": (
+        "preprocessing.shift=[1: the value cannot be read (expected ',' or ']'"
+    ),
+    "nets:make --data digits preprocessing.shift=nan": (
+        "preprocessing.shift=nan: expected a finite number"
+    ),
+    "nets:make --data digits preprocessing.scale=-1": (
+        "preprocessing.scale=-1.0: expected a number above 0"
+    ),
+    "nets:make --data digits preprocessing=global preprocessing.epsilon=5": (
+        "preprocessing=global takes no such option; it belongs to zca"
+    ),
+    "nets:make --data digits preprocessing=zca preprocessing.epsilon=inf": (
+        "preprocessing.epsilon=inf: expected a number above 0"
+    ),
+    "nets:make --data digits dataset.validation_share=nan": "expected a number between 0 and 1",
     "nets:make --data digits depth=3": "expected dataset.KEY=VALUE",
     "nets:make --data mnist dataset.root=/nowhere": "no such folder",
     "nets:make --data digits --argument inputs=7": (
         "the model failed in first on inputs of shape (2, 1, 8, 8)"
     ),
     "nets:make --data digits --device cuda:77": "is not there",
+    "nets:make --data digits --device mps": "device=mps: expected auto, cpu, cuda or cuda:N",
     "nets:make --data digits --html nets.py/page.html": "cannot write",
     "nets:make --data digits --html images": "it is a folder",
     "nets:make --data digits --against nowhere.json": "cannot read nowhere.json",
@@ -176,6 +194,13 @@ def test_a_ready_model_is_diagnosed_on_settings_of_the_data(main, capsys):
     command = "nets:ready --data gaussian dataset.shape=[1,8,8] dataset.samples=300 --samples 40"
     assert main(command.split()) == 0
     assert "40 samples of shape 1 x 8 x 8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", ["--data 2024_01", "--data image_folder dataset.root=2024_01"])
+def test_a_folder_whose_name_reads_as_a_number_is_a_folder(main, folder, capsys, data):
+    shutil.copytree(folder / "images", folder / "2024_01", dirs_exist_ok=True)
+    assert main(f"nets:make {data} --argument inputs=192 --samples 16".split()) == 0
+    assert "16 samples of shape 3 x 8 x 8" in capsys.readouterr().out
 
 
 def test_images_are_standardised_after_they_are_resized(main, capsys):

@@ -60,6 +60,12 @@ def test_settings_and_other_trials_stand_beside_a_trial(train, monkeypatch, caps
     assert f"Compared with {second.trial_id}" in output
 
 
+def test_a_repaired_preprocessing_leaves_the_options_of_the_one_before(train, capsys):
+    record = train(keep_weights="last", preprocessing="zca", repair="per_sample")
+    assert selu_diagnose.main(["--trial", str(record.folder), "--samples", "64"]) == 0
+    assert "64 samples of shape 1 x 8 x 8" in capsys.readouterr().out
+
+
 def test_a_mistake_is_one_line(train, capsys):
     kept = str(train(keep_weights="last").folder)
     bare = str(train(seeds=[1]).folder)

@@ -100,6 +100,30 @@ def test_only_chosen_layers_are_read(model, batch):
         Monitor(model, batch, layers=["body"])
 
 
+def test_a_single_name_or_pattern_of_layers_stands_for_itself():
+    torch.manual_seed(0)
+    features = nn.Sequential(nn.Linear(4, 8), nn.SELU(), nn.Linear(8, 8), nn.SELU())
+    model = nn.Sequential()
+    model.add_module("features", features)
+    model.add_module("head", nn.Sequential(nn.Linear(8, 8), nn.SELU(), nn.Linear(8, 2)))
+    monitor = Monitor(model, torch.randn(32, 4), layers="features.*")
+    assert monitor.layers["name"].tolist() == ["features.0", "features.2"]
+
+
+@pytest.mark.parametrize(
+    "layers, message",
+    [
+        (["3", "body"], "no activated layer is called body; there are 0, 3"),
+        ("body", "no activated layer is called body; there are 0, 3"),
+        ([], r"layers=\[\]: no layer is chosen; give names, or None for all"),
+    ],
+    ids=["one of two", "alone", "none"],
+)
+def test_every_name_must_be_that_of_a_layer(model, batch, layers, message):
+    with pytest.raises(RequestError, match=message):
+        Monitor(model, batch, layers=layers)
+
+
 def test_the_margin_is_the_share_of_the_edge_of_stability(model, batch):
     """Against the Gauss-Newton matrix of all samples, made whole."""
     inputs, labels = batch
@@ -119,6 +143,32 @@ def test_the_margin_is_the_share_of_the_edge_of_stability(model, batch):
     assert stability.sharpness == pytest.approx(expected, rel=0.02)
     assert stability.margin == pytest.approx(0.05 * stability.sharpness / (2 * 1.5))
     assert stability.reason is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"dampening": 0.5},  # Ignored without momentum.
+        {"momentum": 0.9},
+        {"momentum": 0.9, "dampening": 0.5},
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.3, "nesterov": True},
+    ],
+    ids=str,
+)
+def test_a_quadratic_diverges_just_above_a_margin_of_one(model, batch, options):
+    optimizer = torch.optim.SGD(model.parameters(), 1.0, **options)
+    stability = Monitor(model, batch, optimizer=optimizer).close().stability
+    # The learning rate at which the loss x^2 / 2, whose curvature is 1, has the margin 1.
+    limit = stability.sharpness / stability.margin
+    for share, converges in ((0.97, True), (1.03, False)):
+        x = torch.ones(1, dtype=torch.float64, requires_grad=True)
+        descent = torch.optim.SGD([x], share * limit, **options)
+        for _ in range(3000):
+            x.grad = x.detach().clone()
+            descent.step()
+        assert (abs(x.item()) < 1e-3) == converges
 
 
 class Attending(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from scipy import stats
@@ -212,6 +214,11 @@ def test_the_edge_of_chaos_is_that_of_the_swept_activation(
             "degrees=2: expected an integer",
         ),
         ({"initializer": "mean_shifted", "initializer.omega": 8.0}, r"omega=8 with fan-in 64"),
+        (
+            {"initializer": "mean_shifted", "initializer.omega": math.nan},
+            "omega=nan with fan-in 64",
+        ),
+        ({"initializer": "mean_shifted", "initializer.omega": 1e200}, r"omega=1e\+200 with fan-in"),
     ],
 )
 def test_impossible_laws_are_refused(make_trial, changes, message):
@@ -223,7 +230,8 @@ def test_impossible_laws_are_refused(make_trial, changes, message):
     "changes, message",
     [
         ({"activation": "math:tanh"}, "only for built-in activations"),
-        ({"initializer.q": 0.0}, "q_star=0 must be a finite number above 0"),
+        ({"initializer.q": 0.0}, "initializer.q=0: expected a number above 0"),
+        ({"initializer.q": math.inf}, "initializer.q=inf: expected a number above 0"),
         ({"activation": "softplus"}, "has no edge of chaos there"),
     ],
 )

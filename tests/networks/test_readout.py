@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from harness.configuration.trial import trials
 from harness.configuration.validation import validate
 from harness.errors import RequestError
 from harness.networks.architectures import build_network
@@ -80,8 +79,14 @@ def test_impossible_readouts_are_refused(make_config, changes, message):
         validate(make_config(**changes))
 
 
-def test_a_centred_readout_needs_two_inputs(make_config):
-    config = make_config(depth=1, width=1, **{"readout.initializer": "lecun_exact"})
-    spec = trials(config)[0].spec
-    with pytest.raises(RequestError, match=r"initializer=lecun_exact with fan-in 1 \(readout\)"):
+@pytest.mark.parametrize(
+    "initializer, message",
+    [
+        ("mean_shifted", "readout.initializer=mean_shifted: omega=1 with fan-in 1 .readout.: "),
+        ("lecun_exact", "readout.initializer=lecun_exact with fan-in 1 .readout.: "),
+    ],
+)
+def test_a_law_that_a_readout_cannot_have_is_named_as_its_own(make_trial, initializer, message):
+    spec = make_trial(depth=1, width=1, **{"readout.initializer": initializer}).spec
+    with pytest.raises(RequestError, match=f"^{message}"):
         check_layout(spec, SHAPE, CLASSES)

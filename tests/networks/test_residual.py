@@ -160,6 +160,18 @@ REFUSED = {
     "kernel": ({"architecture.kernel": 2}, "kernel=2: expected an odd integer of at least 1"),
     "padding": ({"architecture.padding": "valid"}, "padding=valid: expected one of zeros"),
     "head": ({"architecture.head": "max"}, "head=max: expected one of flatten, average"),
+    "kernel of dense layers": (
+        {"architecture.kernel": 5},
+        "architecture.kernel=5: dense layers have none; give architecture.layer=conv",
+    ),
+    "padding of dense layers": (
+        {"architecture.padding": "reflect"},
+        "architecture.padding=reflect: dense layers have none",
+    ),
+    "head of dense layers": (
+        {"architecture.head": "average"},
+        "architecture.head=average: dense layers have none",
+    ),
     "widths": ({"width": [9, 8, 9]}, "a residual sum needs layers of one width"),
     "input": (
         {"width": "input", "architecture.layer": "conv"},

@@ -80,6 +80,15 @@ def test_a_wrong_request_is_answered_in_one_line(words, message):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_users_own_activation_is_found_in_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "own_predicted.py").write_text("def halved(x):\n    return 0.5 * x\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    done = theory("predict", "activation=own_predicted:halved", "depth=2", "width=32")
+    assert done.returncode == 0, done.stderr
+    assert "activation=own_predicted:halved" in done.stdout
+
+
 @pytest.mark.slow
 def test_figures_are_written(tmp_path):
     folder = tmp_path / "new"

@@ -161,6 +161,8 @@ def test_the_layers_in_a_row_are_the_depth_unless_they_are_given():
         ),
         ("scaled_selu activation.epsilon=-0.1", "epsilon=-0.1: expected a number from"),
         ("elu activation.alpha=nan", "alpha=nan must be a finite number"),
+        ("celu activation.alpha=0", "activation.alpha=0: expected a number above 0 for celu"),
+        ("celu activation.alpha=-0.5", "alpha=-0.5: expected a number above 0 for celu"),
     ],
 )
 def test_constants_that_there_are_not_are_refused(overrides, message):

@@ -131,6 +131,15 @@ def test_card_takes_an_option_of_a_built_in_activation(ask):
     assert answer["c_map"]["0.5"] == pytest.approx(0.56707555756568)
 
 
+def test_card_takes_the_base_and_the_layers_of_a_tailored_activation(ask):
+    _, answer = ask("card gpn --option base=gelu")
+    assert answer["numbers"]["second_moment"] == pytest.approx(1)
+    _, answer = ask("card dks --option base=softplus --option layers=4 --option slope=1.5")
+    assert answer["numbers"]["slope_square"] == pytest.approx(1.5**0.25)
+    _, answer = ask("card tat --option base=leaky_relu --option layers=20")
+    assert answer["numbers"]["slope_square"] == pytest.approx(1)
+
+
 def test_edge_of_chaos_answers_a_point_or_none(ask):
     _, answer = ask("edge-of-chaos tanh --sigma-b2 0.05")
     del answer["others"]
@@ -194,6 +203,17 @@ def test_a_users_own_torch_function_or_module_has_a_card(ask, own_module):
         ("card sellu", "unknown activation 'sellu'; known: celu, "),
         ("card relu --option alpha=1", "has no option 'alpha'"),
         ("card elu --option alpha", "expected NAME=VALUE"),
+        (
+            "card elu --option alpha=",
+            "expected NAME=VALUE, such as negative_slope=0.2 or base=gelu",
+        ),
+        ("card elu --option alpha=one", "alpha='one' must be a finite number"),
+        ("card celu --option alpha=0", "activation.alpha=0: expected a number above 0 for celu"),
+        ("card gpn --option base=rely", "activation.base=rely: expected one of celu, elu"),
+        (
+            "card tat --option layers=2.5",
+            "activation.layers=2.5: expected an integer of at least 1",
+        ),
         ("card relu --kink 0", "--kink is for module:function"),
         ("card own_activations:hat --option a=1", "--option is for built-in"),
         ("card selu --sigma-w2 0", "sigma_w2=0 must be"),

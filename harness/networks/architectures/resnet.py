@@ -13,6 +13,7 @@ from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from harness.configuration.options import defaults
 from harness.errors import RequestError
 from harness.networks.declaration import LayeredArchitecture, widths
 from harness.networks.hidden_layers import (
@@ -43,6 +44,8 @@ _CHOICES = {
     "padding": ("zeros", "circular", "reflect"),
     "head": ("flatten", "average"),
 }
+# Options that only convolutions have.
+_OF_MAPS = ("kernel", "padding", "head")
 # Repairs that give weights a size, which those of `fixup` must not have.
 _SIZING_REPAIRS = ("rescale_tau", "lsuv")
 
@@ -81,6 +84,7 @@ class ResNet(LayeredArchitecture):
                 "architecture.layer=conv"
             )
         _check_sizes_of_weights(spec, form)
+        _check_options_of_maps(options)
 
     def head(self, spec: dict[str, Any]) -> str:
         """Returns how maps become vectors."""
@@ -213,6 +217,19 @@ def _readout_scale(spec: dict[str, Any], form: ResidualForm) -> float:
     """Returns the factor on the readout's initial weights: 0 where the form wants it."""
     has_own = "initializer" in spec.get(READOUT, {})
     return 0.0 if form.zero_end and not has_own else 1.0
+
+
+def _check_options_of_maps(options: dict[str, Any]) -> None:
+    """Refuses options of convolutions in a dense network, which would ignore them."""
+    if options["layer"] != "dense":
+        return
+    usual = defaults("architecture", "resnet")
+    for option in _OF_MAPS:
+        if options[option] != usual[option]:
+            raise RequestError(
+                f"architecture.{option}={options[option]}: dense layers have none; "
+                "give architecture.layer=conv"
+            )
 
 
 def _check_sizes_of_weights(spec: dict[str, Any], form: ResidualForm) -> None:

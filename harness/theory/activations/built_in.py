@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from harness.errors import RequestError
 from harness.registry import Registry
 from harness.theory.activations.closed_forms import (
     erf_forms,
@@ -98,7 +99,13 @@ def elu(alpha: float) -> ActivationFunction:
     options={"alpha": 1.0},
 )
 def celu(alpha: float) -> ActivationFunction:
-    """Returns CELU: x if x > 0 else alpha * (e^(x / alpha) - 1)."""
+    """Returns CELU: x if x > 0 else alpha * (e^(x / alpha) - 1).
+
+    Raises:
+        RequestError: alpha is not above 0; CELU is then not defined or falls exponentially.
+    """
+    if alpha <= 0:
+        raise RequestError(f"activation.alpha={alpha:g}: expected a number above 0 for celu")
 
     def value(x: Array) -> Array:
         return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0) / alpha))

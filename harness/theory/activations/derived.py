@@ -188,8 +188,8 @@ def _builder(base: str) -> functools.partial[ActivationFunction]:
     return functools.partial(base_function, base)
 
 
-def _checked(layers: int | None) -> int:
+def _checked(layers: float | None) -> int:
     layers = _DEFAULT_LAYERS if layers is None else layers
-    if layers < 1:
+    if layers < 1 or layers != int(layers):
         raise RequestError(f"activation.layers={layers}: expected an integer of at least 1")
-    return layers
+    return int(layers)

@@ -36,10 +36,10 @@ def activation(name: str, **options: Any) -> ActivationFunction:
 
     Args:
         name: one of `NAMES`.
-        options: `alpha` of ELU, `negative_slope` of leaky ReLU, `alpha` and `lam` of SELU.
+        options: those of `conf/activation/NAME.yaml`, and `alpha` and `lam` of SELU.
 
     Raises:
-        RequestError: an unknown name or option, or an option that is not a finite number.
+        RequestError: an unknown name or option, or a value that the option cannot have.
     """
     return specification(name).build(**options)
 
