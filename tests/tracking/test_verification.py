@@ -106,6 +106,36 @@ def test_damaged_folders_are_moved_and_the_others_sent(sent, capsys):
     assert verify(sent) == 0
 
 
+def test_what_was_repaired_before_the_repair_came_to_it_is_left_alone(
+    synthetic, capsys, monkeypatch
+):
+    """A sweep trains the trial again, and a search writes its record, while others are judged."""
+    from harness.store import searches, verification
+
+    (synthetic.runs / "mlflow.db").unlink()
+    damaged = synthetic.trial_ids()[0]
+    whole = (synthetic.folder(damaged) / "curves.parquet").read_bytes()
+    (synthetic.folder(damaged) / "curves.parquet").write_bytes(b"PAR1")
+    search = searches.SearchRecord("0" * 16, {}, {}, {}, (), ())
+    searches.write(synthetic.runs, search)
+    record = synthetic.runs / "searches" / f"{search.key}.json"
+    record.write_text("{")
+    ordinary = verification.set_aside
+
+    def late(store, name):
+        (synthetic.folder(damaged) / "curves.parquet").write_bytes(whole)
+        searches.write(synthetic.runs, search)
+        return ordinary(store, name)
+
+    monkeypatch.setattr(verification, "set_aside", late)
+    assert verify(synthetic, "--repair") == 0
+    output = capsys.readouterr().out
+    assert output.count("repaired meanwhile; left alone") == 2
+    assert synthetic.folder(damaged).is_dir()
+    assert record.exists()
+    assert not list(synthetic.runs.glob("set_aside/*"))
+
+
 @pytest.mark.parametrize("marker", ["whole", "torn"])
 def test_a_trial_that_was_trained_again_replaces_its_run(sent, marker):
     trial_id = sent.trial_ids()[0]
