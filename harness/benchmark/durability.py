@@ -30,7 +30,7 @@ from harness.sweeps.pack_checkpoints import Keeper, PackCheckpoints
 SECONDS_PER_MINUTE = 60.0
 # Everything that is done only so that nothing is lost, by what it is.
 _PARTS: dict[str, tuple[Any, str]] = {
-    "waiting for the disk": (writes, "sync_folder"),
+    "waiting for the disk": (writes, "sync_paths"),
     "digests of results": (wholeness, "marker"),
     "checks of results": (wholeness, "check"),
     "locks": (claims, "take"),

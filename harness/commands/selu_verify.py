@@ -52,7 +52,11 @@ def _set_aside(store: Store, names: Sequence[str]) -> int:
     """Moves what is damaged out of the way; returns how many could not be moved."""
     left = 0
     for name in names:
-        place = verification.set_aside(store, name)
+        try:
+            place = verification.set_aside(store, name)
+        except verification.RepairedMeanwhile:
+            answer(f"{name}: repaired meanwhile; left alone")
+            continue
         if place is None:
             left += 1
             answer(f"{name}: a sweep is training it; left alone")

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from harness.store.records import FINISHED, Record
 
 # Part of every stamp; a change of how tables are made from trials raises it.
-_VERSION = 1
+_VERSION = 2
 _STAMP_KEY = b"harness_collection"
 _ROW_TABLES = ("curves", "layers", "histograms")
 
@@ -82,7 +82,9 @@ def read(folder: Path, now: Ended) -> Collected:
     """
     try:
         trials = pyarrow.parquet.read_table(
-            folder / "trials.parquet", columns=["trial_id", "status", "ended"]
+            folder / "trials.parquet",
+            columns=["trial_id", "status", "ended"],
+            page_checksum_verification=True,
         )
         earlier = _finished(trials)
         if any(now.get(trial_id, "") != when for trial_id, when in earlier.items()):
@@ -90,7 +92,9 @@ def read(folder: Path, now: Ended) -> Collected:
         stamp = _stamp(earlier)
         tables = {}
         for name in _ROW_TABLES:
-            table = pyarrow.parquet.read_table(folder / f"{name}.parquet")
+            table = pyarrow.parquet.read_table(
+                folder / f"{name}.parquet", page_checksum_verification=True
+            )
             if (table.schema.metadata or {}).get(_STAMP_KEY) != stamp:
                 return NOTHING
             tables[name] = table.replace_schema_metadata(None)

@@ -73,7 +73,9 @@ class Record:
         path = self.folder / f"{name}.parquet"
         try:
             # For one small file, opening it plainly costs a third of what the data set reader does.
-            with pyarrow.parquet.ParquetFile(path, memory_map=False) as file:
+            with pyarrow.parquet.ParquetFile(
+                path, memory_map=False, page_checksum_verification=True
+            ) as file:
                 columns = None
                 if wanted is not None:
                     names = file.schema_arrow.names

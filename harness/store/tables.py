@@ -145,7 +145,9 @@ def read(folder: Path) -> Tables:
     for name in _TABLES:
         path = folder / f"{name}.parquet"
         try:
-            table = pyarrow.parquet.read_table(path) if path.is_file() else None
+            table = None
+            if path.is_file():
+                table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
             if name != "histograms":
                 frames[name] = (table or empty).to_pandas()
             elif table is not None:

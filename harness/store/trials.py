@@ -206,6 +206,9 @@ class Store:
     ) -> None:
         """Writes the result of a trial that was begun, and marks it done.
 
+        What it was trained from may be deleted then: result and mark are on the disk, unless the
+        store does not wait for it.
+
         Args:
             trial_id: the trial.
             summary: its final values by name.
@@ -215,7 +218,8 @@ class Store:
             weights: which weights are kept, `best` or `last`, and the content of their file.
 
         Raises:
-            NotStored: a file cannot be written; the trial is not done then.
+            NotStored: a file cannot be written, and the trial is not done; or the disk does not
+                confirm the mark, and a power failure may take it back.
         """
         folder = self.folder(trial_id)
         with writes.storing(folder):
@@ -234,11 +238,13 @@ class Store:
                 names.append(wholeness.WEIGHTS)
                 writes.write_bytes(folder / wholeness.WEIGHTS, weights[1], sync=False)
             if self._sync:
-                writes.sync_folder(folder, names)
-            # If a power failure loses the marker, that costs one more training; everything that
-            # the marker vouches for is on the disk.
+                # First, so that whenever the power fails, what a marker vouches for is there.
+                writes.sync_paths(folder / name for name in names)
             marker = wholeness.marker(folder, "none" if weights is None else weights[0])
             writes.write_bytes(folder / wholeness.MARKER, marker, sync=False)
+            if self._sync:
+                # The folder lists the files under their names, the marker among them.
+                writes.sync_paths([folder / wholeness.MARKER, folder])
         written = wholeness.signature(folder)
         if written is not None:
             self._whole[trial_id] = written

@@ -17,6 +17,10 @@ from harness.store.trials import Store
 _SET_ASIDE = "set_aside"
 
 
+class RepairedMeanwhile(Exception):
+    """A named problem is none any more: a sweep has made the thing again, or it is gone."""
+
+
 def problems(store: Store) -> tuple[list[Record], dict[str, str]]:
     """Reads everything about every trial, its tables included.
 
@@ -27,23 +31,31 @@ def problems(store: Store) -> tuple[list[Record], dict[str, str]]:
     sound = []
     found: dict[str, str] = {}
     for trial_id in store.trial_ids():
-        reason = store.damage(trial_id, thorough=True)
-        if reason is None:
-            try:
-                record = store.read(trial_id)
-                _check_identity(record)
-                sound.append(record)
-                continue
-            except RequestError as error:
-                reason = str(error)
-        found[trial_id] = reason
+        try:
+            sound.append(_sound(store, trial_id))
+        except RequestError as error:
+            found[trial_id] = str(error)
     return sound, found | searches.read_all(store.runs)[1]
+
+
+def _sound(store: Store, trial_id: str) -> Record:
+    """Returns the record of a trial, with everything about it read.
+
+    Raises:
+        RequestError: the trial has a problem.
+    """
+    reason = store.damage(trial_id, thorough=True)
+    if reason is not None:
+        raise RequestError(reason)
+    record = store.read(trial_id)
+    _check_identity(record)
+    return record
 
 
 def set_aside(store: Store, name: str) -> Path | None:
     """Moves what `problems` named out of the way, so that the next sweep makes it again.
 
-    Nothing is deleted.
+    Nothing is deleted. It is looked at once more before, while no sweep can train the trial.
 
     Args:
         store: the store.
@@ -54,21 +66,36 @@ def set_aside(store: Store, name: str) -> Path | None:
 
     Raises:
         NotStored: it cannot be moved.
+        RepairedMeanwhile: it is whole by now.
     """
     place = store.runs / _SET_ASIDE
     if name.startswith(f"{searches.FOLDER}/"):
         record = store.runs / name
         with writes.storing(record):
+            if name not in searches.read_all(store.runs)[1]:
+                raise RepairedMeanwhile
             place.mkdir(exist_ok=True)
             return _moved(record, place)
     folder = store.folder(name)
     with writes.storing(folder):
+        if not folder.is_dir():
+            raise RepairedMeanwhile
         place.mkdir(exist_ok=True)
         claim = claims.take(folder / "lock")
         if claim is None:
             return None
         with claim:
+            if _is_sound(store, name):
+                raise RepairedMeanwhile
             return _moved(folder, place)
+
+
+def _is_sound(store: Store, trial_id: str) -> bool:
+    try:
+        _sound(store, trial_id)
+    except RequestError:
+        return False
+    return True
 
 
 def _moved(path: Path, place: Path) -> Path:

@@ -159,7 +159,9 @@ def _check_readable(folder: Path, thorough: bool) -> None:
         path = folder / name
         try:
             if thorough:
-                pyarrow.parquet.read_table(path, use_threads=False, memory_map=False)
+                pyarrow.parquet.read_table(
+                    path, use_threads=False, memory_map=False, page_checksum_verification=True
+                )
             else:
                 _check_ends(path)
         except (OSError, ValueError, pyarrow.ArrowException) as error:

@@ -107,7 +107,7 @@ class Attempts:
         keeper = self._keeper(pack)
         steps = _StepCounter(self, keeper, len(jobs))
         try:
-            results = run_pack(jobs, pack.program, steps.count, keeper)
+            results = run_pack(jobs, pack.program, steps.count, keeper, self._check)
         except Exception as error:
             # Kept with its traceback in the store, whatever it was: the rest of the sweep goes on.
             if len(jobs) == 1:
@@ -126,6 +126,11 @@ class Attempts:
         # Outside the handler, whose traceback holds the tensors of the failed pack.
         _free_memory()
         self._attempt_halves(pack)
+
+    def _check(self) -> None:
+        """Stops the attempt where the sweep is being interrupted."""
+        requests.check()
+        self.check()
 
     @property
     def _checkpoints(self) -> PackCheckpoints:
@@ -160,9 +165,7 @@ class _StepCounter:
         self._skipped = 0
 
     def count(self, trial_steps: int) -> None:
-        """Counts steps; stops the attempt where the sweep is being interrupted."""
-        requests.check()
-        self._attempts.check()
+        """Counts steps."""
         if self._keeper.resumed_steps and not self._skipped:
             self._skipped = self._keeper.resumed_steps * self._trials
             self._attempts.skipped(self._skipped)

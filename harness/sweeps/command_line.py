@@ -18,7 +18,13 @@ from harness.configuration.overrides import check_cells, ready
 from harness.errors import NotStored, RequestError, TrialsFailed
 from harness.sweeps.cells import check, check_options, with_shared_sections
 from harness.sweeps.leftovers import Leftovers
-from harness.sweeps.progress import PLAIN_SECONDS, forget_reader, say
+from harness.sweeps.progress import (
+    PLAIN_SECONDS,
+    complain,
+    forget_reader,
+    say,
+    settle_errors,
+)
 from harness.sweeps.signal_requests import Terminated, requests
 
 _GOES_ON = "finished trials are kept, and the same command goes on from here"
@@ -106,6 +112,9 @@ def run(main: Callable[[], object]) -> int:
         if code is None:
             raise
         return code
+    finally:
+        # Also what progress could not write.
+        settle_errors()
     return 0
 
 
@@ -121,30 +130,30 @@ def _check_single_run(arguments: list[str]) -> None:
 def _explained(error: Exception) -> int | None:
     """Explains an expected error and returns its exit code; None for an unexpected one."""
     if isinstance(error, RequestError):
-        _complain(f"error: {error}")
+        complain(f"error: {error}")
         return 2
     if isinstance(error, NotStored):
-        _complain(f"error: {error}; {_GOES_ON}")
+        complain(f"error: {error}; {_GOES_ON}")
         return 1
     if isinstance(error, TrialsFailed):
-        _complain(
+        complain(
             f"error: {len(error.failures)} trial(s) failed; the others are done; "
             "trials/ID/status.json in the folder for results has the traceback of each"
         )
         for trial_id, text in error.failures.items():
-            _complain(f"  {trial_id}: {text}")
+            complain(f"  {trial_id}: {text}")
         return 1
     return None
 
 
 def _interrupted() -> int:
-    _complain(f"interrupted: {_GOES_ON}")
+    complain(f"interrupted: {_GOES_ON}")
     return 130
 
 
 def _ended_by_signal() -> int:
     name = requests.ending.name if requests.ending is not None else "a signal"
-    _complain(f"ended by {name}: {_GOES_ON}")
+    complain(f"ended by {name}: {_GOES_ON}")
     return requests.exit_code
 
 
@@ -159,7 +168,3 @@ def _hides_interrupt(error: BaseException) -> bool:
             return True
         cause = cause.__cause__ or cause.__context__
     return False
-
-
-def _complain(line: str) -> None:
-    sys.stderr.write(f"{line}\n")

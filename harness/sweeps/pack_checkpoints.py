@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -70,15 +71,16 @@ class PackCheckpoints:
     def saved(self) -> list[Saved]:
         """Returns the checkpoints there are, those with the most steps first.
 
-        A file that cannot be read is refused.
+        A file that holds something else is refused. One that the system does not give is left out:
+        that may pass, as with a shared disk or too many open files.
         """
         found = []
         for path in sorted(self.folder.glob(f"[!.]*{_SUFFIX}")):
             try:
                 found.append(_read_header(path))
-            except FileNotFoundError:
+            except OSError:
                 continue
-            except (OSError, Unfit) as error:
+            except Unfit as error:
                 refuse(path, error)
         return sorted(found, key=lambda saved: -saved.done)
 
@@ -150,9 +152,13 @@ class Keeper:
         try:
             saved, state = _read(path)
             state = state.part([saved.trials.index(trial_id) for trial_id in trials])
-            checkpoints.restore(stepper, state)
             events = checkpoints.events_on(stepper.pack.device, state)
+            # Last, as it refuses a state or takes all of it.
+            checkpoints.restore(stepper, state)
         except FileNotFoundError:
+            return []
+        except OSError as error:
+            say(f"cannot read {path}: {_reason(error)}; its trials start again", sys.stderr)
             return []
         except Exception as error:  # of many kinds, for a file that somebody made to look right
             if devices.out_of_memory(error):
@@ -188,8 +194,7 @@ class Keeper:
         except OSError as error:
             if not self._told:
                 self._told = True
-                reason = error.strerror or str(error)
-                say(f"cannot write {self._path}: {reason}; training goes on", sys.stderr)
+                say(f"cannot write {self._path}: {_reason(error)}; training goes on", sys.stderr)
         self._written = time.monotonic()
 
     def remove(self) -> None:
@@ -218,6 +223,10 @@ def refuse(path: Path, error: Exception) -> None:
     with contextlib.suppress(OSError):
         os.replace(path, path.with_name(f"{path.name}{_REFUSED_SUFFIX}"))
     say(f"{path} is refused ({first_line(error)}); its trials start again", sys.stderr)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
 
 
 def _content(state: PackState, about: dict[str, Any]) -> bytes:
@@ -271,15 +280,32 @@ def _header(path: Path, line: bytes) -> tuple[Saved, str]:
             raise Unfit(f"it is a {header['format']}, not a {_FORMAT}")
         if header["program"] not in PROGRAMS:
             raise Unfit(f"there is no program {header['program']}")
-        trials = tuple(str(trial_id) for trial_id in header["trials"])
-        saved = Saved(
-            path, trials, header["program"], int(header["done"]), float(header["seconds"])
-        )
-        return saved, header["sha256"]
+        trials, done, seconds = _trials(header["trials"]), header["done"], header["seconds"]
+        if type(done) is not int or done < 1:
+            raise Unfit(f"{done} is no number of steps")
+        if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+            raise Unfit(f"{seconds} is no time in seconds")
+        return Saved(path, trials, header["program"], done, float(seconds)), header["sha256"]
     except Unfit:
         raise
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise Unfit("it is torn, or no checkpoint") from None
+
+
+def _trials(names: Any) -> tuple[str, ...]:
+    """Returns the ids of trials that a first line names.
+
+    Raises:
+        Unfit: they are no ids, of which folders may be made, or one is there twice.
+    """
+    if not isinstance(names, list) or not names:
+        raise Unfit("it names no trials")
+    for name in names:
+        if not isinstance(name, str) or not name.isascii() or not name.isalnum():
+            raise Unfit("it names a trial by what is no id")
+    if len(set(names)) < len(names):
+        raise Unfit("it names a trial twice")
+    return tuple(names)
 
 
 def matching(saved: Sequence[Saved], waiting: Iterable[str]) -> Iterator[tuple[Saved, list[str]]]:

@@ -117,12 +117,30 @@ def answer(text: str) -> bool:
     return True
 
 
-def forget_reader() -> None:
-    """Lets standard output lead nowhere, once the reader of a pipe has gone.
+def complain(line: str) -> None:
+    """Writes a line to standard error, as far as anybody takes it.
 
-    Python flushes standard output once more when it ends, and would complain.
+    A closed terminal, the end of a pipe and a full disk are no errors.
     """
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+    settle_errors()
+
+
+def settle_errors() -> None:
+    """Writes what standard error holds back; where that is refused, it leads nowhere from then."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        forget_reader(sys.stderr)
+
+
+def forget_reader(stream: TextIO | None = None) -> None:
+    """Lets a stream lead nowhere once nobody takes what is written; standard output by default.
+
+    Python flushes its streams once more when it ends; it would complain, and end with another code.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 class _Bar(tqdm):

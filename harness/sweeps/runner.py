@@ -62,6 +62,7 @@ def run_pack(
     program: str,
     on_steps: Callable[[int], None],
     keeper: Keeper | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Result]:
     """Trains jobs side by side and returns their results in the jobs' order.
 
@@ -70,19 +71,21 @@ def run_pack(
         program: one of `harness.sweeps.cells.PROGRAMS`.
         on_steps: called every few steps with the number of trial-steps done since its last call.
         keeper: reads and writes the pack's checkpoints; None trains without them.
+        check: called every few steps; raises where training is to end. It is not called once the
+            last step is reported, as what is trained by then can be stored at once.
     """
     config = jobs[0].config
     device = devices.resolve(config.device, config.precision)
     devices.prepare(device, config.precision)
     with devices.on_thread_stream(device):
-        return _run_pack_on(device, jobs, program, on_steps, keeper)
+        return _run_pack_on(device, jobs, program, _Listener(on_steps, check), keeper)
 
 
 def _run_pack_on(
     device: torch.device,
     jobs: Sequence[Job],
     program: str,
-    on_steps: Callable[[int], None],
+    listener: _Listener,
     keeper: Keeper | None,
 ) -> list[Result]:
     started = time.perf_counter()
@@ -97,7 +100,7 @@ def _run_pack_on(
     repairs.apply(pack, [job.trial.spec.get("repair", "none") for job in ordered], data.training)
     stepper = Stepper(pack, data, schedule, keep_best=config.keep_weights == "best")
     trial_ids = [job.trial_id for job in ordered]
-    events = _train(_Course(stepper, data, trial_ids, keeper), on_steps)
+    events = _train(_Course(stepper, data, trial_ids, keeper), listener)
     outcome = results(events, pack.trials, schedule, data.source.samples)
     shared = {
         "seconds": (keeper.seconds if keeper else time.perf_counter() - started) / len(jobs),
@@ -167,7 +170,15 @@ class _Course:
     keeper: Keeper | None
 
 
-def _train(course: _Course, on_steps: Callable[[int], None]) -> list[Event]:
+@dataclass(frozen=True)
+class _Listener:
+    """The one who trains a pack, as `on_steps` and `check` of `run_pack`."""
+
+    on_steps: Callable[[int], None]
+    check: Callable[[], None]
+
+
+def _train(course: _Course, listener: _Listener) -> list[Event]:
     """Trains a pack and returns its events other than plain steps."""
     stepper, keeper = course.stepper, course.keeper
     trials = len(course.trial_ids)
@@ -175,12 +186,15 @@ def _train(course: _Course, on_steps: Callable[[int], None]) -> list[Event]:
     reported = stepper.done
     for event in train(stepper.pack, course.data, stepper.plan, stepper):
         if isinstance(event, Stepped):
-            # First, as reporting may end the training.
+            # First, as the check may end the training.
             if keeper is not None:
                 keeper.save_if_due(stepper, course.trial_ids, events)
-            on_steps((event.step - reported) * trials)
+            listener.check()
+            listener.on_steps((event.step - reported) * trials)
             reported = event.step
         else:
             events.append(event)
-    on_steps((stepper.plan.steps - reported) * trials)
+    # Without a check: nobody has written a checkpoint of what came behind the last step, and the
+    # results are about to be stored.
+    listener.on_steps((stepper.plan.steps - reported) * trials)
     return events

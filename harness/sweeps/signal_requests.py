@@ -1,7 +1,8 @@
 """Signals to a sweep: write checkpoints, and end or go on.
 
 SIGTERM and SIGHUP end a sweep after its packs have written checkpoints; SIGUSR1 and SIGUSR2 let it
-go on. A second SIGTERM or SIGHUP ends it at once. SIGHUP stays ignored where it was (`nohup`).
+go on. A second SIGTERM or SIGHUP, a second later or more, ends it at once. SIGHUP stays ignored
+where it was (`nohup`).
 
 A handler runs between any two instructions of the main thread, so it only takes note while a pack
 is in training; elsewhere there is nothing to save, and it ends the sweep there.
@@ -13,9 +14,13 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# A terminal that is closed hangs up twice within milliseconds: by its shell, then by the kernel. A
+# service manager may send SIGHUP right behind SIGTERM.
+_ONE_EVENT_SECONDS = 1.0
 
 
 class Terminated(BaseException):
@@ -33,6 +38,7 @@ class Requests:
     def __init__(self) -> None:
         self.ending: signal.Signals | None = None
         self.checkpoints = 0
+        self._asked_at = 0.0
         self._in_training = 0
         self._lock = threading.Lock()
 
@@ -84,8 +90,12 @@ class Requests:
         self.checkpoints += 1
 
     def _end(self, number: int, _: object) -> None:
+        now = time.monotonic()
         if self.ending is not None:
+            if now - self._asked_at < _ONE_EVENT_SECONDS:
+                return
             os._exit(128 + number)
+        self._asked_at = now
         self.ending = signal.Signals(number)
         self.checkpoints += 1
         # No lock: the main thread may hold it in this moment, and reading a number needs none.

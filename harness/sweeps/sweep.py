@@ -35,6 +35,7 @@ from harness.sweeps.pack_checkpoints import PackCheckpoints
 from harness.sweeps.packing import PackOptions, PlannedPack, plan_packs
 from harness.sweeps.progress import Progress, say
 from harness.sweeps.runner import view_of
+from harness.sweeps.signal_requests import requests
 from harness.training import devices
 from harness.training.workers import Workers
 
@@ -78,8 +79,8 @@ def prefetch(
     cells_by_folder: dict[Path, list[Cell]] = {}
     for request in cells:
         cells_by_folder.setdefault(request.runs, []).append(request)
-    for runs, requests in cells_by_folder.items():
-        _Sweep(Store(runs), requests, options, retry, cluster).run()
+    for runs, members in cells_by_folder.items():
+        _Sweep(Store(runs), members, options, retry, cluster).run()
 
 
 @listed_once()
@@ -332,8 +333,12 @@ class _Sweep:
             waiting = still_waiting
 
     def _note(self, jobs: list[Job]) -> None:
-        """Counts jobs that have an outcome, and sends those that have a result to the tracker."""
+        """Counts jobs that have an outcome, and sends those that have a result to the tracker.
+
+        The sweep ends before it sends where a signal came while they were being stored.
+        """
         self.progress.trials_finished(len(jobs))
+        requests.check()
         self._send(jobs)
 
     def _send(self, jobs: list[Job], *, last: bool = False) -> None:

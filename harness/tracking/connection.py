@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,22 +133,23 @@ class Connection:
                 missing = []
                 present = self._trials.present(TRIAL_TAG, part)
                 for trial_id in part:
+                    ended = store.ended(trial_id)
                     current = [
                         run
                         for run in present.get(trial_id, ())
-                        if not self._is_outdated(store, trial_id, run)
+                        if not _is_outdated(store.folder(trial_id) / _MARKER, run, ended)
                     ]
                     run_id = complete(current)
                     self._trials.delete(present.get(trial_id, ()), kept=run_id)
                     if run_id is None:
                         missing.append(trial_id)
                     else:
-                        self._mark(store, trial_id, run_id)
+                        self._mark(store, trial_id, run_id, ended)
                         yield Outcome(trial_id, sent=False)
-                for trial_id, run_id, fault in sender.send(missing):
-                    if not fault:
-                        self._mark(store, trial_id, run_id)
-                    yield Outcome(trial_id, sent=not fault, fault=fault)
+                for sent in sender.send(missing):
+                    if not sent.fault:
+                        self._mark(store, sent.trial_id, sent.run_id, sent.ended)
+                    yield Outcome(sent.trial_id, sent=not sent.fault, fault=sent.fault)
 
     def send_cells(self, store: Store, trial_ids: Sequence[str]) -> int:
         """Makes the run of every cell of these trials anew whose trials changed.
@@ -245,36 +246,32 @@ class Connection:
     def _file_identity(self) -> tuple[int, int] | None:
         return sqlite_file.identity(self.address.file) if self.address.file else None
 
-    def _is_outdated(self, store: Store, trial_id: str, run: Run) -> bool:
-        """Returns whether a trial was trained again since this run was marked.
-
-        A run that another store sent for the same trial is not outdated. Where the marker is torn,
-        the run is one of this training if it ended when the trial did.
-        """
-        path = store.folder(trial_id) / _MARKER
-        marker = _read(path)
-        ended = store.ended(trial_id)
-        if not marker and path.exists():
-            return run.ended != milliseconds(ended)
-        marked = marker.get("ended")
-        return marker.get("run_id") == run.run_id and marked not in (None, ended)
-
-    def _mark(self, store: Store, trial_id: str, run_id: str) -> None:
+    def _mark(self, store: Store, trial_id: str, run_id: str, ended: str | None) -> None:
         """Writes beside a trial where its run is, and what it was tagged with last.
 
-        What is there is never read from it. A trial that has become part of a search since its run
-        was marked gets the tags of that search.
+        What is there is never read from it. The runs at other addresses stay marked. A trial that
+        has become part of a search since its run was marked gets the tags of that search.
+
+        Args:
+            store: the trials.
+            trial_id: the trial.
+            run_id: its run.
+            ended: when the training ended that the run tells of. Where that is unknown nothing is
+                marked, as the mark would never be outdated.
         """
+        if ended is None:
+            return
+        path = store.folder(trial_id) / _MARKER
+        earlier = _read(path)
         marker = {
             "uri": self.address.shown,
             "experiment": self.address.experiment,
             "experiment_id": self._experiment_id,
             "run_id": run_id,
             "search": searches.tags(store.runs, trial_id),
-            "ended": store.ended(trial_id),
+            "ended": ended,
+            "sent": _sent(earlier) | {run_id: ended},
         }
-        path = store.folder(trial_id) / _MARKER
-        earlier = _read(path)
         if earlier == marker:
             return
         if earlier.get("run_id") == run_id and earlier.get("search") != marker["search"]:
@@ -282,6 +279,35 @@ class Connection:
                 self.client.set_tag(run_id, name, value)
         with contextlib.suppress(OSError):
             writes.write_json(path, marker, sync=False)
+
+
+def _is_outdated(path: Path, run: Run, ended: str | None) -> bool:
+    """Returns whether a trial was trained again since this run was marked.
+
+    A run that another store sent for the same trial is not outdated. Where the marker is torn, the
+    run is one of this training if it ended when the trial did.
+
+    Args:
+        path: the marker beside the trial.
+        run: a run of the trial.
+        ended: when the trial ended.
+    """
+    marker = _read(path)
+    if not marker and path.exists():
+        return run.ended != milliseconds(ended)
+    return _sent(marker).get(run.run_id) not in (None, ended)
+
+
+def _sent(marker: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns when the training ended that a run tells of, by the id of the run.
+
+    Earlier versions marked the last run alone.
+    """
+    sent = marker.get("sent")
+    if isinstance(sent, dict):
+        return sent
+    run_id = marker.get("run_id")
+    return {run_id: marker.get("ended")} if isinstance(run_id, str) else {}
 
 
 def client_of(address: Address) -> MlflowClient:

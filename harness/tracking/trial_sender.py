@@ -30,11 +30,15 @@ _COLUMNS = {
 
 
 class Sent(NamedTuple):
-    """A trial with its complete run, or with the fault for which it has none."""
+    """A trial with its complete run, or with the fault for which it has none.
+
+    `ended` is when the training ended that the run tells of, in ISO 8601, or None.
+    """
 
     trial_id: str
     run_id: str = ""
     fault: str = ""
+    ended: str | None = None
 
 
 class TrialSender:
@@ -127,7 +131,8 @@ class TrialSender:
         sound = [trial for trial in trials if not trial.fault]
         self._writer.end({trial.run_id: trial.contents.ended for trial in sound})
         for trial in trials:
-            yield Sent(trial.record.trial_id, trial.run_id, trial.fault)
+            record = trial.record
+            yield Sent(record.trial_id, trial.run_id, trial.fault, record.ended)
 
 
 def _judged_alone(trial: Outgoing) -> Outgoing:

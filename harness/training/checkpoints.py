@@ -23,6 +23,7 @@ from harness.training.events import Evaluated, Event, Probed, ProbedLayer
 from harness.training.stepper import Stepper
 
 _BEST = "best/"
+_BEFORE = "before/"
 _EVALUATED = ("train_loss", "validation_loss", "validation_accuracy")
 
 
@@ -71,7 +72,7 @@ def capture(stepper: Stepper, events: Sequence[Event]) -> PackState:
     tensors = dict(_fixed_tensors(stepper))
     if stepper.before is not None:
         for name in stepper.pack.spans:
-            tensors[f"before/{name}"] = stepper.pack.parameter_in(stepper.before, name)
+            tensors[f"{_BEFORE}{name}"] = stepper.pack.parameter_in(stepper.before, name)
     for name, tensor in stepper.optimizer.state().items():
         tensors[f"optimizer/{name}"] = tensor
     return PackState(stepper.done, stepper.losses, tensors, list(events))
@@ -88,10 +89,10 @@ def restore(stepper: Stepper, state: PackState) -> None:
     pack = stepper.pack
     for name, tensor in _fixed_tensors(stepper):
         tensor.copy_(state.tensors[name])
-    if any(name.startswith("before/") for name in state.tensors):
+    if _has(state, _BEFORE):
         stepper.before = pack.parameters.clone()
         for name in pack.spans:
-            pack.parameter_in(stepper.before, name).copy_(state.tensors[f"before/{name}"])
+            pack.parameter_in(stepper.before, name).copy_(state.tensors[f"{_BEFORE}{name}"])
     stepper.optimizer.load_state(_below("optimizer/", state.tensors))
     stepper.losses = state.losses
     stepper.seek(state.done)
@@ -122,9 +123,14 @@ def from_plain(content: Any) -> PackState:
         )
     except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         raise Unfit(f"it holds no state of a pack: {error}") from None
-    if not all(isinstance(tensor, Tensor) for tensor in state.tensors.values()):
+    if not all(_holds_numbers(tensor) for tensor in state.tensors.values()):
         raise Unfit("it holds no state of a pack: something else than tensors")
     return state
+
+
+def _holds_numbers(value: Any) -> bool:
+    """Returns whether a value is a tensor that can be copied into another."""
+    return isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def _fixed_tensors(stepper: Stepper) -> Iterator[tuple[str, Tensor]]:
@@ -146,18 +152,21 @@ def _fixed_tensors(stepper: Stepper) -> Iterator[tuple[str, Tensor]]:
 
 def _check(stepper: Stepper, state: PackState) -> None:
     """Refuses a state whose tensors or steps do not fit a pack."""
-    expected = {name: tensor.shape for name, tensor in _fixed_tensors(stepper)}
-    for name in stepper.pack.spans:
-        if f"before/{name}" in state.tensors:
-            expected[f"before/{name}"] = expected[f"parameter/{name}"]
+    expected = {name: _kind(tensor) for name, tensor in _fixed_tensors(stepper)}
+    # The next probe reads them.
+    if _has(state, _BEFORE) or state.done in stepper.plan.probes:
+        for name in stepper.pack.spans:
+            expected[f"{_BEFORE}{name}"] = expected[f"parameter/{name}"]
     ignored: tuple[str, ...] = ("optimizer/",)
     if stepper.best is None:
         # The pack was to keep its best weights before it was stopped, and is not any more.
         ignored = (*ignored, _BEST)
-    elif not any(name.startswith(_BEST) for name in state.tensors):
+    elif not _has(state, _BEST):
         raise Unfit("it was written without the best weights, which are to be kept now")
     present = {
-        name: tensor.shape for name, tensor in state.tensors.items() if not name.startswith(ignored)
+        name: _kind(tensor)
+        for name, tensor in state.tensors.items()
+        if not name.startswith(ignored)
     }
     if present != expected:
         differing = sorted(
@@ -166,6 +175,8 @@ def _check(stepper: Stepper, state: PackState) -> None:
         raise Unfit(f"{differing[0]} is not that of this pack")
     if not 0 < state.done <= stepper.plan.steps:
         raise Unfit(f"{state.done} steps of {stepper.plan.steps}")
+    if not 0 <= state.losses <= state.done:
+        raise Unfit(f"{state.losses} losses of {state.done} steps")
     trials = len(stepper.pack.trials)
     for event in state.events:
         _mapped(event, lambda tensor: _with_trials(tensor, trials))
@@ -173,6 +184,14 @@ def _check(stepper: Stepper, state: PackState) -> None:
         stepper.optimizer.check_state(_below("optimizer/", state.tensors))
     except ValueError as error:
         raise Unfit(str(error)) from None
+
+
+def _kind(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype
+
+
+def _has(state: PackState, prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in state.tensors)
 
 
 def _with_trials(tensor: Tensor, trials: int) -> Tensor:

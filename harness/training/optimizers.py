@@ -22,6 +22,10 @@ from harness.training.schedules import multiplier
 
 optimizers: Registry = Registry("optimizer")
 
+# Entries that are one number for each parameter; all others have the parameter's shape.
+_COUNTERS = ("step", "mu_product")
+_ADAM_ENTRIES = ("step", "exp_avg", "exp_avg_sq")
+
 
 @dataclass(frozen=True)
 class OptimizerSpec:
@@ -33,6 +37,8 @@ class OptimizerSpec:
             weight decay, which all optimizers share.
         copies: tensors of the parameters' shape that training keeps at most, the parameters
             among them: `harness.training.memory` counts with them.
+        keeps: returns, for a trial's options, the names of torch's entries for each parameter that
+            every step but the first one needs.
         counts_steps: whether the optimizer counts its steps. The count must be a tensor on a GPU,
             where the whole step is replayed (`capturable`).
         fused: whether torch has a fused form; without it the rate is a tensor for the form that
@@ -42,6 +48,7 @@ class OptimizerSpec:
     build: Callable[..., torch.optim.Optimizer]
     options: Callable[[dict[str, Any]], dict[str, Any]]
     copies: int
+    keeps: Callable[[dict[str, Any]], tuple[str, ...]]
     counts_steps: bool = False
     fused: bool = True
 
@@ -66,21 +73,55 @@ def _adadelta_options(spec: dict[str, Any]) -> dict[str, Any]:
     return {"rho": spec["rho"], "eps": spec["epsilon"]}
 
 
+def _momentum_entries(spec: dict[str, Any]) -> tuple[str, ...]:
+    return ("momentum_buffer",) if spec["momentum"] else ()
+
+
 # Copies: the parameter, its gradient, the parameter before an update that is probed, and what the
 # optimizer keeps and passes through.
-optimizers.register("sgd")(OptimizerSpec(torch.optim.SGD, _no_options, copies=3))
-optimizers.register("momentum")(OptimizerSpec(torch.optim.SGD, _momentum_options, copies=4))
+optimizers.register("sgd")(
+    OptimizerSpec(torch.optim.SGD, _no_options, copies=3, keeps=lambda spec: ())
+)
+optimizers.register("momentum")(
+    OptimizerSpec(torch.optim.SGD, _momentum_options, copies=4, keeps=_momentum_entries)
+)
 optimizers.register("adam")(
-    OptimizerSpec(torch.optim.Adam, _adam_options, copies=6, counts_steps=True)
+    OptimizerSpec(
+        torch.optim.Adam,
+        _adam_options,
+        copies=6,
+        keeps=lambda spec: _ADAM_ENTRIES,
+        counts_steps=True,
+    )
 )
 optimizers.register("adamw")(
-    OptimizerSpec(torch.optim.AdamW, _adam_options, copies=6, counts_steps=True)
+    OptimizerSpec(
+        torch.optim.AdamW,
+        _adam_options,
+        copies=6,
+        keeps=lambda spec: _ADAM_ENTRIES,
+        counts_steps=True,
+    )
 )
 optimizers.register("nadam")(
-    OptimizerSpec(torch.optim.NAdam, _nadam_options, copies=7, counts_steps=True, fused=False)
+    OptimizerSpec(
+        torch.optim.NAdam,
+        _nadam_options,
+        copies=7,
+        keeps=lambda spec: (*_ADAM_ENTRIES, "mu_product"),
+        counts_steps=True,
+        fused=False,
+    )
 )
 optimizers.register("adadelta")(
-    OptimizerSpec(torch.optim.Adadelta, _adadelta_options, copies=7, counts_steps=True, fused=False)
+    OptimizerSpec(
+        torch.optim.Adadelta,
+        _adadelta_options,
+        copies=7,
+        keeps=lambda spec: ("step", "square_avg", "acc_delta"),
+        counts_steps=True,
+        fused=False,
+    )
 )
 
 
@@ -119,6 +160,7 @@ class PackOptimizer:
         )
         self.rates = self.base_rates.clone()
         spec: OptimizerSpec = optimizers[pack.trials[0].spec["optimizer"]["name"]]
+        self._spec = spec
         counter = {"capturable": on_gpu} if spec.counts_steps else {}
         form = {"fused": True} if spec.fused else {"foreach": on_gpu}
         self.optimizer = spec.build(self._parameter_groups(spec), **form, **counter)
@@ -178,17 +220,24 @@ class PackOptimizer:
         """Refuses a state that is not one of this pack.
 
         Raises:
-            ValueError: a tensor is missing, unknown or of another shape.
+            ValueError: a tensor is missing, unknown, of another shape, or of other numbers.
         """
         names = dict.fromkeys(name.partition("/")[0] for name in state)
+        for run in self.runs:
+            missing = set(self._spec.keeps(run.trial.spec["optimizer"])).difference(names)
+            if missing:
+                raise ValueError(f"optimizer state without {min(missing)}")
         expected = {f"{name}/{parameter}" for name in names for parameter in self.pack.spans}
         if set(state) != expected:
             raise ValueError(f"optimizer state of {len(state)} tensors, not of {len(expected)}")
         trials = len(self.pack.trials)
         for _, (parameter_name, parameter), _ in self._kept():
             for name in names:
-                shape = state[f"{name}/{parameter_name}"].shape
-                if shape not in ((trials, *parameter.shape[1:]), (trials,)):
+                own = state[f"{name}/{parameter_name}"]
+                one_number = name in _COUNTERS
+                shape = (trials,) if one_number else (trials, *parameter.shape[1:])
+                numbers = torch.float32 if one_number else parameter.dtype
+                if own.shape != shape or own.dtype != numbers:
                     raise ValueError(f"optimizer state {name} of {parameter_name} is no such one")
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.commands import (
 from harness.configuration.result_folder import writable_folder
 from harness.errors import RequestError
 from harness.sweeps import command_line
+from harness.sweeps.progress import say
 from tests.in_process import command, train
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,6 +191,29 @@ def test_ctrl_c_is_told_as_such_inside_code_that_turns_it_into_an_error(capsys, 
 
     assert command_line.run(main) == 130
     assert capsys.readouterr().err.startswith("interrupted: finished trials are kept")
+
+
+@pytest.mark.parametrize("place", ["full disk", "pipe without a reader"])
+def test_standard_error_that_takes_nothing_changes_no_exit_code(tmp_path, place):
+    """Python flushes it once more when it ends, and would end with 120."""
+    if place == "full disk":
+        errors = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, errors = os.pipe()
+        os.close(reader)
+    try:
+        words = [sys.executable, "-m", "harness.train", "depth=0", f"runs={tmp_path / 'runs'}"]
+        assert subprocess.run(words, stderr=errors, cwd=ROOT).returncode == 2
+    finally:
+        os.close(errors)
+
+
+@pytest.mark.usefixtures("multirun")
+def test_lines_of_progress_that_nobody_took_are_dropped_at_the_end(monkeypatch):
+    # Leaving the context flushes the stream, as Python does when it ends.
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        assert command_line.run(lambda: say("4/4 trials", full)) == 0
 
 
 QUICK = [

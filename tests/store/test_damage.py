@@ -200,6 +200,14 @@ def test_a_trial_that_is_being_trained_is_not_set_aside(store):
     assert store.folder(trial_id).is_dir()
 
 
+def test_a_folder_that_is_gone_was_repaired_by_another(store):
+    trial_id = store.trial_ids()[0]
+    verification.set_aside(store, trial_id)
+    with pytest.raises(verification.RepairedMeanwhile):
+        verification.set_aside(store, trial_id)
+    assert not store.folder(trial_id).exists()
+
+
 def test_a_store_reads_damage_as_a_request_error(store):
     trial_id = store.trial_ids()[0]
     (store.folder(trial_id) / "summary.json").write_text("[" * 100_000)

@@ -98,6 +98,27 @@ def test_done_is_written_last(store, monkeypatch):
     } <= set(written)
 
 
+def test_a_marker_is_on_the_disk_behind_its_files_and_before_the_result_is_reported(
+    store, monkeypatch
+):
+    """What the trial was trained from is deleted next, and a power failure may come then."""
+    folder = store.folder(TRIAL["trial_id"])
+    synced = []
+    monkeypatch.setattr(
+        writes, "_sync", lambda path: synced.append((path.name, (folder / "done").exists()))
+    )
+    finish(store)
+    files = ("trial.json", "status.json", "summary.json", "curves.parquet", "layers.parquet")
+    assert sorted(synced[:-2]) == sorted((name, False) for name in files)
+    assert sorted(synced[-2:]) == sorted([("done", True), (folder.name, True)])
+
+
+def test_a_store_that_does_not_wait_for_the_disk_never_does(tmp_path, monkeypatch):
+    monkeypatch.setattr(writes, "_sync", lambda path: pytest.fail("waited"))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: pytest.fail("waited"))
+    finish(Store(tmp_path / "runs", sync=False))
+
+
 def test_a_diverged_trial_is_done_and_keeps_its_step(store):
     record = finish(store, diverged_step=0)
     assert record.status == "diverged"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -183,6 +184,13 @@ def _plain(value):
     return file.getvalue()
 
 
+def _named(content, change):
+    """Changes the names of the trials in the first line."""
+    return replaced_header(
+        content, trials=change(json.loads(content.partition(b"\n")[0])["trials"])
+    )
+
+
 DAMAGES = {
     "cut": lambda content: content[: len(content) // 2],
     "cut in its first line": lambda content: content[:40],
@@ -191,6 +199,20 @@ DAMAGES = {
     "another format": lambda content: replaced_header(content, format="of tomorrow"),
     "another program": lambda content: replaced_header(content, program="x"),
     "no trials": lambda content: replaced_header(content, trials=None),
+    "an empty list of trials": lambda content: replaced_header(content, trials=[]),
+    "a trial twice": lambda content: _named(content, lambda names: [*names, names[0]]),
+    "a path for a trial": lambda content: _named(content, lambda names: [*names, "../x"]),
+    "a trial that no folder can have": lambda content: _named(content, lambda _: ["\x00"]),
+    "a number for a trial": lambda content: _named(content, lambda names: [*names, 3]),
+    "a text of trials": lambda content: replaced_header(content, trials="ab"),
+    "endless steps": lambda content: replaced_header(content, done=float("inf")),
+    "too many steps": lambda content: content.replace(b'"done": ', b'"done": 1e999, "x": ', 1),
+    "no step": lambda content: replaced_header(content, done=0),
+    "steps below zero": lambda content: replaced_header(content, done=-3),
+    "a text of steps": lambda content: replaced_header(content, done="16"),
+    "time below zero": lambda content: replaced_header(content, seconds=-1.0),
+    "no number of time": lambda content: replaced_header(content, seconds=float("nan")),
+    "too much time": lambda content: replaced_header(content, seconds=10**400),
     "trials doubled": lambda content: replaced_header(
         content, trials=[*json.loads(content.partition(b"\n")[0])["trials"], "x"][::-1]
     ),
@@ -217,6 +239,40 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_told(
     assert files(config) == [f"{name}.refused"]
     assert not (tmp_path / "harmed").exists()
     assert {record.status for record in Store(config.runs).records()} == {"done"}
+
+
+def test_a_checkpoint_that_cannot_be_opened_for_a_moment_is_kept(
+    make_config, monkeypatch, capsys, stop_at
+):
+    config = make_config(**TINY)
+    with stop_at(16):
+        sweep.prefetch([config])
+    before = files(config)
+    with monkeypatch.context() as moment:
+        moment.setattr(pack_checkpoints, "_read_header", _raise_stale)
+        assert PackCheckpoints(Store(config.runs).runs).saved() == []
+    assert files(config) == before
+    sweep.prefetch([config])
+    errors = capsys.readouterr().err
+    assert "goes on from step 16 of 40" in errors
+    assert " is refused (" not in errors
+
+
+def test_a_checkpoint_that_cannot_be_read_is_told_and_kept(
+    make_config, monkeypatch, capsys, stop_at
+):
+    config = make_config(**TINY)
+    with stop_at(16):
+        sweep.prefetch([config])
+    monkeypatch.setattr(pack_checkpoints, "_read", _raise_stale)
+    monkeypatch.setattr(pack_checkpoints, "refuse", lambda *_: pytest.fail("refused"))
+    sweep.prefetch([config])
+    assert f"{os.strerror(errno.ESTALE)}; its trials start again" in capsys.readouterr().err
+    assert {record.status for record in Store(config.runs).records()} == {"done"}
+
+
+def _raise_stale(*_):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def test_a_disk_that_takes_no_checkpoint_ends_no_training(make_config, monkeypatch, capsys):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pkgutil
 import signal
 
 import pytest
 
 from harness.store.trials import Store
-from harness.sweeps import command_line, sweep
+from harness.sweeps import command_line, signal_requests, sweep
 from harness.sweeps.pack_checkpoints import Keeper, PackCheckpoints
-from harness.sweeps.signal_requests import Terminated, requests
+from harness.sweeps.signal_requests import Requests, Terminated, requests
 from tests.sweeps.test_processes import ended, start, wait_until
 
 TINY = {
@@ -26,22 +27,31 @@ TINY = {
 }
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_asked_afterwards():
+    """Lets a sweep of a later test train, which no signal ends."""
+    yield
+    requests.ending = None
+
+
 @pytest.fixture
 def signalled(monkeypatch):
-    """Sends one signal to this process when the first pack has taken 16 steps."""
+    """Sends a signal to this process, once or more often, at step 16 of the first pack."""
     ordinary = Keeper.save_if_due
     before = []
 
-    def arrange(number):
+    def arrange(number, times=1):
         # A test run in the background may ignore the hang-up, and so would the sweep.
         before.append((number, signal.signal(number, signal.SIG_DFL)))
-        # A second signal would end this very process: `pop` gives it to one of the packs alone.
+        # A later signal would end this very process: `pop` gives it to one of the packs alone.
         waiting = [number]
 
         def save(self, stepper, *rest):
             if stepper.done == 16:
                 with contextlib.suppress(IndexError):
-                    os.kill(os.getpid(), waiting.pop())
+                    sent = waiting.pop()
+                    for _ in range(times):
+                        os.kill(os.getpid(), sent)
             ordinary(self, stepper, *rest)
 
         monkeypatch.setattr(Keeper, "save_if_due", save)
@@ -66,6 +76,58 @@ def test_an_ending_signal_writes_checkpoints_and_ends(make_config, signalled, nu
     assert len(checkpoints(config)) >= 1
     assert all(saved.done >= 16 for saved in checkpoints(config))
     assert {record.status for record in Store(config.runs).records()} == {"interrupted"}
+
+
+def test_a_closed_terminal_that_hangs_up_twice_still_gets_a_checkpoint(
+    make_config, monkeypatch, signalled
+):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("ended without a checkpoint"))
+    config = make_config(**TINY)
+    signalled(signal.SIGHUP, times=2)
+    with requests.handled(), pytest.raises(Terminated):
+        sweep.prefetch([config])
+    assert [saved.done for saved in checkpoints(config)] == [16]
+
+
+DIVERGING = {"optimizer.learning_rate": 1e30, "budget.evaluations": 4}
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["harness.training.loop.final_scores", "harness.store.trials.Store.finish"],
+    ids=["scoring", "storing"],
+)
+@pytest.mark.parametrize("settings, status", [({}, "done"), (DIVERGING, "diverged")])
+def test_a_signal_behind_the_last_step_ends_the_sweep_with_its_results_stored(
+    make_config, monkeypatch, settings, status, place
+):
+    config = make_config(**TINY | settings)
+    ordinary = pkgutil.resolve_name(place)
+
+    def signalling(*rest, **options):
+        if requests.ending is None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return ordinary(*rest, **options)
+
+    monkeypatch.setattr(place, signalling)
+    with requests.handled(), pytest.raises(Terminated):
+        sweep.prefetch([config], workers=1)
+    assert requests.exit_code == 143
+    assert {record.status for record in Store(config.runs).records()} == {status}
+    assert checkpoints(config) == []
+
+
+def test_only_a_later_signal_ends_at_once(monkeypatch):
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    asked = Requests()
+    with asked.handled(), asked.training():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert codes == []
+        monkeypatch.setattr(signal_requests, "_ONE_EVENT_SECONDS", 0.0)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert codes == [143]
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 import pytest
 
@@ -11,6 +13,7 @@ from harness.commands import selu_sync, selu_verify
 from harness.configuration.schema import TrackingConfig
 from harness.store.trials import Store
 from harness.tracking.presence import all_runs
+from tests.tracking.conftest import unseal
 
 
 @pytest.fixture
@@ -106,6 +109,36 @@ def test_damaged_folders_are_moved_and_the_others_sent(sent, capsys):
     assert verify(sent) == 0
 
 
+def test_what_was_repaired_before_the_repair_came_to_it_is_left_alone(
+    synthetic, capsys, monkeypatch
+):
+    """A sweep trains the trial again, and a search writes its record, while others are judged."""
+    from harness.store import searches, verification
+
+    (synthetic.runs / "mlflow.db").unlink()
+    damaged = synthetic.trial_ids()[0]
+    whole = (synthetic.folder(damaged) / "curves.parquet").read_bytes()
+    (synthetic.folder(damaged) / "curves.parquet").write_bytes(b"PAR1")
+    search = searches.SearchRecord("0" * 16, {}, {}, {}, (), ())
+    searches.write(synthetic.runs, search)
+    record = synthetic.runs / "searches" / f"{search.key}.json"
+    record.write_text("{")
+    ordinary = verification.set_aside
+
+    def late(store, name):
+        (synthetic.folder(damaged) / "curves.parquet").write_bytes(whole)
+        searches.write(synthetic.runs, search)
+        return ordinary(store, name)
+
+    monkeypatch.setattr(verification, "set_aside", late)
+    assert verify(synthetic, "--repair") == 0
+    output = capsys.readouterr().out
+    assert output.count("repaired meanwhile; left alone") == 2
+    assert synthetic.folder(damaged).is_dir()
+    assert record.exists()
+    assert not list(synthetic.runs.glob("set_aside/*"))
+
+
 @pytest.mark.parametrize("marker", ["whole", "torn"])
 def test_a_trial_that_was_trained_again_replaces_its_run(sent, marker):
     trial_id = sent.trial_ids()[0]
@@ -119,6 +152,75 @@ def test_a_trial_that_was_trained_again_replaces_its_run(sent, marker):
     assert second.data.metrics["accuracy/test"] == first.data.metrics["accuracy/test"] / 2
     assert tracker.log(sent, sent.trial_ids(), last=True) == 0
     assert verify(sent) == 0
+
+
+def test_a_trial_that_is_trained_again_while_it_is_sent_is_sent_again(synthetic, monkeypatch):
+    from harness.tracking.run_writer import RunWriter
+
+    trial_id = synthetic.trial_ids()[0]
+    tracker = tracking.open(TrackingConfig(), synthetic.runs)
+    ordinary = RunWriter.end
+
+    def end(self, *rest):
+        ordinary(self, *rest)
+        trained_again(synthetic, trial_id)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(RunWriter, "end", end)
+        assert tracker.log(synthetic, synthetic.trial_ids()) == 4
+    assert tracker.log(synthetic, synthetic.trial_ids()) == 1
+    assert verify(synthetic) == 0
+
+
+def test_a_run_of_a_trial_whose_end_is_unknown_is_not_marked(sent):
+    """Another sweep may just have begun it again; such a mark would never be outdated."""
+    trial_id, *others = sent.trial_ids()
+    folder = sent.folder(trial_id)
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"ended": None}))
+    unseal(folder)
+    for name in sent.trial_ids():
+        (sent.folder(name) / "mlflow.json").unlink()
+    assert send(sent, TrackingConfig()) == 0
+    assert not (folder / "mlflow.json").exists()
+    assert all((sent.folder(name) / "mlflow.json").exists() for name in others)
+
+
+@pytest.fixture
+def two_addresses(synthetic, tables_of_mlflow) -> list[TrackingConfig]:
+    """Two tracking stores of one runs folder."""
+    addresses = []
+    for name in ("first.db", "second.db"):
+        shutil.copy(tables_of_mlflow, synthetic.runs / name)
+        addresses.append(TrackingConfig(uri=f"sqlite:///{synthetic.runs / name}"))
+    return addresses
+
+
+def send(store: Store, settings: TrackingConfig) -> int:
+    return tracking.open(settings, store.runs).log(store, store.trial_ids())
+
+
+def test_a_trial_that_was_trained_again_replaces_its_runs_at_every_address(
+    synthetic, two_addresses
+):
+    assert [send(synthetic, settings) for settings in two_addresses] == [4, 4]
+    trained_again(synthetic, synthetic.trial_ids()[0])
+    assert [send(synthetic, settings) for settings in two_addresses] == [1, 1]
+    assert [send(synthetic, settings) for settings in two_addresses] == [0, 0]
+    for settings in two_addresses:
+        assert verify(synthetic, "--uri", settings.uri) == 0
+
+
+def test_a_marker_of_an_earlier_version_still_says_that_its_run_is_outdated(sent):
+    trial_id = sent.trial_ids()[0]
+    path = sent.folder(trial_id) / "mlflow.json"
+    marker = json.loads(path.read_text())
+    del marker["sent"]
+    path.write_text(json.dumps(marker))
+    assert send(sent, TrackingConfig()) == 0
+    path.write_text(json.dumps(marker))
+    trained_again(sent, trial_id)
+    assert send(sent, TrackingConfig()) == 1
 
 
 def test_a_torn_marker_of_a_sent_trial_sends_nothing_again(sent):

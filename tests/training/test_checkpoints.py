@@ -11,6 +11,7 @@ from harness.training import checkpoints
 from harness.training.checkpoints import Unfit
 from harness.training.events import Stepped
 from harness.training.loop import train
+from harness.training.optimizers import optimizers
 from harness.training.packs import Pack
 from harness.training.schedules import plan
 from harness.training.stepper import Stepper
@@ -219,3 +220,64 @@ def test_a_state_with_broken_tensors_is_refused(make_stepper, make_trial):
         fresh, _ = make_stepper([make_trial(**SMALL)])
         with pytest.raises(Unfit):
             checkpoints.restore(fresh, checkpoints.PackState(8, 1, tensors, []))
+
+
+def _refused_and_unchanged(make_stepper, trial, state):
+    fresh, _ = make_stepper([trial])
+    untouched, _ = make_stepper([trial])
+    with pytest.raises(Unfit):
+        checkpoints.restore(fresh, state)
+    assert torch.equal(fresh.pack.parameters, untouched.pack.parameters)
+    assert fresh.before is None
+    assert not fresh.optimizer.state()
+    assert (fresh.done, fresh.losses) == (0, 0)
+
+
+@pytest.mark.parametrize("missing", ["one", "all"])
+def test_a_state_before_a_probe_has_all_earlier_parameters(make_stepper, make_trial, missing):
+    trial = make_trial(**SMALL)
+    stepper, data = make_stepper([trial])
+    # Step 1 is probed.
+    state = checkpoints.capture(stepper, follow(stepper, data, stop_at=1))
+    before = [name for name in state.tensors if name.startswith("before/")]
+    assert before
+    for name in before[:1] if missing == "one" else before:
+        del state.tensors[name]
+    _refused_and_unchanged(make_stepper, trial, state)
+
+
+def test_a_state_of_other_numbers_is_refused(make_stepper, make_trial):
+    trial = make_trial(**SMALL, optimizer="adam")
+    stepper, data = make_stepper([trial])
+    state = checkpoints.capture(stepper, follow(stepper, data, stop_at=8))
+    for name, tensor in state.tensors.items():
+        others = state.tensors | {name: tensor.to(torch.float16)}
+        other = checkpoints.PackState(state.done, state.losses, others, state.events)
+        _refused_and_unchanged(make_stepper, trial, other)
+
+
+@pytest.mark.parametrize("name", [name for name in optimizers.names() if name != "sgd"])
+def test_a_state_without_an_entry_of_the_optimizer_is_refused(make_stepper, make_trial, name):
+    trial = make_trial(**SMALL, optimizer=name)
+    stepper, data = make_stepper([trial])
+    state = checkpoints.capture(stepper, follow(stepper, data, stop_at=8))
+    entries = {key.split("/")[1] for key in state.tensors if key.startswith("optimizer/")}
+    assert entries
+    for left_out in [*({entry} for entry in entries), entries]:
+        tensors = {
+            key: tensor
+            for key, tensor in state.tensors.items()
+            if not (key.startswith("optimizer/") and key.split("/")[1] in left_out)
+        }
+        other = checkpoints.PackState(state.done, state.losses, tensors, state.events)
+        _refused_and_unchanged(make_stepper, trial, other)
+
+
+def test_a_pack_without_momentum_goes_on_without_a_state_of_it(make_stepper, make_trial):
+    trial = make_trial(**SMALL, **{"optimizer.momentum": 0.0})
+    stepper, data = make_stepper([trial])
+    measured = follow(stepper, data, stop_at=8)
+    state = written_and_read(checkpoints.capture(stepper, measured))
+    resumed, data = make_stepper([trial])
+    checkpoints.restore(resumed, state)
+    assert resumed.done == 8
