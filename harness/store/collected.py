@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.compute
 import pyarrow.parquet
 
+from harness.store import checksums
 from harness.store.records import FINISHED, Record
 
 # Part of every stamp; a change of how tables are made from trials raises it.
@@ -84,7 +85,6 @@ def read(folder: Path, now: Ended) -> Collected:
         trials = pyarrow.parquet.read_table(
             folder / "trials.parquet",
             columns=["trial_id", "status", "ended"],
-            page_checksum_verification=True,
         )
         earlier = _finished(trials)
         if any(now.get(trial_id, "") != when for trial_id, when in earlier.items()):
@@ -92,9 +92,9 @@ def read(folder: Path, now: Ended) -> Collected:
         stamp = _stamp(earlier)
         tables = {}
         for name in _ROW_TABLES:
-            table = pyarrow.parquet.read_table(
-                folder / f"{name}.parquet", page_checksum_verification=True
-            )
+            path = folder / f"{name}.parquet"
+            checksums.check(path)
+            table = pyarrow.parquet.read_table(path)
             if (table.schema.metadata or {}).get(_STAMP_KEY) != stamp:
                 return NOTHING
             tables[name] = table.replace_schema_metadata(None)

@@ -21,7 +21,7 @@ import pyarrow.parquet
 
 from harness.errors import RequestError
 from harness.probes.histogram_bins import BINS, COUNT_COLUMNS
-from harness.store import collected, writes
+from harness.store import checksums, collected, writes
 from harness.store.records import FINISHED, Record
 from harness.store.searches import with_searches
 from harness.store.trials import TEXT_COLUMNS, Store
@@ -81,6 +81,9 @@ class Tables:
     def write(self, folder: Path) -> list[Path]:
         """Writes each table to a file of its name, such as `trials.parquet`, in one step.
 
+        Their sums stand beside them (`checksums`), because a table of which some bits changed may
+        be read without an error.
+
         Raises:
             RequestError: the folder cannot be written.
         """
@@ -92,6 +95,7 @@ class Tables:
             for path in paths:
                 table = collected.stamped(_arrow(getattr(self, path.stem)), trials)
                 writes.write_parquet(path, table, sync=False)
+            checksums.write(folder, paths)
         except OSError as error:
             raise RequestError(
                 f"cannot write the tables to {folder}: {error.strerror or error}"
@@ -147,7 +151,8 @@ def read(folder: Path) -> Tables:
         try:
             table = None
             if path.is_file():
-                table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+                checksums.check(path)
+                table = pyarrow.parquet.read_table(path)
             if name != "histograms":
                 frames[name] = (table or empty).to_pandas()
             elif table is not None:

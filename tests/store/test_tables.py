@@ -243,7 +243,10 @@ def test_only_new_trials_are_read_again(tmp_path, monkeypatch):
     assert read == []
 
 
-@pytest.mark.parametrize("change", ["trained again", "deleted", "torn table", "other collection"])
+CHANGES = ["trained again", "deleted", "torn table", "changed name", "other collection"]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkeypatch, change):
     store = Store(tmp_path)
     for number in (0, 1):
@@ -257,6 +260,8 @@ def test_all_trials_are_read_where_the_tables_cannot_be_trusted(tmp_path, monkey
         shutil.rmtree(store.folder(f"{0:016x}"))
     elif change == "torn table":
         (tmp_path / "tables" / "layers.parquet").write_bytes(b"PAR1")
+    elif change == "changed name":
+        rename_step(tmp_path / "tables" / "layers.parquet")
     else:
         collect(store).write(tmp_path / "other")
         shutil.copy(tmp_path / "other" / "layers.parquet", tmp_path / "tables")
@@ -276,6 +281,16 @@ def test_tables_that_were_written_are_read_as_they_were(store, tmp_path):
     assert found.histograms.equals(wanted.histograms)
     (tmp_path / "shared" / "histograms.parquet").unlink()
     assert read(tmp_path / "shared").histograms.equals(wanted.histograms.slice(0, 0))
+    rename_step(tmp_path / "shared" / "layers.parquet")
+    with pytest.raises(RequestError, match="cannot be read: its sum is not the one in SHA256SUMS"):
+        read(tmp_path / "shared")
+    (tmp_path / "shared" / "SHA256SUMS").unlink()
+    assert "stop" in read(tmp_path / "shared").layers
+
+
+def rename_step(path):
+    """Changes a letter of a column's name, which Parquet reads without an error."""
+    path.write_bytes(path.read_bytes().replace(b"step", b"stop"))
 
 
 def test_progress_counts_and_names_the_failures(store):
