@@ -100,10 +100,8 @@ def cells_in_words(evidence: Evidence, name: str) -> str:
         words = shares["word"][shares["phase"] == phase]
         if len(words):
             counts = [f"{word} in {(words == word).sum()}" for word in ("holds", "mixed", "fails")]
-            told += (
-                f"; of {len(words)} SELU cells with any weights and inputs it "
-                f"{', '.join(counts)} {place}"
-            )
+            kind = "" if told else " SELU cells with any weights and inputs"
+            told += f"; of {len(words)}{kind} it {', '.join(counts)} {place}"
     return told
 
 
