@@ -192,8 +192,12 @@ def test_the_python_block_runs(capsys):
     (block,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     model = nn.Sequential(nn.Linear(16, 12), nn.SELU(), nn.Linear(12, 3))
     inputs = torch.randn(128, 16, generator=torch.Generator().manual_seed(0))
-    exec(block, {"model": model, "loader": [(inputs, torch.arange(128) % 3)]})
-    assert "1 activated layers" in capsys.readouterr().out
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = [(inputs, torch.arange(128) % 3)]
+    exec(block, {"model": model, "loader": loader, "optimizer": optimizer})
+    printed = capsys.readouterr().out
+    assert "1 activated layers" in printed
+    assert "stability margin" in printed.lower()
 
 
 def test_links_lead_to_files():
