@@ -131,7 +131,7 @@ def test_sigterm_while_sending_loses_and_doubles_no_run(tmp_path, capsys, undist
 HANGING = """
 import runpy, sys, time
 from harness.sweeps import pack_checkpoints
-pack_checkpoints._content = lambda *_: (print("hangs", flush=True), time.sleep(600))
+pack_checkpoints._content = lambda *_: (print("hangs\\n", end="", flush=True), time.sleep(600))
 sys.argv[0] = "train"
 runpy.run_module("harness.train", run_name="__main__")
 """
